@@ -1,0 +1,98 @@
+# Sets up and runs Koubou Panel from a clone. POSIX make and sh only.
+#   make up ARGS="--no-browser"          arguments for `koubou up`
+#   make test PYTEST_ARGS="-k codec"     arguments for pytest
+#   make setup PYTHON=python3.12         a Python of your own choice
+.POSIX:
+
+ARGS =
+PYTEST_ARGS =
+PYTHON =
+
+BIN = .venv/bin
+STAMP = .venv/.installed
+
+.PHONY: help setup up test bench lint format types clean lock browser
+
+help:
+	@echo 'make up      start the workshop and open the dashboard   (ARGS="...")'
+	@echo 'make test    run all tests                               (PYTEST_ARGS="...")'
+	@echo 'make setup   make .venv from requirements.lock           (PYTHON=...)'
+	@echo 'make bench   run every benchmark'
+	@echo 'make lint    check style    make format   mend what can be mended'
+	@echo 'make types   check types'
+	@echo 'make lock    make requirements.lock anew from pyproject.toml (needs uv)'
+	@echo 'make clean   remove .venv and what the tools left'
+
+setup: $(STAMP)
+
+# An unusable .venv (another machine's, or its Python is gone) is made anew; any other is only brought up to date.
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; \
+	fits='import sys, venv, ensurepip, ssl, sqlite3; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
+	if ! $(BIN)/python -c "$$fits" 2>/dev/null || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		found=; \
+		for candidate in $(PYTHON) python3 python3.11 python3.12 python3.13; do \
+			if "$$candidate" -c "$$fits" 2>/dev/null; then found=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo 'Koubou Panel needs Python 3.11, 3.12 or 3.13 with the venv module; none was found on PATH.' >&2; \
+			echo 'Debian, Ubuntu:  apt-get install python3 python3-venv' >&2; \
+			echo 'Fedora:          dnf install python3.13' >&2; \
+			echo 'macOS:           brew install python@3.13' >&2; \
+			echo 'Elsewhere:       make setup PYTHON=/path/to/python3.13' >&2; \
+			exit 1; \
+		fi; \
+		echo "Koubou Panel: making .venv with $$("$$found" --version), once. This takes a minute or two."; \
+		"$$found" -m venv --clear .venv; \
+	fi
+	@echo 'Koubou Panel: installing what requirements.lock names into .venv ...'
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+	@echo 'Koubou Panel: .venv is ready.'
+
+up: $(STAMP)
+	@$(BIN)/koubou up $(ARGS)
+
+test: $(STAMP) browser
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+# Tests marked `browser` drive a real Chromium. Root on Debian gets it; anyone else is told.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if command -v "$$name" >/dev/null 2>&1; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Koubou Panel: installing Debian's chromium for the browser tests ..."; \
+		if apt-get -q -o DPkg::Lock::Timeout=300 update \
+			&& DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install chromium </dev/null; \
+		then exit 0; fi; \
+	fi; \
+	echo '!!! NO CHROMIUM on PATH: the browser tests do not run. Install chromium or google-chrome.' >&2; \
+	[ "$${CI:-}" != true ]
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/*.py; do \
+		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file"; fi; \
+	done
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+# One set of versions for every supported Python and platform, chosen as Python 3.11 would; no index address is written down.
+lock:
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --extra dev \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		$(LOCK_ARGS) -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
