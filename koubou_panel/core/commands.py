@@ -1,0 +1,98 @@
+"""What somebody asks for. A command may be refused; it is never stored."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from koubou_panel.core.records import Outcome, Progress, Request, Role, TaskId, WorkerId
+
+
+class Caller(Struct, frozen=True, gc=False):
+    """Who asks: a name for the record (`cli`, `ws:127.0.0.1`, an agent) and what that one may do."""
+
+    by: str
+    role: Role = "full"
+
+
+class SubmitTask(Struct, frozen=True, tag=True, gc=False):
+    """Take in a task. The caller has chosen its id, so a repeated submit of one id is one task."""
+
+    request: Request
+
+
+class CancelTask(Struct, frozen=True, tag=True, gc=False):
+    """End a task: at once if it is pending, else by ending its process tree."""
+
+    task_id: TaskId
+
+
+class RetryTask(Struct, frozen=True, tag=True, gc=False):
+    """Submit a finished task again as a new task `new_id`, optionally with another spec."""
+
+    task_id: TaskId
+    new_id: TaskId
+    spec: dict[str, object] | None = None
+
+
+class ScaleWorkers(Struct, frozen=True, tag=True, gc=False):
+    """Set the bounds of the pool."""
+
+    min_workers: int
+    max_workers: int
+
+
+class DrainPool(Struct, frozen=True, tag=True, gc=False):
+    """Take no new work and start none; what runs goes on."""
+
+
+Command = SubmitTask | CancelTask | RetryTask | ScaleWorkers | DrainPool
+
+WRITES: tuple[type[Command], ...] = Command.__args__  # type: ignore[attr-defined]
+
+
+# -- what an engine reports: handled by `decide` like a command, but never refused aloud ----------------------
+
+
+class WorkerReady(Struct, frozen=True, gc=False):
+    """A worker process runs and waits for work."""
+
+    worker_id: WorkerId
+    pid: int
+
+
+class WorkerDied(Struct, frozen=True, gc=False):
+    """A worker process is gone. `begun` is how many of its claims it had begun, ever; `message` says how."""
+
+    worker_id: WorkerId
+    begun: int
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    expected: bool = False
+
+
+class RunEnded(Struct, frozen=True, gc=False):
+    """A worker finished a run."""
+
+    worker_id: WorkerId
+    outcome: Outcome
+
+
+class RunsReturned(Struct, frozen=True, gc=False):
+    """A worker gave back runs that it had not begun."""
+
+    worker_id: WorkerId
+    task_ids: list[TaskId]
+
+
+class RunProgressed(Struct, frozen=True, gc=False):
+    """A run told how far it is, or how large its output has become."""
+
+    task_id: TaskId
+    run: int
+    progress: Progress | None = None
+    output_bytes: int | None = None
+
+
+Report = WorkerReady | WorkerDied | RunEnded | RunsReturned | RunProgressed
+

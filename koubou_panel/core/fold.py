@@ -1,0 +1,410 @@
+"""`evolve(state, event)`: the only way state changes, the same in the workshop and in every replica of it.
+
+It depends on nothing but its two arguments and never says no. A fact that cannot follow the state is a bug
+and raises `CorruptStream`; a sample that comes late is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from koubou_panel.core.events import (
+    Event,
+    Fact,
+    MetricsSampled,
+    OutputGrew,
+    PoolChanged,
+    StopRequested,
+    SystemNoted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFact,
+    TaskFailed,
+    TaskProgressed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerSampled,
+    WorkerStarted,
+    WorkerStopped,
+)
+from koubou_panel.core.lifecycle import next_status
+from koubou_panel.core.records import (
+    FACT_CHANNELS,
+    STATUSES,
+    Channel,
+    Metrics,
+    Pool,
+    Status,
+    Task,
+    TaskId,
+    Worker,
+    WorkerId,
+)
+from koubou_panel.errors import CorruptStream
+
+KEEP_FINISHED = 2_000
+KEEP_NOTES = 200
+KEEP_METRICS = 900
+
+
+class Folded(NamedTuple):
+    """A fact after it was folded: its place in its channel and the record as it then stood (None for notes)."""
+
+    fact: Fact
+    seq: int
+    record: Task | Worker | None
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """The whole state at one moment, to start a replica from."""
+
+    epoch: str
+    seq: dict[Channel, int]
+    counts: dict[Status, int]
+    order: int
+    pool: Pool
+    tasks: list[Task]
+    finished: list[TaskId]
+    workers: list[Worker]
+    worker_totals: tuple[int, int]
+    notes: list[SystemNoted]
+    metrics: list[Metrics]
+
+
+class State:
+    """The workshop as it stands. Loop thread only.
+
+    `tasks` holds every task that is not finished and the last `KEEP_FINISHED` that are (the archive has the
+    rest); `counts` counts all there ever were; `order` is the last place given in the order of submission;
+    `worker_totals` is (completed, failed) over all workers, dead ones too.
+    """
+
+    __slots__ = (
+        "counts",
+        "epoch",
+        "finished",
+        "metrics",
+        "notes",
+        "order",
+        "pool",
+        "seq",
+        "tasks",
+        "worker_totals",
+        "workers",
+    )
+
+    def __init__(self, epoch: str) -> None:
+        """An empty workshop of run `epoch`."""
+        self.epoch = epoch
+        self.seq: dict[Channel, int] = dict.fromkeys(FACT_CHANNELS, 0)
+        self.counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
+        self.order = 0
+        self.pool = Pool()
+        self.tasks: dict[TaskId, Task] = {}
+        self.finished: deque[TaskId] = deque()
+        self.workers: dict[WorkerId, Worker] = {}
+        self.worker_totals = (0, 0)
+        self.notes: deque[SystemNoted] = deque(maxlen=KEEP_NOTES)
+        self.metrics: deque[Metrics] = deque(maxlen=KEEP_METRICS)
+
+    def snapshot(self, *, metrics: int = KEEP_METRICS) -> Snapshot:
+        """A copy to start a replica from, payloads left out, with the last `metrics` samples."""
+        return Snapshot(
+            epoch=self.epoch,
+            seq=dict(self.seq),
+            counts=dict(self.counts),
+            order=self.order,
+            pool=self.pool,
+            tasks=[_without_payload(task) for task in self.tasks.values()],
+            finished=list(self.finished),
+            workers=list(self.workers.values()),
+            worker_totals=self.worker_totals,
+            notes=list(self.notes),
+            metrics=list(self.metrics)[-metrics:] if metrics else [],
+        )
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> State:
+        """The state that `snapshot` was taken from."""
+        state = cls(snapshot.epoch)
+        state.seq.update(snapshot.seq)
+        state.counts.update(snapshot.counts)
+        state.order = snapshot.order
+        state.pool = snapshot.pool
+        state.tasks = {task.task_id: task for task in snapshot.tasks}
+        state.finished = deque(snapshot.finished)
+        state.workers = {worker.worker_id: worker for worker in snapshot.workers}
+        state.worker_totals = snapshot.worker_totals
+        state.notes.extend(snapshot.notes)
+        state.metrics.extend(snapshot.metrics)
+        return state
+
+
+def evolve(state: State, event: Event) -> Folded | None:
+    """Fold `event` into `state`. Loop thread only.
+
+    Returns: for a fact, the fact with its `seq` and record; for a sample, None.
+    Raises:
+        CorruptStream: the fact cannot follow this state.
+    """
+    return _FOLDS[type(event)](state, event)
+
+
+def _without_payload(task: Task) -> Task:
+    if not task.request.payload:
+        return task
+    return replace(task, request=replace(task.request, payload=b""))
+
+
+def _task(state: State, fact: TaskFact, task_id: TaskId) -> Task:
+    task = state.tasks.get(task_id)
+    if task is None:
+        raise CorruptStream(f"{type(fact).__name__} about an unknown task {task_id}")
+    return task
+
+
+def _number(state: State, fact: Fact, record: Task | Worker | None) -> Folded:
+    seq = state.seq[fact.channel] = state.seq[fact.channel] + 1
+    return Folded(fact, seq, record)
+
+
+def _move(state: State, fact: TaskFact, before: Task, after: Task) -> Folded:
+    if before.status != after.status:
+        state.counts[before.status] -= 1
+        state.counts[after.status] += 1
+    state.tasks[after.request.task_id] = after
+    return _number(state, fact, after)
+
+
+def _submitted(state: State, fact: TaskSubmitted) -> Folded:
+    task_id = fact.request.task_id
+    if task_id in state.tasks:
+        raise CorruptStream(f"task {task_id} was submitted twice")
+    task = Task(request=fact.request, order=fact.order)
+    state.order = max(state.order, fact.order)
+    state.counts["pending"] += 1
+    state.tasks[task_id] = task
+    return _number(state, fact, task)
+
+
+def _started(state: State, fact: TaskStarted) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        status=next_status(task.status, TaskStarted),
+        run=fact.run,
+        worker_id=fact.worker_id,
+        node=fact.node,
+        claim=fact.claim,
+        started_at=fact.at,
+        not_before=None,
+    )
+    return _move(state, fact, task, after)
+
+
+def _returned(state: State, fact: TaskReturned) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        status=next_status(task.status, TaskReturned),
+        run=task.run - 1,
+        worker_id=None,
+        node=None,
+        started_at=None,
+        stopping=None,
+        stopping_by=None,
+    )
+    return _move(state, fact, task, after)
+
+
+def _retried(state: State, fact: TaskRetried) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        status=next_status(task.status, TaskRetried),
+        message=fact.message,
+        worker_id=None,
+        node=None,
+        started_at=None,
+        stopping=None,
+        stopping_by=None,
+        not_before=fact.not_before,
+        failures=task.failures + (1 if fact.counts else 0),
+        crashes=task.crashes + 1 if fact.crashed else 0,
+        error=fact.error,
+        progress=None,
+    )
+    return _move(state, fact, task, after)
+
+
+def _stop_requested(state: State, fact: StopRequested) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        status=next_status(task.status, StopRequested),
+        stopping=fact.cause,
+        stopping_by=fact.by or None,
+    )
+    return _move(state, fact, task, after)
+
+
+def _completed(state: State, fact: TaskCompleted) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        request=_without_payload(task).request,
+        status=next_status(task.status, TaskCompleted),
+        message="",
+        error=None,
+        exit_code=fact.exit_code,
+        result=fact.result,
+        usage=fact.usage,
+        finished_at=fact.at,
+        stopping=None,
+    )
+    _credit(state, task.worker_id, failed=False)
+    return _finish(state, fact, task, after)
+
+
+def _failed(state: State, fact: TaskFailed) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        request=_without_payload(task).request,
+        status=next_status(task.status, TaskFailed),
+        reason=fact.reason,
+        message=fact.message,
+        exit_code=fact.exit_code,
+        error=fact.error,
+        usage=fact.usage,
+        finished_at=fact.at,
+        stopping=None,
+    )
+    _credit(state, task.worker_id, failed=True)
+    return _finish(state, fact, task, after)
+
+
+def _cancelled(state: State, fact: TaskCancelled) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(
+        task,
+        request=_without_payload(task).request,
+        status=next_status(task.status, TaskCancelled),
+        reason=fact.reason,
+        message=fact.message,
+        usage=fact.usage,
+        finished_at=fact.at,
+        stopping=None,
+    )
+    return _finish(state, fact, task, after)
+
+
+def _finish(state: State, fact: TaskFact, before: Task, after: Task) -> Folded:
+    state.finished.append(after.request.task_id)
+    folded = _move(state, fact, before, after)
+    if len(state.finished) > KEEP_FINISHED:
+        del state.tasks[state.finished.popleft()]
+    return folded
+
+
+def _credit(state: State, worker_id: WorkerId | None, *, failed: bool) -> None:
+    completed, bad = state.worker_totals
+    state.worker_totals = (completed, bad + 1) if failed else (completed + 1, bad)
+    worker = state.workers.get(worker_id) if worker_id else None
+    if worker is None:
+        return
+    if failed:
+        state.workers[worker.worker_id] = replace(worker, failed=worker.failed + 1)
+    else:
+        state.workers[worker.worker_id] = replace(worker, completed=worker.completed + 1)
+
+
+def _worker_started(state: State, fact: WorkerStarted) -> Folded:
+    worker = Worker(worker_id=fact.worker_id, started_at=fact.at, node=fact.node)
+    state.workers[fact.worker_id] = worker
+    return _number(state, fact, worker)
+
+
+def _worker_changed(state: State, fact: WorkerChanged) -> Folded:
+    worker = state.workers.get(fact.worker_id)
+    if worker is None:
+        raise CorruptStream(f"WorkerChanged about an unknown worker {fact.worker_id}")
+    after = replace(
+        worker,
+        status=fact.status,
+        current_task=fact.current_task,
+        pid=worker.pid if fact.pid is None else fact.pid,
+    )
+    state.workers[fact.worker_id] = after
+    return _number(state, fact, after)
+
+
+def _worker_stopped(state: State, fact: WorkerStopped) -> Folded:
+    worker = state.workers.pop(fact.worker_id, None)
+    if worker is None:
+        raise CorruptStream(f"WorkerStopped about an unknown worker {fact.worker_id}")
+    return _number(state, fact, replace(worker, status="offline", current_task=None))
+
+
+def _pool_changed(state: State, fact: PoolChanged) -> Folded:
+    state.pool = fact.pool
+    return _number(state, fact, None)
+
+
+def _noted(state: State, fact: SystemNoted) -> Folded:
+    state.notes.append(fact)
+    return _number(state, fact, None)
+
+
+def _progressed(state: State, sample: TaskProgressed) -> None:
+    task = state.tasks.get(sample.task_id)
+    if task is not None and task.run == sample.run and task.status == "in_progress":
+        state.tasks[sample.task_id] = replace(task, progress=sample.progress)
+
+
+def _grew(state: State, sample: OutputGrew) -> None:
+    task = state.tasks.get(sample.task_id)
+    if task is not None and task.run == sample.run and task.status == "in_progress":
+        usage = replace(task.usage, output_bytes=sample.size)
+        state.tasks[sample.task_id] = replace(task, usage=usage)
+
+
+def _worker_sampled(state: State, sample: WorkerSampled) -> None:
+    worker = state.workers.get(sample.worker_id)
+    if worker is not None:
+        state.workers[sample.worker_id] = replace(
+            worker, cpu_percent=sample.cpu_percent, rss_bytes=sample.rss_bytes
+        )
+
+
+def _metrics_sampled(state: State, sample: MetricsSampled) -> None:
+    state.metrics.append(sample.metrics)
+
+
+_FOLDS: dict[type, Callable[..., Folded | None]] = {
+    TaskSubmitted: _submitted,
+    TaskStarted: _started,
+    TaskReturned: _returned,
+    TaskRetried: _retried,
+    TaskCompleted: _completed,
+    TaskFailed: _failed,
+    StopRequested: _stop_requested,
+    TaskCancelled: _cancelled,
+    WorkerStarted: _worker_started,
+    WorkerChanged: _worker_changed,
+    WorkerStopped: _worker_stopped,
+    PoolChanged: _pool_changed,
+    SystemNoted: _noted,
+    TaskProgressed: _progressed,
+    OutputGrew: _grew,
+    WorkerSampled: _worker_sampled,
+    MetricsSampled: _metrics_sampled,
+}

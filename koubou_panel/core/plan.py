@@ -1,0 +1,458 @@
+"""`plan`: what the shell does next. The agenda is the loop owner's working index over the state.
+
+Short tasks are claimed in windows: a worker may hold as many as together take `WINDOW_S`, judged by how long
+tasks of that name took lately; a task of unknown or greater length is claimed alone, by an idle worker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from math import ceil, inf
+
+from msgspec import Struct
+
+from koubou_panel.core.events import (
+    Fact,
+    StopRequested,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerStarted,
+    WorkerStopped,
+)
+from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.records import Job, StopCause, Task, TaskId, Worker, WorkerId
+
+WINDOW_S = 0.02
+WINDOW_TASKS = 64
+RECALL_AFTER_S = 0.05
+PACE_KEPT = 1_000
+FIRST_RESPAWN_S = 0.1
+LONGEST_RESPAWN_S = 30.0
+
+
+class Start(Struct, frozen=True, gc=False):
+    """Hand these runs to this worker, in this order."""
+
+    worker_id: WorkerId
+    jobs: list[Job]
+
+
+class Stop(Struct, frozen=True, gc=False):
+    """End the process tree of this run."""
+
+    worker_id: WorkerId
+    task_id: TaskId
+    run: int
+    cause: StopCause
+
+
+class Recall(Struct, frozen=True, gc=False):
+    """Take back what this worker has not begun."""
+
+    worker_id: WorkerId
+
+
+class Spawn(Struct, frozen=True, gc=False):
+    """Start a worker process."""
+
+    worker_id: WorkerId
+
+
+class Retire(Struct, frozen=True, gc=False):
+    """Let this idle worker end."""
+
+    worker_id: WorkerId
+
+
+Instruction = Start | Stop | Recall | Spawn | Retire
+
+
+class Plan(Struct, frozen=True):
+    """Facts to fold, instructions to release once they are durable, and when to plan again at the latest."""
+
+    events: list[Fact]
+    instructions: list[Instruction]
+    wake_at: float | None
+
+
+class Lane:
+    """What one worker holds: its claims with their expected seconds, and when it was last heard of."""
+
+    __slots__ = ("changed_at", "claims", "given", "heard_at", "load_s", "recalled")
+
+    def __init__(self) -> None:
+        """An empty lane."""
+        self.claims: dict[TaskId, float] = {}
+        self.load_s = 0.0
+        self.given = 0
+        self.heard_at = 0.0
+        self.changed_at = 0.0
+        self.recalled = False
+
+    def add(self, task_id: TaskId, expected_s: float) -> None:
+        """Count a claim."""
+        self.claims[task_id] = expected_s
+        self.load_s += expected_s
+
+    def drop(self, task_id: TaskId) -> None:
+        """Forget a claim."""
+        expected_s = self.claims.pop(task_id, 0.0)
+        self.load_s = sum(self.claims.values()) if expected_s == inf else self.load_s - expected_s
+        if not self.claims:
+            self.load_s = 0.0
+
+
+class Agenda:
+    """Who waits, who holds what, and what is due when. Kept by `note` from the same facts as the state."""
+
+    def __init__(self, batches: Callable[[str], bool]) -> None:
+        """An empty agenda; `batches(kind)` says whether tasks of a kind may share a window."""
+        self._batches = batches
+        self.ready: dict[int, deque[TaskId]] = {priority: deque() for priority in range(10, 0, -1)}
+        self.delayed: list[tuple[float, int, TaskId]] = []
+        self.deadlines: list[tuple[float, TaskId, int]] = []
+        self.stops: list[TaskId] = []
+        self.lanes: dict[WorkerId, Lane] = {}
+        self.touched: set[WorkerId] = set()
+        self.pace_s: dict[str, float] = {}
+        self.respawn_at = 0.0
+        self.failed_spawns = 0
+
+    @classmethod
+    def from_state(cls, state: State, batches: Callable[[str], bool]) -> Agenda:
+        """The agenda of a state that was loaded, not folded."""
+        agenda = cls(batches)
+        for worker_id in state.workers:
+            agenda.lanes[worker_id] = Lane()
+        for task in sorted(state.tasks.values(), key=lambda task: task.order):
+            if task.status == "pending":
+                agenda._queue(task)
+            elif task.status == "in_progress" and task.worker_id in agenda.lanes:
+                agenda._claim(task, task.started_at or 0.0)
+        return agenda
+
+    def note(self, folded: Iterable[Folded]) -> None:
+        """Keep up with facts that were just folded."""
+        for fact, _, record in folded:
+            handler = _NOTES.get(type(fact))
+            if handler is not None:
+                handler(self, fact, record)
+
+    def expected_s(self, task: Task) -> float:
+        """Seconds that a run of `task` should take; infinite when unknown or when it must run alone."""
+        request = task.request
+        if request.timeout_s is not None or not self._batches(request.kind):
+            return inf
+        return self.pace_s.get(request.name, inf)
+
+    def waiting(self) -> int:
+        """How many tasks are ready; a few of them may have been cancelled meanwhile."""
+        return sum(map(len, self.ready.values()))
+
+    # -- keeping up -------------------------------------------------------------------------------------------
+
+    def _queue(self, task: Task) -> None:
+        if task.not_before is not None:
+            heappush(self.delayed, (task.not_before, task.order, task.task_id))
+        else:
+            self.ready[task.request.priority].append(task.request.task_id)
+
+    def _claim(self, task: Task, at: float) -> None:
+        if task.worker_id is None:
+            return
+        lane = self.lanes[task.worker_id]
+        lane.add(task.request.task_id, self.expected_s(task))
+        lane.given = task.claim + 1
+        lane.heard_at = at
+        self.touched.add(task.worker_id)
+        if task.request.timeout_s is not None:
+            heappush(self.deadlines, (at + task.request.timeout_s, task.task_id, task.run))
+
+    def _release(self, task: Task, worker_id: WorkerId | None, at: float) -> None:
+        lane = self.lanes.get(worker_id) if worker_id else None
+        if lane is None or worker_id is None:
+            return
+        lane.drop(task.request.task_id)
+        lane.heard_at = at
+        lane.recalled = False
+        self.touched.add(worker_id)
+
+    def _learn(self, task: Task, duration_s: float | None) -> None:
+        if duration_s is None or not self._batches(task.request.kind):
+            return
+        name = task.request.name
+        before = self.pace_s.pop(name, duration_s)
+        self.pace_s[name] = max(duration_s, 0.9 * before + 0.1 * duration_s)
+        if len(self.pace_s) > PACE_KEPT:
+            del self.pace_s[next(iter(self.pace_s))]
+
+    def _holder(self, task_id: TaskId) -> WorkerId | None:
+        return next((worker_id for worker_id, lane in self.lanes.items() if task_id in lane.claims), None)
+
+
+def _on_submitted(agenda: Agenda, fact: TaskSubmitted, task: Task) -> None:  # noqa: ARG001 - one signature for all
+    agenda._queue(task)
+
+
+def _on_started(agenda: Agenda, fact: TaskStarted, task: Task) -> None:
+    agenda._claim(task, fact.at)
+
+
+def _on_returned(agenda: Agenda, fact: TaskReturned, task: Task) -> None:
+    agenda._release(task, agenda._holder(fact.task_id), fact.at)
+    agenda.ready[task.request.priority].appendleft(task.task_id)
+
+
+def _on_retried(agenda: Agenda, fact: TaskRetried, task: Task) -> None:
+    agenda._release(task, agenda._holder(fact.task_id), fact.at)
+    agenda._queue(task)
+
+
+def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
+    agenda._release(task, task.worker_id, fact.at)
+    agenda._learn(task, fact.usage.duration_s)
+
+
+def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
+    agenda._release(task, task.worker_id, fact.at)
+
+
+def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:  # noqa: ARG001 - one signature for all
+    agenda.stops.append(fact.task_id)
+
+
+def _on_worker_started(agenda: Agenda, fact: WorkerStarted, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    agenda.lanes[fact.worker_id] = Lane()
+    agenda.failed_spawns += 1
+    wait_s = FIRST_RESPAWN_S * 2.0 ** min(agenda.failed_spawns // 4, 10)
+    agenda.respawn_at = fact.at + min(LONGEST_RESPAWN_S, wait_s) if agenda.failed_spawns > 8 else 0.0
+
+
+def _on_worker_changed(agenda: Agenda, fact: WorkerChanged, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    lane = agenda.lanes[fact.worker_id]
+    lane.changed_at = fact.at
+    if fact.pid is not None:
+        agenda.failed_spawns = 0
+        agenda.respawn_at = 0.0
+
+
+def _on_worker_stopped(agenda: Agenda, fact: WorkerStopped, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    agenda.lanes.pop(fact.worker_id, None)
+    agenda.touched.discard(fact.worker_id)
+
+
+_NOTES: dict[type, Callable[..., None]] = {
+    TaskSubmitted: _on_submitted,
+    TaskStarted: _on_started,
+    TaskReturned: _on_returned,
+    TaskRetried: _on_retried,
+    TaskCompleted: _on_completed,
+    TaskFailed: _on_ended,
+    TaskCancelled: _on_ended,
+    StopRequested: _on_stop,
+    WorkerStarted: _on_worker_started,
+    WorkerChanged: _on_worker_changed,
+    WorkerStopped: _on_worker_stopped,
+}
+
+
+# -- planning -------------------------------------------------------------------------------------------------
+
+
+def plan(state: State, agenda: Agenda, now: float, *, node: str = "local") -> Plan:
+    """What is to be done at `now`. Its events must be folded and noted before the next call."""
+    events: list[Fact] = []
+    instructions: list[Instruction] = []
+    _wake_delayed(state, agenda, now)
+    _time_out(state, agenda, now, events)
+    _stop(state, agenda, instructions)
+    if not state.pool.paused and not state.pool.draining:
+        _assign(state, agenda, now, events, instructions, node)
+    _recall(state, agenda, now, instructions)
+    _scale(state, agenda, now, events, instructions, node)
+    _settle(state, agenda, now, events)
+    return Plan(events, instructions, _wake_at(state, agenda, now))
+
+
+def _wake_delayed(state: State, agenda: Agenda, now: float) -> None:
+    while agenda.delayed and agenda.delayed[0][0] <= now:
+        _, _, task_id = heappop(agenda.delayed)
+        task = state.tasks.get(task_id)
+        if task is not None and task.status == "pending":
+            agenda.ready[task.request.priority].append(task_id)
+
+
+def _time_out(state: State, agenda: Agenda, now: float, events: list[Fact]) -> None:
+    while agenda.deadlines and agenda.deadlines[0][0] <= now:
+        _, task_id, run = heappop(agenda.deadlines)
+        task = state.tasks.get(task_id)
+        if task is not None and task.status == "in_progress" and task.run == run and task.stopping is None:
+            events.append(StopRequested(now, task_id, run, "timeout"))
+
+
+def _stop(state: State, agenda: Agenda, instructions: list[Instruction]) -> None:
+    for task_id in agenda.stops:
+        task = state.tasks.get(task_id)
+        if task is not None and task.status == "in_progress" and task.stopping and task.worker_id:
+            instructions.append(Stop(task.worker_id, task_id, task.run, task.stopping))
+    agenda.stops.clear()
+
+
+def _peek(state: State, agenda: Agenda) -> Task | None:
+    """The task that is next, without taking it; those cancelled meanwhile are dropped."""
+    for queue in agenda.ready.values():
+        while queue:
+            task = state.tasks.get(queue[0])
+            if task is not None and task.status == "pending":
+                return task
+            queue.popleft()
+    return None
+
+
+def _assign(
+    state: State,
+    agenda: Agenda,
+    now: float,
+    events: list[Fact],
+    instructions: list[Instruction],
+    node: str,
+) -> None:
+    waiting = agenda.waiting()
+    if not waiting:
+        return
+    able = [
+        (worker_id, agenda.lanes[worker_id])
+        for worker_id, worker in state.workers.items()
+        if worker.status in ("idle", "busy")
+    ]
+    able.sort(key=lambda pair: len(pair[1].claims))
+    share = ceil(waiting / max(1, len(able)))
+    for worker_id, lane in able:
+        tasks = _take(state, agenda, lane, min(WINDOW_TASKS, share))
+        if tasks:
+            jobs = _claim_all(tasks, worker_id, lane.given, now, events, node)
+            instructions.append(Start(worker_id, jobs))
+
+
+def _take(state: State, agenda: Agenda, lane: Lane, most: int) -> list[Task]:
+    """Tasks for one worker, taken off the queue: one of any length if it is idle, or a refill of short ones."""
+    taken: list[Task] = []
+    held = len(lane.claims)
+    load_s = lane.load_s
+    if held > WINDOW_TASKS // 2 or load_s > WINDOW_S / 2:
+        return taken
+    while held < most or not held:
+        task = _peek(state, agenda)
+        if task is None:
+            break
+        expected_s = agenda.expected_s(task)
+        if held and load_s + expected_s > WINDOW_S:
+            break
+        agenda.ready[task.request.priority].popleft()
+        taken.append(task)
+        held += 1
+        load_s += expected_s
+    return taken
+
+
+def _claim_all(
+    tasks: list[Task], worker_id: WorkerId, given: int, now: float, events: list[Fact], node: str
+) -> list[Job]:
+    jobs: list[Job] = []
+    for claim, task in enumerate(tasks, given):
+        request = task.request
+        run = task.run + 1
+        events.append(TaskStarted(now, request.task_id, run, worker_id, node, claim))
+        jobs.append(Job(request.task_id, run, claim, request.kind, request.spec, request.payload))
+    return jobs
+
+
+def _recall(state: State, agenda: Agenda, now: float, instructions: list[Instruction]) -> None:
+    """Take a window back from a worker that is stuck in one task while another worker is idle."""
+    if not _has_idle(state, agenda) or agenda.waiting():
+        return
+    for worker_id, lane in agenda.lanes.items():
+        if len(lane.claims) > 1 and not lane.recalled and now >= lane.heard_at + RECALL_AFTER_S:
+            lane.recalled = True
+            instructions.append(Recall(worker_id))
+
+
+def _has_idle(state: State, agenda: Agenda) -> bool:
+    return any(
+        not lane.claims and state.workers[worker_id].status == "idle"
+        for worker_id, lane in agenda.lanes.items()
+        if worker_id in state.workers
+    )
+
+
+def _scale(
+    state: State,
+    agenda: Agenda,
+    now: float,
+    events: list[Fact],
+    instructions: list[Instruction],
+    node: str,
+) -> None:
+    wanted = 0 if state.pool.draining else state.pool.max_workers
+    alive = [worker for worker in state.workers.values() if worker.status != "stopping"]
+    if len(state.workers) < wanted and now >= agenda.respawn_at:
+        for worker_id in _free_names(state, wanted - len(state.workers)):
+            events.append(WorkerStarted(now, worker_id, node))
+            instructions.append(Spawn(worker_id))
+    elif len(alive) > wanted and not state.pool.draining:
+        idle = [w for w in alive if w.status == "idle" and not agenda.lanes[w.worker_id].claims]
+        for worker in idle[wanted - len(alive) :]:
+            events.append(WorkerChanged(now, worker.worker_id, "stopping"))
+            instructions.append(Retire(worker.worker_id))
+
+
+def _free_names(state: State, count: int) -> list[WorkerId]:
+    names: list[WorkerId] = []
+    number = 0
+    while len(names) < count:
+        number += 1
+        name = WorkerId(f"worker-{number}")
+        if name not in state.workers:
+            names.append(name)
+    return names
+
+
+def _settle(state: State, agenda: Agenda, now: float, events: list[Fact]) -> None:
+    """Say who is busy with what. Within a window of short tasks, at most every quarter of a second."""
+    for worker_id in agenda.touched:
+        worker = state.workers[worker_id]
+        claims = agenda.lanes[worker_id].claims
+        if worker.status not in ("idle", "busy"):
+            continue
+        if not claims:
+            if worker.status == "busy":
+                events.append(WorkerChanged(now, worker_id, "idle"))
+        elif worker.status == "idle" or (
+            worker.current_task not in claims and _is_news(agenda.lanes[worker_id], now)
+        ):
+            events.append(WorkerChanged(now, worker_id, "busy", next(iter(claims))))
+    agenda.touched.clear()
+
+
+def _is_news(lane: Lane, now: float) -> bool:
+    return lane.load_s == inf or now - lane.changed_at > 0.25
+
+
+def _wake_at(state: State, agenda: Agenda, now: float) -> float | None:
+    times = [agenda.delayed[0][0]] if agenda.delayed else []
+    if agenda.deadlines:
+        times.append(agenda.deadlines[0][0])
+    if agenda.respawn_at > now:
+        times.append(agenda.respawn_at)
+    held = [lane.heard_at for lane in agenda.lanes.values() if len(lane.claims) > 1 and not lane.recalled]
+    if held and _has_idle(state, agenda):
+        times.append(min(held) + RECALL_AFTER_S)
+    return min(times) if times else None

@@ -1,0 +1,159 @@
+"""The doors between the core and its shells: what a shop, an archive, an engine, a kind and a sampler must be.
+
+Everything here is a Protocol or a record; who implements it imports this module and nothing beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from koubou_panel.core.commands import Caller, Command
+from koubou_panel.core.events import Sample
+from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.records import Job, Metrics, Outcome, Task, TaskId
+
+LinkStatus = Literal["live", "reconnecting", "stale", "closed"]
+
+
+class Link(Struct, frozen=True):
+    """How fresh a shop's state is: seconds since the last word from the workshop (0 for the workshop itself)."""
+
+    status: LinkStatus = "live"
+    lag_s: float = 0.0
+
+
+class TaskQuery(Struct, frozen=True, kw_only=True):
+    """Which tasks, newest first. `cursor` is a page's `cursor`; `text` matches name and summary."""
+
+    status: str | None = None
+    kind: str | None = None
+    text: str | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class TaskPage(Struct, frozen=True):
+    """A page of tasks, newest first; `cursor` asks for the next (None: the last page); `total` matches in all."""
+
+    tasks: list[Task]
+    cursor: str | None
+    total: int
+
+
+class OutputPage(Struct, frozen=True):
+    """A piece of a task's output: bytes `offset` to `end` of a log of `size` bytes, held from `start` on.
+
+    `text` is cut at a character; invalid bytes are U+FFFD.
+    """
+
+    text: str
+    offset: int
+    end: int
+    size: int
+    start: int = 0
+
+
+class Subscriber(Protocol):
+    """Who follows a shop. Every call is on the shop's loop and must return quickly."""
+
+    def on_reset(self, state: State) -> None:
+        """The state was replaced as a whole (at once on subscribing, and after every new epoch or gap)."""
+
+    def on_facts(self, folded: Sequence[Folded]) -> None:
+        """These facts were made durable, in this order; the state already contains them."""
+
+    def on_samples(self, samples: Sequence[Sample]) -> None:
+        """These samples came; any may be missing."""
+
+
+class Shop(Protocol):
+    """A workshop, local or remote. Loop thread only."""
+
+    @property
+    def state(self) -> State:
+        """The state, to read; never to change."""
+
+    @property
+    def link(self) -> Link:
+        """How fresh the state is."""
+
+    async def do(self, command: Command, caller: Caller) -> TaskId | None:
+        """Carry out `command`; returns once it is durable: the task's id where it is about one.
+
+        Raises:
+            Refused: with `code` and a message that is safe to show.
+        """
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Follow the shop from `on_reset` on; calling the result ends it."""
+
+    async def find(self, query: TaskQuery) -> TaskPage:
+        """Tasks by query, from the archive."""
+
+    async def get(self, task_id: TaskId) -> Task | None:
+        """One task, finished long ago or not."""
+
+    async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
+        """Output from byte `offset` (negative: that many bytes before the end), at most `limit` bytes."""
+
+    async def metrics_since(self, at: float) -> list[Metrics]:
+        """Samples of the host since the UTC second `at`, oldest first."""
+
+
+class OutputSink(Protocol):
+    """Where a run's output goes: bytes, in order."""
+
+    def write(self, data: bytes) -> None:
+        """Append `data` to the task's log."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+
+
+class RunContext(Protocol):
+    """What a kind may use while it runs, inside the worker process."""
+
+    output: OutputSink
+
+    def progress(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
+        """Tell how far the run is."""
+
+
+class Prepared(Struct, frozen=True):
+    """A spec that was checked: what to store, and the words for it."""
+
+    spec: dict[str, object]
+    name: str
+    summary: str
+
+
+class TaskKind(Protocol):
+    """What a task can be. `prepare` is called in the workshop, `run` in a worker process."""
+
+    name: str
+    from_network: bool
+    batches: bool
+
+    def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
+        """Check and complete a spec.
+
+        Raises:
+            Refused: code `invalid`, naming the field.
+        """
+
+    def run(self, job: Job, context: RunContext) -> Outcome:
+        """Do the work, to its end. It never raises for what the user's code does."""
+
+
+class Sampler(Protocol):
+    """What is measured. Called off the loop."""
+
+    name: str
+    every_s: float
+
+    def sample(self) -> dict[str, object]:
+        """Values by metric name, the unit in the name; numbers or lists of numbers."""

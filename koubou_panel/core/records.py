@@ -1,0 +1,199 @@
+"""The records of the workshop: plain, frozen, made of scalars, so that any process can hold a copy.
+
+Times are UTC seconds since the epoch, sizes are bytes, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NewType
+
+from msgspec import Struct
+
+TaskId = NewType("TaskId", str)
+WorkerId = NewType("WorkerId", str)
+
+Kind = str
+Status = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+Reason = Literal[
+    "start",
+    "exit",
+    "exception",
+    "timeout",
+    "lost",
+    "memory",
+    "killed",
+    "crash_loop",
+    "user",
+    "shutdown",
+]
+StopCause = Literal["user", "timeout", "shutdown"]
+OnCrash = Literal["mark", "retry"]
+WorkerStatus = Literal["starting", "idle", "busy", "paused", "unresponsive", "stopping", "offline"]
+Channel = Literal["task", "worker", "system", "script", "output", "alert"]
+Role = Literal["full", "read"]
+
+STATUSES: tuple[Status, ...] = ("pending", "in_progress", "completed", "failed", "cancelled")
+FINISHED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+CHANNELS: tuple[Channel, ...] = ("task", "worker", "system", "script", "output", "alert")
+FACT_CHANNELS: tuple[Channel, ...] = ("task", "worker", "system", "script", "alert")
+
+
+class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What somebody asked for: it never changes once it is submitted.
+
+    `spec` is the kind's own description (JSON values); `payload` is opaque bytes for kinds that need them
+    (a pickled function) and is only ever opened by a worker.
+    """
+
+    task_id: TaskId
+    kind: Kind
+    created_at: float
+    spec: dict[str, object] = {}
+    payload: bytes = b""
+    name: str = ""
+    summary: str = ""
+    priority: int = 5
+    labels: dict[str, str] = {}
+    submitted_by: str = ""
+    timeout_s: float | None = None
+    retries: int = 0
+    on_crash: OnCrash = "mark"
+    idempotency_key: str | None = None
+    script_name: str | None = None
+    rerun_of: TaskId | None = None
+
+
+class Fault(Struct, frozen=True, gc=False):
+    """An error of the user's code, as text: it is never a pickled exception."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Progress(Struct, frozen=True, gc=False, omit_defaults=True):
+    """How far a run is: `fraction` 0-1 or None when unknown, `eta_s` seconds left."""
+
+    fraction: float | None = None
+    done: float | None = None
+    total: float | None = None
+    unit: str = ""
+    eta_s: float | None = None
+    message: str = ""
+
+
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What one run cost: seconds of CPU, the largest resident set, bytes of output in its log."""
+
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    output_bytes: int = 0
+    duration_s: float | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True, gc=False):
+    """A task as it stands: what was asked (`request`) and what became of it.
+
+    `order` is the place in the order of submission; `run` the number of the present or last attempt (0: none
+    yet); `claim` the place of this run among all that its worker was given; `failures` how many attempts were
+    used up, `crashes` how many of them in a row were crashes; `not_before` when a retry may start.
+    """
+
+    request: Request
+    order: int
+    status: Status = "pending"
+    reason: Reason | None = None
+    message: str = ""
+    run: int = 0
+    worker_id: WorkerId | None = None
+    node: str | None = None
+    claim: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    not_before: float | None = None
+    stopping: StopCause | None = None
+    stopping_by: str | None = None
+    failures: int = 0
+    crashes: int = 0
+    exit_code: int | None = None
+    result: str | None = None
+    error: Fault | None = None
+    usage: Usage = Usage()
+    progress: Progress | None = None
+
+    @property
+    def task_id(self) -> TaskId:
+        """The task's id."""
+        return self.request.task_id
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the task has ended for good."""
+        return self.status in FINISHED
+
+
+class Worker(Struct, frozen=True, kw_only=True, gc=False):
+    """A worker: one slot that runs one task at a time, in a process of its own."""
+
+    worker_id: WorkerId
+    started_at: float
+    status: WorkerStatus = "starting"
+    pid: int | None = None
+    node: str = ""
+    current_task: TaskId | None = None
+    completed: int = 0
+    failed: int = 0
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+
+
+class Pool(Struct, frozen=True, gc=False):
+    """How many workers are wanted, and whether new work may start or be taken."""
+
+    min_workers: int = 1
+    max_workers: int = 3
+    paused: bool = False
+    draining: bool = False
+
+
+class Metrics(Struct, frozen=True, gc=False):
+    """One sample of the host: `values` maps a metric's name (unit in the name) to a number or a list."""
+
+    at: float
+    values: dict[str, object]
+
+
+class Job(Struct, frozen=True, gc=False, array_like=True):
+    """One run of one task, as a worker is given it."""
+
+    task_id: TaskId
+    run: int
+    claim: int
+    kind: Kind
+    spec: dict[str, object]
+    payload: bytes
+
+
+class Outcome(Struct, frozen=True, gc=False, array_like=True):
+    """How one run ended, as its worker saw it.
+
+    `reason` None means success. `value` is opaque bytes for the submitter (a pickled result or exception).
+    """
+
+    task_id: TaskId
+    run: int
+    reason: Reason | None = None
+    message: str = ""
+    exit_code: int | None = None
+    result: str | None = None
+    value: bytes = b""
+    error: Fault | None = None
+    usage: Usage = Usage()
+
+
+def counts_of(statuses: list[Status]) -> dict[Status, int]:
+    """Counts by status, every status present."""
+    counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
+    for status in statuses:
+        counts[status] += 1
+    return counts
