@@ -46,7 +46,8 @@ $(STAMP): requirements.lock pyproject.toml
 		"$$found" -m venv --clear .venv; \
 	fi
 	@echo 'Koubou Panel: installing what requirements.lock names into .venv ...'
-	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@quiet=; if [ -e $(STAMP) ]; then quiet=--quiet; fi; \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 	@echo 'Koubou Panel: .venv is ready.'

@@ -14,6 +14,7 @@ from koubou_panel.core.commands import Caller, Command
 from koubou_panel.core.events import Sample
 from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Job, Metrics, Outcome, Task, TaskId
+from koubou_panel.errors import Refused
 
 LinkStatus = Literal["live", "reconnecting", "stale", "closed"]
 
@@ -87,6 +88,12 @@ class Shop(Protocol):
             Refused: with `code` and a message that is safe to show.
         """
 
+    async def do_many(self, commands: Sequence[Command], caller: Caller) -> list[TaskId | Refused | None]:
+        """Carry out many commands in order, in few commits; for each what `do` would return or raise."""
+
+    def next_id(self) -> TaskId:
+        """A new id for a task that is about to be submitted."""
+
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Follow the shop from `on_reset` on; calling the result ends it."""
 
@@ -95,6 +102,9 @@ class Shop(Protocol):
 
     async def get(self, task_id: TaskId) -> Task | None:
         """One task, finished long ago or not."""
+
+    async def values(self, task_ids: Sequence[TaskId]) -> list[bytes]:
+        """The opaque results of finished tasks, in that order; empty bytes where there is none."""
 
     async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
         """Output from byte `offset` (negative: that many bytes before the end), at most `limit` bytes."""
