@@ -1,0 +1,221 @@
+"""Every setting, in one table.
+
+A flag wins over a `KOUBOU_*` variable, that over `<home>/settings.toml`, and that over the default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from platformdirs import user_data_path
+
+from koubou_panel.core.suggest import nearest, unknown
+from koubou_panel.errors import SettingsError
+
+PREFIX = "KOUBOU_"
+FILE = "settings.toml"
+# Variables that are no settings: credentials never stand in a settings file.
+NOT_SETTINGS = frozenset({"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE"})
+
+MAX_WORKERS = 256
+MAX_PORT = 65_535
+MAX_GRACE_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: how a value is read from a flag, a variable or the file, and what it means.
+
+    `read` gives the value of a text or a TOML value, or raises ValueError with what would be right.
+    """
+
+    name: str
+    type: str
+    default: object
+    unit: str
+    help: str
+    read: Callable[[object], object]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.name.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force. `sources` says for each where it came from."""
+
+    home: Path
+    host: str
+    dashboard_port: int
+    socket_port: int
+    workers: tuple[int, int]
+    grace_s: float
+    sources: Mapping[str, str]
+
+
+def parse_workers(text: str) -> tuple[int, int]:
+    """The bounds of `MIN:MAX`, or of one number for both.
+
+    Raises:
+        SettingsError: it is not that, or out of range.
+    """
+    low, colon, high = text.strip().partition(":")
+    try:
+        bounds = (int(low), int(high if colon else low))
+    except ValueError:
+        raise SettingsError(f"workers must be MIN:MAX, such as 1:3, not {text!r}", name="workers") from None
+    if not 0 <= bounds[0] <= bounds[1] <= MAX_WORKERS or bounds[1] < 1:
+        raise SettingsError(
+            f"workers must be MIN:MAX with 0 <= MIN <= MAX and MAX 1 to {MAX_WORKERS}, not {text!r}",
+            name="workers",
+        )
+    return bounds
+
+
+def _read_home(value: object) -> Path:
+    text = str(value)
+    if not text.strip() or "\0" in text:
+        raise ValueError("must be a folder")
+    return Path(text).expanduser().absolute()
+
+
+def _read_host(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or any(c.isspace() for c in value.strip()):
+        raise ValueError("must be an address, such as 127.0.0.1")
+    return value.strip()
+
+
+def _read_port(value: object) -> int:
+    number = _integer(value)
+    if number is None or not 0 <= number <= MAX_PORT:
+        raise ValueError(f"must be a port from 0 (a free one) to {MAX_PORT}")
+    return number
+
+
+def _read_workers(value: object) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        value = f"{value[0]}:{value[1]}"
+    try:
+        return parse_workers(str(value))
+    except SettingsError as error:
+        raise ValueError(error.message.removeprefix("workers ")) from None
+
+
+def _read_seconds(value: object) -> float:
+    try:
+        seconds = (
+            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+        )
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_GRACE_S:
+        raise ValueError(f"must be seconds from 0 to {MAX_GRACE_S:g}")
+    return seconds
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("home", "folder", None, "", "the folder of the database, the output and the token", _read_home),
+    Setting("host", "address", "127.0.0.1", "", "the address that every port listens on", _read_host),
+    Setting("dashboard_port", "integer", 8080, "", "the dashboard's port; 0 takes a free one", _read_port),
+    Setting("socket_port", "integer", 8766, "", "the WebSocket port; 0 takes a free one", _read_port),
+    Setting(
+        "workers", "MIN:MAX", (1, 3), "", "how many workers there are at least and at most", _read_workers
+    ),
+    Setting(
+        "grace_s", "number", 30.0, "s", "how long running tasks may go on when it is stopped", _read_seconds
+    ),
+)
+BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in TABLE})
+
+
+def default_home() -> Path:
+    """The home where nothing names one: the platform's user data folder."""
+    return user_data_path("koubou", appauthor=False)
+
+
+def load(environ: Mapping[str, str], given: Mapping[str, object] | None = None) -> Settings:
+    """The settings in force.
+
+    Args:
+        environ: the environment; its `KOUBOU_*` variables count.
+        given: what flags say, by setting; None stands for a flag that was not given.
+
+    Raises:
+        SettingsError: an unknown setting, with the nearest name, or a value that cannot be used.
+    """
+    told: dict[str, tuple[object, str]] = {}
+    told |= {name: (value, variable) for name, value, variable in _variables(environ)}
+    told |= {name: (value, _flag(name)) for name, value in (given or {}).items() if value is not None}
+    home = _value("home", told.get("home", (default_home(), "default")))
+    file = Path(str(home)) / FILE
+    found = {name: (value, str(file)) for name, value in _file(file).items()} | told
+    found["home"] = (home, told["home"][1] if "home" in told else "default")
+    values = {s.name: _value(s.name, found.get(s.name, (s.default, "default"))) for s in TABLE}
+    sources = {s.name: found[s.name][1] if s.name in found else "default" for s in TABLE}
+    return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]
+
+
+def _value(name: str, told: tuple[object, str]) -> object:
+    setting = BY_NAME.get(name)
+    value, source = told
+    if setting is None:
+        raise SettingsError(unknown("setting", name, BY_NAME), name=name, nearest=nearest(name, BY_NAME))
+    try:
+        return setting.read(value)
+    except ValueError as error:
+        raise SettingsError(f"{name} ({source}) {error}, not {value!r}", name=name) from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
+def _variables(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Settings told by the environment; a variable that looks like a misspelt one is refused."""
+    known = {setting.variable: setting.name for setting in TABLE}
+    found = []
+    for variable, value in environ.items():
+        if variable in known:
+            found.append((known[variable], value, variable))
+        elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
+            near = nearest(variable.removeprefix(PREFIX).lower(), BY_NAME)
+            if near is not None:
+                message = (
+                    f"unknown setting {variable}; did you mean {BY_NAME[near].variable}? Rename or unset it"
+                )
+                raise SettingsError(message, name=variable, nearest=near)
+    return found
+
+
+def _file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error}): mend it or move it away") from error
+    if "home" in values:
+        raise SettingsError(
+            f"{path} lies in the home and cannot name it: use --home or KOUBOU_HOME", name="home"
+        )
+    for name in values:
+        if name not in BY_NAME:
+            message = f"{path}: {unknown('setting', name, BY_NAME)}"
+            raise SettingsError(message, name=name, nearest=nearest(name, BY_NAME))
+    return values
