@@ -1,0 +1,1 @@
+"""Sans-I/O protocols: bytes and texts in, bytes and texts out. No socket, no clock, no loop."""

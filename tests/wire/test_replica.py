@@ -1,0 +1,106 @@
+"""A replica becomes and stays what the workshop's state is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koubou_panel.core.events import (
+    OutputGrew,
+    SystemNoted,
+    TaskCompleted,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerStarted,
+)
+from koubou_panel.core.fold import Folded, State, evolve
+from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.errors import CorruptStream
+from koubou_panel.wire.link import Facts, More, Reset
+from koubou_panel.wire.replica import PIECE_TASKS, Replica, pieces
+
+WORKER = WorkerId("w1")
+
+
+def _submitted(n: int) -> TaskSubmitted:
+    return TaskSubmitted(1.0, Request(task_id=TaskId(f"t{n}"), kind="script", created_at=1.0), n)
+
+
+def _facts_of(folded: list[Folded]) -> Facts:
+    return Facts([f.fact for f in folded], [f.seq for f in folded])
+
+
+def _life(n: int):
+    task_id = TaskId(f"t{n}")
+    return [
+        _submitted(n),
+        TaskStarted(2.0, task_id, 1, WORKER, "local", n),
+        OutputGrew(2.5, task_id, 1, 10),
+        TaskCompleted(3.0, task_id, 1, 0, "done"),
+        SystemNoted(3.0, "note", f"{n}"),
+    ]
+
+
+@given(
+    moves=st.lists(st.sampled_from(["fold", "release", "join", "sample"]), max_size=80),
+    tasks=st.integers(1, 12),
+)
+def test_replica_converges_whenever_it_joins(moves: list[str], tasks: int) -> None:
+    """Joined at any moment, also while facts are folded but not yet released, it ends equal to the state."""
+    state, replica = State("e"), Replica()
+    waiting: list[Folded] = []
+    todo = [WorkerStarted(0.0, WORKER, "local"), *(event for n in range(1, tasks + 1) for event in _life(n))]
+    for move in [*moves, "join", *["fold"] * len(todo), "release"]:
+        if move == "fold" and todo:
+            folded = evolve(state, todo.pop(0))
+            waiting += [folded] if folded else []
+        elif move == "join":
+            assert all(replica.reset(piece) for piece in pieces(state.snapshot()))
+        elif move == "release" and replica.state.epoch:
+            replica.fold(_facts_of(waiting))
+            waiting.clear()
+        elif move == "release":
+            waiting.clear()
+    assert replica.state.seq == state.seq
+    assert replica.state.counts == state.counts
+    assert list(replica.state.notes) == list(state.notes)
+    assert {t.task_id: t.status for t in replica.state.tasks.values()} == {
+        t.task_id: t.status for t in state.tasks.values()
+    }
+
+
+def test_large_state_comes_in_pieces_and_appears_whole() -> None:
+    """A state of many tasks crosses in pieces; until the last one the old state stays."""
+    state, replica = State("e"), Replica()
+    for n in range(1, 2 * PIECE_TASKS + 2):
+        evolve(state, _submitted(n))
+    messages = list(pieces(state.snapshot()))
+    assert [type(m) for m in messages] == [Reset, More, More]
+    assert [replica.reset(m) for m in messages[:2]] == [False, False]
+    assert replica.state.epoch == ""
+    assert replica.reset(messages[2])
+    assert replica.state.tasks == state.tasks
+
+
+def test_missing_fact_is_noticed() -> None:
+    """A gap in a channel's places is a CorruptStream, not a guess."""
+    replica = Replica()
+    replica.reset(Reset(State("e").snapshot(), more=False))
+    with pytest.raises(CorruptStream, match="came 2"):
+        replica.fold(Facts([_submitted(2)], [2]))
+    with pytest.raises(CorruptStream):
+        replica.fold(Facts([_submitted(1)], []))
+
+
+def test_piece_without_a_beginning_is_refused() -> None:
+    """A later piece alone is no state."""
+    with pytest.raises(CorruptStream):
+        Replica().reset(More([], more=False))
+
+
+def test_late_samples_are_dropped() -> None:
+    """A sample about a task that the replica does not have changes nothing and breaks nothing."""
+    replica = Replica()
+    replica.fold_samples([OutputGrew(1.0, TaskId("gone"), 1, 5)])
+    assert replica.state.tasks == {}
