@@ -19,7 +19,9 @@ class HomeTaken(KoubouError):
     """
 
     def __init__(self, *, pid: int, root: Path) -> None:
-        super().__init__(f"another workshop (pid {pid or 'unknown'}) holds the home {root}; `koubou down` ends it")
+        super().__init__(
+            f"another workshop (pid {pid or 'unknown'}) holds the home {root}; `koubou down` ends it"
+        )
         self.pid = pid
         self.root = root
 

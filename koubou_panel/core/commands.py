@@ -8,10 +8,14 @@ from koubou_panel.core.records import Outcome, Progress, Request, Role, TaskId, 
 
 
 class Caller(Struct, frozen=True, gc=False):
-    """Who asks: a name for the record (`cli`, `ws:127.0.0.1`, an agent) and what that one may do."""
+    """Who asks: a name for the record (`cli`, `ws:127.0.0.1`, an agent) and what that one may do.
+
+    `from_network` says that the command came over a public door, where functions are never taken.
+    """
 
     by: str
     role: Role = "full"
+    from_network: bool = False
 
 
 class SubmitTask(Struct, frozen=True, tag=True, gc=False):
@@ -47,7 +51,7 @@ class DrainPool(Struct, frozen=True, tag=True, gc=False):
 
 Command = SubmitTask | CancelTask | RetryTask | ScaleWorkers | DrainPool
 
-WRITES: tuple[type[Command], ...] = Command.__args__  # type: ignore[attr-defined]
+WRITES: tuple[type[Command], ...] = Command.__args__
 
 
 # -- what an engine reports: handled by `decide` like a command, but never refused aloud ----------------------
@@ -95,4 +99,3 @@ class RunProgressed(Struct, frozen=True, gc=False):
 
 
 Report = WorkerReady | WorkerDied | RunEnded | RunsReturned | RunProgressed
-

@@ -47,15 +47,17 @@ from koubou_panel.errors import Refused
 PRIORITIES = range(1, 11)
 MAX_WORKERS = 256
 MAX_RETRIES = 1_000
+MAX_TIMEOUT_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a decision may know beside the state: the moment, and who asks."""
+    """What a decision may know beside the state: the moment, who asks, and the task as the archive has it."""
 
     now: float
     by: str = ""
     role: str = "full"
+    found: Task | None = None
 
 
 def decide(state: State, command: Command, context: Context) -> list[Event]:
@@ -96,37 +98,39 @@ def check_request(request: Request) -> None:
     """
     if request.priority not in PRIORITIES:
         raise Refused("invalid", f"priority must be 1 to 10, not {request.priority}", field="priority")
-    if request.timeout_s is not None and not 0 < request.timeout_s < 1e9:
+    if request.timeout_s is not None and not 0 < request.timeout_s < MAX_TIMEOUT_S:
         raise Refused("invalid", "timeout_s must be more than 0 seconds", field="timeout_s")
     if not 0 <= request.retries <= MAX_RETRIES:
         raise Refused("invalid", f"retries must be 0 to {MAX_RETRIES}", field="retries")
 
 
 def _cancel(state: State, command: CancelTask, context: Context) -> list[Event]:
-    task = _known(state, command.task_id)
+    task = _known(state, command.task_id, context)
     if task.is_finished:
         raise Refused("conflict", f"task {task.task_id} has already ended ({task.status})")
     by = f" by {context.by}" if context.by else ""
     if task.status == "pending":
-        return [TaskCancelled(context.now, task.task_id, task.run, "user", f"cancelled{by} before it started")]
+        return [
+            TaskCancelled(context.now, task.task_id, task.run, "user", f"cancelled{by} before it started")
+        ]
     if task.stopping is not None:
         return []
     return [StopRequested(context.now, task.task_id, task.run, "user", context.by)]
 
 
-def _known(state: State, task_id: TaskId) -> Task:
-    task = state.tasks.get(task_id)
+def _known(state: State, task_id: TaskId, context: Context) -> Task:
+    task = state.tasks.get(task_id) or context.found
     if task is None:
         raise Refused("not_found", f"no task {task_id}")
     return task
 
 
 def _retry(state: State, command: RetryTask, context: Context) -> list[Event]:
-    task = _known(state, command.task_id)
+    task = _known(state, command.task_id, context)
     if not task.is_finished:
         raise Refused("conflict", f"task {task.task_id} is still {task.status}; cancel it first")
     request = replace(
-        task.request,
+        (context.found or task).request,
         task_id=command.new_id,
         spec=task.request.spec if command.spec is None else command.spec,
         submitted_by=context.by,
@@ -192,7 +196,9 @@ def end_run(task: Task, outcome: Outcome, now: float) -> Event:
         return _shut_down(task, outcome, now)
     if task.stopping == "timeout":
         limit = task.request.timeout_s or 0
-        outcome = replace(outcome, reason="timeout", message=f"reached its time-out of {limit:g} s", error=None)
+        outcome = replace(
+            outcome, reason="timeout", message=f"reached its time-out of {limit:g} s", error=None
+        )
     return _fail(task, outcome, now)
 
 

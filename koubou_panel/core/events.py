@@ -219,6 +219,6 @@ Fact = TaskFact | WorkerFact | SystemFact
 Sample = TaskProgressed | OutputGrew | WorkerSampled | MetricsSampled
 Event = Fact | Sample
 
-TASK_FACTS: tuple[type[TaskFact], ...] = TaskFact.__args__  # type: ignore[attr-defined]
-FACTS: tuple[type[Fact], ...] = Fact.__args__  # type: ignore[attr-defined]
-SAMPLES: tuple[type[Sample], ...] = Sample.__args__  # type: ignore[attr-defined]
+TASK_FACTS: tuple[type[TaskFact], ...] = TaskFact.__args__
+FACTS: tuple[type[Fact], ...] = Fact.__args__
+SAMPLES: tuple[type[Sample], ...] = Sample.__args__

@@ -152,6 +152,7 @@ def evolve(state: State, event: Event) -> Folded | None:
     """Fold `event` into `state`. Loop thread only.
 
     Returns: for a fact, the fact with its `seq` and record; for a sample, None.
+
     Raises:
         CorruptStream: the fact cannot follow this state.
     """

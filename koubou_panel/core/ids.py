@@ -28,7 +28,7 @@ class TaskIds:
         self._head = ""
 
     def make(self, now: float, bits: int) -> TaskId:
-        """The next id; `bits` (30 random bits) is used for the first of a millisecond only."""
+        """The next id; `bits` (30 random bits) counts for the first of a millisecond only."""
         ms = int(now * 1000)
         if ms > self._last_ms:
             self._last_ms = ms

@@ -36,6 +36,8 @@ RECALL_AFTER_S = 0.05
 PACE_KEPT = 1_000
 FIRST_RESPAWN_S = 0.1
 LONGEST_RESPAWN_S = 30.0
+FREE_RESPAWNS = 8
+NEWS_EVERY_S = 0.25
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -134,9 +136,9 @@ class Agenda:
             agenda.lanes[worker_id] = Lane()
         for task in sorted(state.tasks.values(), key=lambda task: task.order):
             if task.status == "pending":
-                agenda._queue(task)
+                agenda.queue(task)
             elif task.status == "in_progress" and task.worker_id in agenda.lanes:
-                agenda._claim(task, task.started_at or 0.0)
+                agenda.claim(task, task.started_at or 0.0)
         return agenda
 
     def note(self, folded: Iterable[Folded]) -> None:
@@ -159,13 +161,15 @@ class Agenda:
 
     # -- keeping up -------------------------------------------------------------------------------------------
 
-    def _queue(self, task: Task) -> None:
+    def queue(self, task: Task) -> None:
+        """Let a pending task wait: for its turn, or first for its time."""
         if task.not_before is not None:
             heappush(self.delayed, (task.not_before, task.order, task.task_id))
         else:
             self.ready[task.request.priority].append(task.request.task_id)
 
-    def _claim(self, task: Task, at: float) -> None:
+    def claim(self, task: Task, at: float) -> None:
+        """Count a run on its worker's lane, and its time-out."""
         if task.worker_id is None:
             return
         lane = self.lanes[task.worker_id]
@@ -176,7 +180,8 @@ class Agenda:
         if task.request.timeout_s is not None:
             heappush(self.deadlines, (at + task.request.timeout_s, task.task_id, task.run))
 
-    def _release(self, task: Task, worker_id: WorkerId | None, at: float) -> None:
+    def release(self, task: Task, worker_id: WorkerId | None, at: float) -> None:
+        """Take a run off its worker's lane."""
         lane = self.lanes.get(worker_id) if worker_id else None
         if lane is None or worker_id is None:
             return
@@ -185,7 +190,8 @@ class Agenda:
         lane.recalled = False
         self.touched.add(worker_id)
 
-    def _learn(self, task: Task, duration_s: float | None) -> None:
+    def learn(self, task: Task, duration_s: float | None) -> None:
+        """Remember how long tasks of this name take: up at once, down slowly."""
         if duration_s is None or not self._batches(task.request.kind):
             return
         name = task.request.name
@@ -194,35 +200,36 @@ class Agenda:
         if len(self.pace_s) > PACE_KEPT:
             del self.pace_s[next(iter(self.pace_s))]
 
-    def _holder(self, task_id: TaskId) -> WorkerId | None:
+    def holder(self, task_id: TaskId) -> WorkerId | None:
+        """The worker whose lane holds a task."""
         return next((worker_id for worker_id, lane in self.lanes.items() if task_id in lane.claims), None)
 
 
 def _on_submitted(agenda: Agenda, fact: TaskSubmitted, task: Task) -> None:  # noqa: ARG001 - one signature for all
-    agenda._queue(task)
+    agenda.queue(task)
 
 
 def _on_started(agenda: Agenda, fact: TaskStarted, task: Task) -> None:
-    agenda._claim(task, fact.at)
+    agenda.claim(task, fact.at)
 
 
 def _on_returned(agenda: Agenda, fact: TaskReturned, task: Task) -> None:
-    agenda._release(task, agenda._holder(fact.task_id), fact.at)
+    agenda.release(task, agenda.holder(fact.task_id), fact.at)
     agenda.ready[task.request.priority].appendleft(task.task_id)
 
 
 def _on_retried(agenda: Agenda, fact: TaskRetried, task: Task) -> None:
-    agenda._release(task, agenda._holder(fact.task_id), fact.at)
-    agenda._queue(task)
+    agenda.release(task, agenda.holder(fact.task_id), fact.at)
+    agenda.queue(task)
 
 
 def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
-    agenda._release(task, task.worker_id, fact.at)
-    agenda._learn(task, fact.usage.duration_s)
+    agenda.release(task, task.worker_id, fact.at)
+    agenda.learn(task, fact.usage.duration_s)
 
 
 def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
-    agenda._release(task, task.worker_id, fact.at)
+    agenda.release(task, task.worker_id, fact.at)
 
 
 def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:  # noqa: ARG001 - one signature for all
@@ -233,7 +240,9 @@ def _on_worker_started(agenda: Agenda, fact: WorkerStarted, worker: Worker) -> N
     agenda.lanes[fact.worker_id] = Lane()
     agenda.failed_spawns += 1
     wait_s = FIRST_RESPAWN_S * 2.0 ** min(agenda.failed_spawns // 4, 10)
-    agenda.respawn_at = fact.at + min(LONGEST_RESPAWN_S, wait_s) if agenda.failed_spawns > 8 else 0.0
+    agenda.respawn_at = (
+        fact.at + min(LONGEST_RESPAWN_S, wait_s) if agenda.failed_spawns > FREE_RESPAWNS else 0.0
+    )
 
 
 def _on_worker_changed(agenda: Agenda, fact: WorkerChanged, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
@@ -267,82 +276,87 @@ _NOTES: dict[type, Callable[..., None]] = {
 # -- planning -------------------------------------------------------------------------------------------------
 
 
+class _Round:
+    """One call of `plan`, as it grows."""
+
+    __slots__ = ("agenda", "events", "instructions", "node", "now", "state")
+
+    def __init__(self, state: State, agenda: Agenda, now: float, node: str) -> None:
+        self.state = state
+        self.agenda = agenda
+        self.now = now
+        self.node = node
+        self.events: list[Fact] = []
+        self.instructions: list[Instruction] = []
+
+
 def plan(state: State, agenda: Agenda, now: float, *, node: str = "local") -> Plan:
     """What is to be done at `now`. Its events must be folded and noted before the next call."""
-    events: list[Fact] = []
-    instructions: list[Instruction] = []
-    _wake_delayed(state, agenda, now)
-    _time_out(state, agenda, now, events)
-    _stop(state, agenda, instructions)
+    this = _Round(state, agenda, now, node)
+    _wake_delayed(this)
+    _time_out(this)
+    _stop(this)
     if not state.pool.paused and not state.pool.draining:
-        _assign(state, agenda, now, events, instructions, node)
-    _recall(state, agenda, now, instructions)
-    _scale(state, agenda, now, events, instructions, node)
-    _settle(state, agenda, now, events)
-    return Plan(events, instructions, _wake_at(state, agenda, now))
+        _assign(this)
+    _recall(this)
+    _scale(this)
+    _settle(this)
+    return Plan(this.events, this.instructions, _wake_at(this))
 
 
-def _wake_delayed(state: State, agenda: Agenda, now: float) -> None:
-    while agenda.delayed and agenda.delayed[0][0] <= now:
-        _, _, task_id = heappop(agenda.delayed)
-        task = state.tasks.get(task_id)
+def _wake_delayed(this: _Round) -> None:
+    delayed = this.agenda.delayed
+    while delayed and delayed[0][0] <= this.now:
+        _, _, task_id = heappop(delayed)
+        task = this.state.tasks.get(task_id)
         if task is not None and task.status == "pending":
-            agenda.ready[task.request.priority].append(task_id)
+            this.agenda.ready[task.request.priority].append(task_id)
 
 
-def _time_out(state: State, agenda: Agenda, now: float, events: list[Fact]) -> None:
-    while agenda.deadlines and agenda.deadlines[0][0] <= now:
-        _, task_id, run = heappop(agenda.deadlines)
-        task = state.tasks.get(task_id)
+def _time_out(this: _Round) -> None:
+    deadlines = this.agenda.deadlines
+    while deadlines and deadlines[0][0] <= this.now:
+        _, task_id, run = heappop(deadlines)
+        task = this.state.tasks.get(task_id)
         if task is not None and task.status == "in_progress" and task.run == run and task.stopping is None:
-            events.append(StopRequested(now, task_id, run, "timeout"))
+            this.events.append(StopRequested(this.now, task_id, run, "timeout"))
 
 
-def _stop(state: State, agenda: Agenda, instructions: list[Instruction]) -> None:
-    for task_id in agenda.stops:
-        task = state.tasks.get(task_id)
+def _stop(this: _Round) -> None:
+    for task_id in this.agenda.stops:
+        task = this.state.tasks.get(task_id)
         if task is not None and task.status == "in_progress" and task.stopping and task.worker_id:
-            instructions.append(Stop(task.worker_id, task_id, task.run, task.stopping))
-    agenda.stops.clear()
+            this.instructions.append(Stop(task.worker_id, task_id, task.run, task.stopping))
+    this.agenda.stops.clear()
 
 
-def _peek(state: State, agenda: Agenda) -> Task | None:
+def _peek(this: _Round) -> Task | None:
     """The task that is next, without taking it; those cancelled meanwhile are dropped."""
-    for queue in agenda.ready.values():
+    tasks = this.state.tasks
+    for queue in this.agenda.ready.values():
         while queue:
-            task = state.tasks.get(queue[0])
+            task = tasks.get(queue[0])
             if task is not None and task.status == "pending":
                 return task
             queue.popleft()
     return None
 
 
-def _assign(
-    state: State,
-    agenda: Agenda,
-    now: float,
-    events: list[Fact],
-    instructions: list[Instruction],
-    node: str,
-) -> None:
-    waiting = agenda.waiting()
+def _assign(this: _Round) -> None:
+    waiting = this.agenda.waiting()
     if not waiting:
         return
-    able = [
-        (worker_id, agenda.lanes[worker_id])
-        for worker_id, worker in state.workers.items()
-        if worker.status in ("idle", "busy")
-    ]
-    able.sort(key=lambda pair: len(pair[1].claims))
+    lanes = this.agenda.lanes
+    able = [name for name, worker in this.state.workers.items() if worker.status in ("idle", "busy")]
+    able.sort(key=lambda name: len(lanes[name].claims))
     share = ceil(waiting / max(1, len(able)))
-    for worker_id, lane in able:
-        tasks = _take(state, agenda, lane, min(WINDOW_TASKS, share))
+    for worker_id in able:
+        tasks = _take(this, lanes[worker_id], min(WINDOW_TASKS, share))
         if tasks:
-            jobs = _claim_all(tasks, worker_id, lane.given, now, events, node)
-            instructions.append(Start(worker_id, jobs))
+            this.instructions.append(Start(worker_id, _claim_all(this, tasks, worker_id)))
 
 
-def _take(state: State, agenda: Agenda, lane: Lane, most: int) -> list[Task]:
+def _take(this: _Round, lane: Lane, most: int) -> list[Task]:
     """Tasks for one worker, taken off the queue: one of any length if it is idle, or a refill of short ones."""
     taken: list[Task] = []
     held = len(lane.claims)
@@ -350,68 +364,59 @@ def _take(state: State, agenda: Agenda, lane: Lane, most: int) -> list[Task]:
     if held > WINDOW_TASKS // 2 or load_s > WINDOW_S / 2:
         return taken
     while held < most or not held:
-        task = _peek(state, agenda)
+        task = _peek(this)
         if task is None:
             break
-        expected_s = agenda.expected_s(task)
+        expected_s = this.agenda.expected_s(task)
         if held and load_s + expected_s > WINDOW_S:
             break
-        agenda.ready[task.request.priority].popleft()
+        this.agenda.ready[task.request.priority].popleft()
         taken.append(task)
         held += 1
         load_s += expected_s
     return taken
 
 
-def _claim_all(
-    tasks: list[Task], worker_id: WorkerId, given: int, now: float, events: list[Fact], node: str
-) -> list[Job]:
+def _claim_all(this: _Round, tasks: list[Task], worker_id: WorkerId) -> list[Job]:
     jobs: list[Job] = []
-    for claim, task in enumerate(tasks, given):
+    for claim, task in enumerate(tasks, this.agenda.lanes[worker_id].given):
         request = task.request
         run = task.run + 1
-        events.append(TaskStarted(now, request.task_id, run, worker_id, node, claim))
+        this.events.append(TaskStarted(this.now, request.task_id, run, worker_id, this.node, claim))
         jobs.append(Job(request.task_id, run, claim, request.kind, request.spec, request.payload))
     return jobs
 
 
-def _recall(state: State, agenda: Agenda, now: float, instructions: list[Instruction]) -> None:
+def _recall(this: _Round) -> None:
     """Take a window back from a worker that is stuck in one task while another worker is idle."""
-    if not _has_idle(state, agenda) or agenda.waiting():
+    if this.agenda.waiting() or not _has_idle(this):
         return
-    for worker_id, lane in agenda.lanes.items():
-        if len(lane.claims) > 1 and not lane.recalled and now >= lane.heard_at + RECALL_AFTER_S:
+    for worker_id, lane in this.agenda.lanes.items():
+        if len(lane.claims) > 1 and not lane.recalled and this.now >= lane.heard_at + RECALL_AFTER_S:
             lane.recalled = True
-            instructions.append(Recall(worker_id))
+            this.instructions.append(Recall(worker_id))
 
 
-def _has_idle(state: State, agenda: Agenda) -> bool:
-    return any(
-        not lane.claims and state.workers[worker_id].status == "idle"
-        for worker_id, lane in agenda.lanes.items()
-        if worker_id in state.workers
-    )
+def _has_idle(this: _Round) -> bool:
+    workers, lanes = this.state.workers, this.agenda.lanes
+    return any(worker.status == "idle" and not lanes[name].claims for name, worker in workers.items())
 
 
-def _scale(
-    state: State,
-    agenda: Agenda,
-    now: float,
-    events: list[Fact],
-    instructions: list[Instruction],
-    node: str,
-) -> None:
-    wanted = 0 if state.pool.draining else state.pool.max_workers
+def _scale(this: _Round) -> None:
+    state = this.state
+    if state.pool.draining:
+        return
+    wanted = state.pool.max_workers
     alive = [worker for worker in state.workers.values() if worker.status != "stopping"]
-    if len(state.workers) < wanted and now >= agenda.respawn_at:
+    if len(state.workers) < wanted and this.now >= this.agenda.respawn_at:
         for worker_id in _free_names(state, wanted - len(state.workers)):
-            events.append(WorkerStarted(now, worker_id, node))
-            instructions.append(Spawn(worker_id))
-    elif len(alive) > wanted and not state.pool.draining:
-        idle = [w for w in alive if w.status == "idle" and not agenda.lanes[w.worker_id].claims]
+            this.events.append(WorkerStarted(this.now, worker_id, this.node))
+            this.instructions.append(Spawn(worker_id))
+    elif len(alive) > wanted:
+        idle = [w for w in alive if w.status == "idle" and not this.agenda.lanes[w.worker_id].claims]
         for worker in idle[wanted - len(alive) :]:
-            events.append(WorkerChanged(now, worker.worker_id, "stopping"))
-            instructions.append(Retire(worker.worker_id))
+            this.events.append(WorkerChanged(this.now, worker.worker_id, "stopping"))
+            this.instructions.append(Retire(worker.worker_id))
 
 
 def _free_names(state: State, count: int) -> list[WorkerId]:
@@ -425,34 +430,37 @@ def _free_names(state: State, count: int) -> list[WorkerId]:
     return names
 
 
-def _settle(state: State, agenda: Agenda, now: float, events: list[Fact]) -> None:
+def _settle(this: _Round) -> None:
     """Say who is busy with what. Within a window of short tasks, at most every quarter of a second."""
-    for worker_id in agenda.touched:
-        worker = state.workers[worker_id]
-        claims = agenda.lanes[worker_id].claims
-        if worker.status not in ("idle", "busy"):
-            continue
-        if not claims:
-            if worker.status == "busy":
-                events.append(WorkerChanged(now, worker_id, "idle"))
-        elif worker.status == "idle" or (
-            worker.current_task not in claims and _is_news(agenda.lanes[worker_id], now)
+    for worker_id in this.agenda.touched:
+        worker = this.state.workers[worker_id]
+        lane = this.agenda.lanes[worker_id]
+        if worker.status == "busy" and not lane.claims:
+            this.events.append(WorkerChanged(this.now, worker_id, "idle"))
+        elif lane.claims and (
+            worker.status == "idle"
+            or (
+                worker.status == "busy"
+                and worker.current_task not in lane.claims
+                and _is_news(lane, this.now)
+            )
         ):
-            events.append(WorkerChanged(now, worker_id, "busy", next(iter(claims))))
-    agenda.touched.clear()
+            this.events.append(WorkerChanged(this.now, worker_id, "busy", next(iter(lane.claims))))
+    this.agenda.touched.clear()
 
 
 def _is_news(lane: Lane, now: float) -> bool:
-    return lane.load_s == inf or now - lane.changed_at > 0.25
+    return lane.load_s == inf or now - lane.changed_at > NEWS_EVERY_S
 
 
-def _wake_at(state: State, agenda: Agenda, now: float) -> float | None:
+def _wake_at(this: _Round) -> float | None:
+    agenda = this.agenda
     times = [agenda.delayed[0][0]] if agenda.delayed else []
     if agenda.deadlines:
         times.append(agenda.deadlines[0][0])
-    if agenda.respawn_at > now:
+    if agenda.respawn_at > this.now:
         times.append(agenda.respawn_at)
     held = [lane.heard_at for lane in agenda.lanes.values() if len(lane.claims) > 1 and not lane.recalled]
-    if held and _has_idle(state, agenda):
+    if held and _has_idle(this):
         times.append(min(held) + RECALL_AFTER_S)
     return min(times) if times else None

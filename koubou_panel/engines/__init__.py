@@ -1,0 +1,1 @@
+"""Where a task runs: worker processes, or the test itself."""

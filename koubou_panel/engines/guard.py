@@ -1,0 +1,218 @@
+"""The guard: one small process above each worker that sees to it that nothing of a task outlives its end.
+
+It is run as a file (`python -I -S guard.py CONTROL_FD PASS_FDS ARGV…`) and imports the standard library alone.
+It starts the worker, adopts every orphan below it (child subreaper), and obeys one letter at a time on its
+control socket:
+
+    t  end the task's processes (all but the worker): TERM, after 5 s KILL
+    d  the run has ended: no KILL is due any more
+    w  end the worker too: TERM, after 5 s KILL
+    k  KILL everything now
+
+End of file means that the workshop is gone: everything is killed. When the worker ends, what is left below is
+killed, and the worker's end is written back as `exit N` or `signal N`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+GRACE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> bool:
+    """Adopt every orphan below this process (Linux); False where the platform cannot."""
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError, ImportError):
+        return False
+
+
+def _parents() -> dict[int, int]:
+    """Parent pid by pid, of every live process (zombies left out)."""
+    if not os.path.isdir("/proc/self"):
+        return _parents_by_ps()
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            parents[int(name)] = int(fields[1])
+    return parents
+
+
+def _parents_by_ps() -> dict[int, int]:
+    import subprocess
+
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, check=False).stdout
+    rows = (line.split() for line in listing.splitlines())
+    return {int(row[0]): int(row[1]) for row in rows if len(row) == 2}
+
+
+def descendants(root: int, *, spare: int = 0) -> list[int]:
+    """Live processes below `root`, nearest first; `spare` is left out, what is below it is not."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in _parents().items():
+        children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    level = [root]
+    while level:
+        level = [pid for parent in level for pid in children.get(parent, ())]
+        found += level
+    return [pid for pid in found if pid != spare]
+
+
+def send(pids: list[int], number: int) -> None:
+    """Send a signal to each; those that are gone are passed over."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def kill_below(root: int, *, spare: int = 0, waited: int = 0, limit_s: float = 10.0) -> bool:
+    """KILL everything below `root` until nothing is left; False if something could not be ended in time.
+
+    `spare` is let live; the child `waited` is killed, but its end is left for the caller to collect.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        left = descendants(root, spare=spare)
+        if not left:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        send(left, signal.SIGKILL)
+        reap(but=waited)
+        time.sleep(0.002)
+
+
+def reap(*, but: int = 0) -> None:
+    """Collect the orphans that ended, except the child `but`, whose end its parent waits for by name."""
+    for pid in _zombies(os.getpid()):
+        if pid != but:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _zombies(parent: int) -> list[int]:
+    found: list[int] = []
+    if not os.path.isdir(f"/proc/{parent}/task"):
+        return found
+    for thread in os.listdir(f"/proc/{parent}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+            found += [int(pid) for pid in file.read().split()]
+    return [pid for pid in found if _is_zombie(pid)]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return True
+
+
+class Guard:
+    """The loop of the guard process."""
+
+    def __init__(self, control: socket.socket, worker: int, wake: int) -> None:
+        """Watch over `worker`, obeying `control`; `wake` becomes readable when a child ends."""
+        self.control = control
+        self.worker = worker
+        self.wake = wake
+        self.kill_at: float | None = None
+        self.spare = 0
+        self.me = os.getpid()
+
+    def run(self) -> None:
+        """Until the worker has ended and nothing is left below."""
+        while True:
+            status = self._worker_status()
+            if status is not None:
+                kill_below(self.me)
+                with contextlib.suppress(OSError):
+                    self.control.sendall(status)
+                return
+            self._wait_once()
+
+    def _wait_once(self) -> None:
+        timeout = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
+        readable, _, _ = select.select([self.control.fileno(), self.wake], [], [], timeout)
+        if self.wake in readable:
+            os.read(self.wake, 4096)
+        if self.control.fileno() in readable:
+            self._obey(self.control.recv(64))
+        elif self.kill_at is not None and time.monotonic() >= self.kill_at:
+            self.kill_at = None
+            kill_below(self.me, spare=self.spare, waited=self.worker)
+
+    def _obey(self, letters: bytes) -> None:
+        if not letters:
+            kill_below(self.me)
+            os._exit(0)
+        for letter in letters.decode("ascii", "replace"):
+            if letter in "tw":
+                self.spare = self.worker if letter == "t" else 0
+                send(descendants(self.me, spare=self.spare), signal.SIGTERM)
+                send(descendants(self.me, spare=self.spare), signal.SIGCONT)
+                self.kill_at = time.monotonic() + GRACE_S
+            elif letter == "d":
+                self.kill_at = None
+            elif letter == "k":
+                kill_below(self.me, waited=self.worker)
+
+    def _worker_status(self) -> bytes | None:
+        """How the worker ended, or None while it lives; other children that ended are collected."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return b"exit 255"
+            if pid == 0:
+                return None
+            if pid == self.worker:
+                code = os.waitstatus_to_exitcode(status)
+                return b"exit %d" % code if code >= 0 else b"signal %d" % -code
+
+
+def main(argv: list[str]) -> None:
+    """Start the worker `argv[2:]` with the descriptors `argv[1]` (comma-separated) and guard it."""
+    control = socket.socket(fileno=int(argv[0]))
+    control.set_inheritable(False)
+    kept = {int(fd) for fd in argv[1].split(",")}
+    become_subreaper()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker = os.fork()
+    if worker == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for fd in kept:
+            os.set_inheritable(fd, True)  # noqa: FBT003 - the standard library's own signature
+        os.execv(argv[2], argv[2:])
+    for fd in kept:
+        os.close(fd)
+    Guard(control, worker, read_end).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

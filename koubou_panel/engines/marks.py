@@ -1,0 +1,91 @@
+"""Begin marks: a mapped file per worker that says how far into its claims it has begun.
+
+The mark survives the death of any process, not a power cut; so it carries the boot's id, and after a reboot it
+says nothing. Layout: 8 bytes little-endian `begun` (the last begun claim + 1), 8 bytes guard pid, 36 bytes boot id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+from pathlib import Path
+
+SIZE = 4096
+_BEGUN = struct.Struct("<Q")
+_PID_AT = 8
+_BOOT_AT = 16
+_BOOT_LEN = 36
+
+
+def boot_id() -> bytes:
+    """The id of this boot, 36 bytes; all dashes where the platform tells none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(_BOOT_LEN)
+    return b"-" * _BOOT_LEN
+
+
+class Mark:
+    """The mark of one worker, mapped. The worker writes it, the workshop reads it."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the file open as `fd`."""
+        self._map = mmap.mmap(fd, SIZE)
+
+    def begin(self, claim: int) -> None:
+        """Say that `claim` is begun; called before anything of it runs."""
+        _BEGUN.pack_into(self._map, 0, claim + 1)
+
+    @property
+    def begun(self) -> int:
+        """How many claims were begun."""
+        number: int = _BEGUN.unpack_from(self._map, 0)[0]
+        return number
+
+    def close(self) -> None:
+        """Unmap."""
+        self._map.close()
+
+
+def create(path: Path) -> int:
+    """A new mark file; the descriptor holds its lock, as do the processes that inherit it."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.ftruncate(fd, SIZE)
+    os.pwrite(fd, boot_id(), _BOOT_AT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def set_guard(fd: int, pid: int) -> None:
+    """Note the guard's pid, so that a rescue can find it."""
+    os.pwrite(fd, _BEGUN.pack(pid), _PID_AT)
+
+
+def read(path: Path) -> tuple[int, int] | None:
+    """(begun, guard pid) of a mark left behind, or None if it is of another boot or unreadable."""
+    try:
+        data = path.read_bytes()[: _BOOT_AT + _BOOT_LEN]
+    except OSError:
+        return None
+    if len(data) < _BOOT_AT + _BOOT_LEN or data[_BOOT_AT:] != boot_id():
+        return None
+    return _BEGUN.unpack_from(data, 0)[0], _BEGUN.unpack_from(data, _PID_AT)[0]
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that inherited the mark still lives."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

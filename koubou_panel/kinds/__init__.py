@@ -1,0 +1,1 @@
+"""What a task can be: one file a kind."""

@@ -1,0 +1,232 @@
+"""Kind `function`: a Python callable with its arguments, pickled by the caller and opened by a worker alone.
+
+A payload is three byte strings: the function, (args, kwargs), and the caller's import path. The function's part
+is the same for all tasks of one `map`, so a worker keeps the last ones loaded.
+"""
+
+from __future__ import annotations
+
+import pickle
+import reprlib
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from koubou_panel.core.ports import Prepared, RunContext
+from koubou_panel.core.records import Fault, Job, Outcome, Usage
+from koubou_panel.errors import Refused
+
+KEPT_FUNCTIONS = 64
+SHORT = 200
+NONE = pickle.dumps((True, None), protocol=5)
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A payload, taken apart."""
+
+    function: bytes
+    arguments: bytes
+    path: list[str]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Call)
+_NO_ARGUMENTS = pickle.dumps(((), {}), protocol=5)
+
+
+def pack(function: bytes, arguments: bytes, path: list[str]) -> bytes:
+    """The payload of a call."""
+    return _ENCODER.encode(Call(function, arguments, path))
+
+
+def pickled_function(function: Callable[..., object]) -> bytes:
+    """`function` as bytes: by reference where a worker can import it, else by value.
+
+    Raises:
+        Refused: code `invalid`: it cannot be pickled, and why.
+    """
+    try:
+        if getattr(function, "__module__", None) != "__main__":
+            return pickle.dumps(function, protocol=5)
+    except Exception:  # noqa: BLE001, S110 - whatever plain pickle cannot do, cloudpickle tries next
+        pass
+    return _by_value(function, "the function")
+
+
+def pickled_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+    """Arguments as bytes.
+
+    Raises:
+        Refused: code `invalid`: they cannot be pickled, and why.
+    """
+    if not args and not kwargs:
+        return _NO_ARGUMENTS
+    try:
+        blob = pickle.dumps((args, kwargs), protocol=5)
+    except Exception:  # noqa: BLE001 - whatever plain pickle cannot do, cloudpickle tries next
+        return _by_value((args, kwargs), "an argument")
+    return _by_value((args, kwargs), "an argument") if b"__main__" in blob else blob
+
+
+def _by_value(thing: object, what: str) -> bytes:
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(thing, protocol=5))
+    except Exception as error:
+        raise Refused(
+            "invalid",
+            f"{what} cannot be pickled ({_safe_str(error)}); pass what it needs as plain data and open "
+            "files, locks and connections inside the function",
+            field="function",
+        ) from error
+
+
+def unpack_value(value: bytes) -> object:
+    """The result of a run.
+
+    Raises:
+        BaseException: what the function raised, with the remote traceback as its cause.
+    """
+    succeeded, content = pickle.loads(value)  # noqa: S301 - only the submitter opens what its own worker made
+    if succeeded:
+        return content
+    error, text = content
+    error.__cause__ = RemoteTraceback(text)
+    raise error
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the worker, as text, to be shown above the caller's own."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class FunctionKind:
+    """A callable in a warm interpreter."""
+
+    name = "function"
+    from_network = False
+    batches = True
+
+    def __init__(self) -> None:
+        """With nothing loaded."""
+        self._loaded: dict[bytes, Callable[..., object]] = {}
+
+    def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
+        """The payload stays closed; its name comes with the request."""
+        if not payload:
+            raise Refused("invalid", "a function comes from Python: use Workshop.submit", field="payload")
+        return Prepared(dict(spec), "function", "")
+
+    def run(self, job: Job, context: RunContext) -> Outcome:
+        """Call it; whatever it raises is its outcome."""
+        try:
+            function, args, kwargs = self._load(job.payload)
+        except BaseException as error:  # noqa: BLE001 - opening it runs the user's code
+            return _raised(job, error, "start", "could not load the function: ")
+        started = time.perf_counter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            return _raised(job, error, "exception", "", time.perf_counter() - started)
+        duration_s = time.perf_counter() - started
+        if result is None:
+            return Outcome(
+                job.task_id, job.run, value=NONE, result="None", usage=Usage(duration_s=duration_s)
+            )
+        try:
+            value = _pickled_result(result)
+        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+            return _raised(job, error, "exception", "the result cannot be pickled: ", duration_s)
+        return Outcome(
+            job.task_id, job.run, value=value, result=short_repr(result), usage=Usage(duration_s=duration_s)
+        )
+
+    def _load(self, payload: bytes) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+        call = _DECODER.decode(payload)
+        function = self._loaded.get(call.function)
+        if function is None:
+            sys.path.extend(folder for folder in call.path if folder not in sys.path)
+            function = pickle.loads(call.function)  # noqa: S301 - only a worker opens it
+            self._loaded[call.function] = function
+            if len(self._loaded) > KEPT_FUNCTIONS:
+                del self._loaded[next(iter(self._loaded))]
+        if call.arguments == _NO_ARGUMENTS:
+            return function, (), {}
+        args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - only a worker opens it
+        return function, args, kwargs
+
+
+def _pickled_result(result: object) -> bytes:
+    try:
+        return pickle.dumps((True, result), protocol=5)
+    except Exception:  # noqa: BLE001 - whatever plain pickle cannot do, cloudpickle tries next
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps((True, result), protocol=5))
+
+
+def _raised(
+    job: Job, error: BaseException, reason: str, prefix: str, duration_s: float | None = None
+) -> Outcome:
+    text = _traceback(error)
+    name = type(error).__name__
+    said = _safe_str(error)
+    message = prefix + (f"{name}: {said}" if said else name)
+    return Outcome(
+        job.task_id,
+        job.run,
+        reason,  # type: ignore[arg-type]
+        message[:2000],
+        value=_pickled_error(error, text, message),
+        error=Fault(name, said[:2000], text),
+        usage=Usage(duration_s=duration_s),
+    )
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+    except Exception:  # noqa: BLE001 - an exception's own __str__ may raise
+        lines = traceback.format_tb(error.__traceback__)
+    return "".join(lines)[-20_000:]
+
+
+def _safe_str(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as worse:  # noqa: BLE001 - the user's __str__ may raise anything
+        return f"<no text: its __str__ raised {type(worse).__name__}>"
+
+
+def _pickled_error(error: BaseException, text: str, message: str) -> bytes:
+    """The exception itself where it survives a round trip, else one that says what it was."""
+    error.__traceback__ = None
+    try:
+        blob = pickle.dumps((False, (error, text)), protocol=5)
+        pickle.loads(blob)  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - the user's __reduce__ may raise anything
+        from koubou_panel.errors import TaskFailure
+
+        return pickle.dumps((False, (TaskFailure(message), text)), protocol=5)
+    return blob
+
+
+def short_repr(value: object) -> str:
+    """At most 200 characters that tell what a value is; never raises."""
+    kind = type(value)
+    if kind is int or kind is float or kind is bool:
+        return repr(value)[:SHORT]
+    try:
+        return reprlib.repr(value)[:SHORT]
+    except Exception:  # noqa: BLE001 - the user's __repr__ may raise anything
+        return f"<{kind.__name__}>"

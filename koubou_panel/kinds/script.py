@@ -1,0 +1,270 @@
+"""Kind `script`: a command, as a list of arguments; never a shell string. Output is kept byte for byte.
+
+spec: `{"command": [ARGV…], "cwd": …, "env": {…}, "pty": false}`. Python programs are asked not to buffer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+
+from koubou_panel.core.ports import Prepared, RunContext
+from koubou_panel.core.records import Job, Outcome, Reason, Usage
+from koubou_panel.core.suggest import nearest
+from koubou_panel.errors import Refused
+
+CHUNK_BYTES = 1 << 16
+FIELDS = ("command", "cwd", "env", "pty")
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class ScriptKind:
+    """A command in a process tree of its own."""
+
+    name = "script"
+    from_network = True
+    batches = False
+
+    def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
+        """Check a spec; the name is the program's, the summary the command line."""
+        if payload:
+            raise Refused("invalid", "a script takes no payload", field="payload")
+        for field in spec:
+            if field not in FIELDS:
+                near = nearest(field, FIELDS)
+                hint = f"; did you mean {near!r}?" if near else f"; known: {', '.join(FIELDS)}"
+                raise Refused("invalid", f"unknown field spec.{field}{hint}", field=f"spec.{field}")
+        command = _command(spec.get("command"))
+        checked: dict[str, object] = {"command": command}
+        if spec.get("cwd") is not None:
+            checked["cwd"] = _text(spec["cwd"], "spec.cwd")
+        if spec.get("env"):
+            checked["env"] = _env(spec["env"])
+        if not isinstance(spec.get("pty", False), bool):
+            raise Refused("invalid", "spec.pty must be true or false", field="spec.pty")
+        if spec.get("pty"):
+            checked["pty"] = True
+        line = shlex.join(command)
+        return Prepared(checked, os.path.basename(command[0])[:100], line[:100])
+
+    def run(self, job: Job, context: RunContext) -> Outcome:
+        """Run the command to its end."""
+        started = time.monotonic()
+        try:
+            process, fd = _start(job.spec)
+        except (OSError, ValueError) as error:
+            message, code = _why_not(job.spec, error)
+            return Outcome(job.task_id, job.run, "start", message, code)
+        tail = _Tail()
+        usage_of = _follow(process, fd, context, tail)
+        os.close(fd)
+        code, rusage = usage_of
+        usage = Usage(
+            cpu_s=round(rusage.ru_utime + rusage.ru_stime, 3),
+            peak_rss_bytes=rusage.ru_maxrss * 1024,
+            duration_s=round(time.monotonic() - started, 6),
+        )
+        reason, message, exit_code = _ending(code)
+        return Outcome(job.task_id, job.run, reason, message, exit_code, tail.last_line(), usage=usage)
+
+
+def _command(value: object) -> list[str]:
+    if not isinstance(value, list) or not value or not all(isinstance(arg, str) for arg in value):
+        raise Refused(
+            "invalid",
+            'spec.command must be a non-empty list of strings, such as ["python", "train.py"]',
+            field="spec.command",
+        )
+    if not value[0]:
+        raise Refused("invalid", "spec.command names no program", field="spec.command")
+    if any("\0" in arg for arg in value):
+        raise Refused("invalid", "spec.command must not contain NUL", field="spec.command")
+    return list(value)
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise Refused("invalid", f"{field} must be a string", field=field)
+    return value
+
+
+def _env(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise Refused("invalid", "spec.env must be an object of strings", field="spec.env")
+    for key, text in value.items():
+        if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+            raise Refused("invalid", f"spec.env has a bad name {key!r}", field="spec.env")
+        _text(text, f"spec.env.{key}")
+    return dict(value)
+
+
+def environment(spec: Mapping[str, object]) -> dict[str, str]:
+    """The environment of a run: the worker's own allow-list, the task's over it, no `KOUBOU_*`."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("KOUBOU_")}
+    env["PYTHONUNBUFFERED"] = "1"
+    own = spec.get("env")
+    if isinstance(own, dict):
+        env.update({key: value for key, value in own.items() if not key.startswith("KOUBOU_")})
+    return env
+
+
+def _start(spec: Mapping[str, object]) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and the descriptor that its output is read from."""
+    env = environment(spec)
+    command = [str(arg) for arg in spec["command"]]  # type: ignore[attr-defined]
+    cwd = str(spec.get("cwd") or os.path.expanduser("~"))
+    program = _program(command[0], cwd, env)
+    if spec.get("pty"):
+        read_end, write_end = os.openpty()
+        login = lambda: os.login_tty(write_end)  # noqa: E731 - runs between fork and exec
+    else:
+        read_end, write_end = os.pipe()
+        login = None
+    try:
+        process = subprocess.Popen(
+            command,
+            executable=program,
+            cwd=cwd,
+            env=env,
+            stdin=write_end if spec.get("pty") else subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            start_new_session=login is None,
+            preexec_fn=login,  # noqa: PLW1509 - a controlling terminal can be had in no other way
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    return process, read_end
+
+
+def _program(name: str, cwd: str, env: Mapping[str, str]) -> str:
+    """The file to run: looked up in the task's own PATH, not the worker's."""
+    if not os.path.isdir(cwd):
+        raise NotADirectoryError(errno.ENOTDIR, "no such folder", cwd)
+    if "/" in name:
+        path = os.path.join(cwd, name)
+        if not os.path.exists(path):
+            raise FileNotFoundError(errno.ENOENT, "no such program", name)
+        return path
+    denied = False
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(cwd, folder, name)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            denied = True
+    if denied:
+        raise PermissionError(errno.EACCES, "not executable", name)
+    raise FileNotFoundError(errno.ENOENT, "no such program", name)
+
+
+def _why_not(spec: Mapping[str, object], error: OSError | ValueError) -> tuple[str, int]:
+    """Why a command could not start, in words, and the exit code a shell would give."""
+    name = str(spec["command"][0])[:100]  # type: ignore[index]
+    if isinstance(error, NotADirectoryError):
+        return f"the working folder {spec.get('cwd')} does not exist", NOT_EXECUTABLE
+    if isinstance(error, FileNotFoundError):
+        return f"command not found: {name}", NOT_FOUND
+    if isinstance(error, PermissionError):
+        return f"not executable: {name} (chmod +x makes a script executable)", NOT_EXECUTABLE
+    if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+        return f"not a program: {name} has no #! line and is no binary", NOT_EXECUTABLE
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return "the command line or the environment is too long", NOT_EXECUTABLE
+    return f"could not start {name}: {error}", NOT_EXECUTABLE
+
+
+def _follow(
+    process: subprocess.Popen[bytes], fd: int, context: RunContext, tail: _Tail
+) -> tuple[int, resource.struct_rusage]:
+    """Read output until the command itself ends; children that hold the pipe open do not keep it."""
+    ended = _exit_watch(process.pid)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if ended is not None:
+        poll.register(ended, select.POLLIN)
+    is_open = True
+    while is_open:
+        ready = {key for key, _ in poll.poll(None if ended is not None else 200)}
+        if fd in ready:
+            is_open = _pump(fd, context, tail)
+        elif (ended is not None and ended in ready) or (ended is None and _has_ended(process.pid)):
+            break
+    if ended is not None:
+        os.close(ended)
+    _, status, rusage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while _pump(fd, context, tail):
+            pass
+    return process.returncode, rusage
+
+
+def _pump(fd: int, context: RunContext, tail: _Tail) -> bool:
+    """Move one chunk; False at end of file (a closed terminal gives EIO)."""
+    try:
+        data = os.read(fd, CHUNK_BYTES)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    if not data:
+        return False
+    context.output.write(data)
+    tail.feed(data)
+    return True
+
+
+def _exit_watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends (Linux), or None."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _ending(code: int) -> tuple[Reason | None, str, int]:
+    """(reason, message, exit code) of a process that ended with `code` (negative: by that signal)."""
+    if code == 0:
+        return None, "", 0
+    if code > 0:
+        return "exit", f"exited with code {code}", code
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return "killed", f"killed by signal {-code} ({name})", 128 - code
+
+
+class _Tail:
+    """The end of an output, for its last line."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> None:
+        self._held = data[-1024:] if len(data) >= 1024 else (self._held + data)[-1024:]
+
+    def last_line(self) -> str | None:
+        """The last line that says something, at most 200 characters."""
+        for line in reversed(self._held.replace(b"\r", b"\n").splitlines()):
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                return text[:200]
+        return None

@@ -1,0 +1,64 @@
+"""A future whose value stays closed until somebody asks for it, in the thread that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from koubou_panel.core.records import TaskId
+from koubou_panel.kinds.function import unpack_value
+
+
+class TaskFuture(Future[Any]):
+    """The result of a task, to come. A `concurrent.futures.Future`, with the task's id."""
+
+    def __init__(self, task_id: TaskId, cancel: Callable[[TaskId], None]) -> None:
+        """The future of task `task_id`; `cancel` asks the workshop to end it."""
+        super().__init__()
+        self.task_id = task_id
+        self._ask_cancel = cancel
+        self._value = b""
+
+    def settle(self, value: bytes) -> None:
+        """The task has ended with this opaque value. Any thread."""
+        self._value = value
+        self.set_result(None)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the task returned.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout` seconds.
+            CancelledError: it was cancelled.
+            TaskFailure: it ended without a result: killed, timed out, lost.
+            BaseException: what the function raised, with the remote traceback as its cause.
+        """
+        plain = super().result(timeout)
+        return unpack_value(self._value) if self._value else plain
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, or None."""
+        raised = super().exception(timeout)
+        if raised is not None or not self._value:
+            return raised
+        try:
+            unpack_value(self._value)
+        except BaseException as error:  # noqa: BLE001 - it is given back, not swallowed
+            return error
+        return None
+
+    def cancel(self) -> bool:
+        """Ask for the task's end, running or not (a running one's process tree then ends too).
+
+        Returns: False if it has already ended, else True; the future becomes cancelled when the task has.
+        """
+        if self.done():
+            return self.cancelled()
+        self._ask_cancel(self.task_id)
+        return True
+
+    def settle_cancelled(self) -> None:
+        """The task was cancelled. Any thread."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()

@@ -1,0 +1,84 @@
+"""The one place where families of plug-ins meet: built-ins and third parties enter by the same door.
+
+A third party registers an entry point in the group `koubou_panel.<family>`; a built-in is named in the table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import cast
+
+from msgspec.structs import replace
+
+from koubou_panel.core.ports import Prepared, TaskKind
+from koubou_panel.core.records import Request
+from koubou_panel.core.suggest import nearest, unknown
+from koubou_panel.errors import Refused
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "kinds": {
+        "function": "koubou_panel.kinds.function:FunctionKind",
+        "script": "koubou_panel.kinds.script:ScriptKind",
+    },
+}
+
+
+def names(family: str) -> list[str]:
+    """The names that `family` knows, built-in and installed."""
+    installed = [point.name for point in entry_points(group=f"koubou_panel.{family}")]
+    return sorted({*BUILT_IN.get(family, {}), *installed})
+
+
+@cache
+def find(family: str, name: str) -> object | None:
+    """What is registered as `name`, made once; None if nothing is."""
+    target = BUILT_IN.get(family, {}).get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return cast("object", getattr(import_module(module), attribute)())
+    for point in entry_points(group=f"koubou_panel.{family}", name=name):
+        return cast("object", point.load()())
+    return None
+
+
+def kind(name: str) -> TaskKind:
+    """The task kind `name`.
+
+    Raises:
+        Refused: code `invalid`, naming the nearest kind.
+    """
+    found = find("kinds", name)
+    if found is None:
+        known = names("kinds")
+        raise Refused("invalid", unknown("kind", name, known), nearest=nearest(name, known), field="kind")
+    return cast("TaskKind", found)
+
+
+def batches(name: str) -> bool:
+    """Whether tasks of a kind may share a worker's window; False for an unknown kind."""
+    found = find("kinds", name)
+    return found is not None and cast("TaskKind", found).batches
+
+
+def prepare(request: Request, *, from_network: bool) -> Request:
+    """`request` with its spec checked and its name and summary filled in.
+
+    Raises:
+        Refused: code `invalid`, naming the field.
+    """
+    task_kind = kind(request.kind)
+    if from_network and not task_kind.from_network:
+        raise Refused(
+            "invalid",
+            f"a {request.kind} is never taken from the network; use the Python face on this machine",
+            field="kind",
+        )
+    prepared: Prepared = task_kind.prepare(request.spec, request.payload)
+    return replace(
+        request,
+        spec=prepared.spec,
+        name=request.name or prepared.name,
+        summary=request.summary or prepared.summary,
+    )

@@ -1,0 +1,410 @@
+"""The hub: commands and reports in; facts folded at once, made durable together, then released.
+
+One step drains what came in, decides, folds, plans and hands one batch to the writer. Acknowledgements,
+subscribers, and instructions to the engine wait for the batch's commit. Loop thread only.
+
+When a commit fails, what was folded since is forgotten: the asked are refused, the state is read again from the
+archive into a new epoch, and the reports of the lost steps are taken in again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.archive.writer import Writer
+from koubou_panel.core.commands import Caller, Command, Report, RetryTask, SubmitTask
+from koubou_panel.core.decide import Context, conclude, decide
+from koubou_panel.core.events import (
+    FACTS,
+    SAMPLES,
+    Event,
+    MetricsSampled,
+    PoolChanged,
+    Sample,
+    SystemNoted,
+    TaskCompleted,
+    TaskFailed,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerStarted,
+)
+from koubou_panel.core.fold import Folded, State, evolve
+from koubou_panel.core.plan import Agenda, Instruction, plan
+from koubou_panel.core.ports import Subscriber
+from koubou_panel.core.records import Task, TaskId, WorkerId, WorkerStatus
+from koubou_panel.errors import Refused
+from koubou_panel.shop.clock import Clock
+
+STEP_ITEMS = 512
+RECOVERY_S = 1.0
+_EVENTS = frozenset((*FACTS, *SAMPLES))
+
+log = logging.getLogger(__name__)
+Reply = Callable[[TaskId | Refused | None], None]
+
+
+class Engine(Protocol):
+    """What the hub needs of an engine."""
+
+    def carry_out(self, instruction: Instruction) -> None:
+        """Do what the plan says."""
+
+    def workers(self) -> set[WorkerId]:
+        """The workers that there are, starting ones too."""
+
+
+class Ask:
+    """A command on its way in, with who asked and where the answer goes."""
+
+    __slots__ = ("caller", "command", "found", "reply")
+
+    def __init__(self, command: Command, caller: Caller, reply: Reply, found: Task | None = None) -> None:
+        """`found` is the task as the archive has it, where the command is about one that left the state."""
+        self.command = command
+        self.caller = caller
+        self.reply = reply
+        self.found = found
+
+
+@dataclass(slots=True)
+class Step:
+    """What one step did, and what waits for its commit."""
+
+    batch: Batch
+    folded: list[Folded] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    replies: list[tuple[Reply, TaskId | Refused | None]] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+
+class Hub:
+    """State, and everything that happens to it."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        archive: Archive,
+        state: State,
+        keys: dict[str, TaskId],
+        batches: Callable[[str], bool],
+        clock: Clock,
+        new_epoch: Callable[[], str],
+        node: str,
+        reload: Callable[[Loaded, str], State],
+    ) -> None:
+        """A hub over a loaded state; `start` gives it its engine."""
+        self.state = state
+        self.agenda = Agenda.from_state(state, batches)
+        self._loop = loop
+        self._archive = archive
+        self._writer = Writer(archive, loop.call_soon_threadsafe)
+        self._keys = keys
+        self._batches = batches
+        self._clock = clock
+        self._new_epoch = new_epoch
+        self._node = node
+        self._state_of = reload
+        self._engine: Engine | None = None
+        self._inbox: deque[Ask | Report | Event] = deque()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._subscribers: list[Subscriber] = []
+        self._in_flight = 0
+        self._generation = 0
+        self._lost: list[Report] = []
+        self._is_failing = False
+        self._recovery: asyncio.Task[None] | None = None
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def start(self, engine: Engine) -> None:
+        """Begin to plan, with this engine."""
+        self._engine = engine
+        self._wake()
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def ask(self, ask: Ask) -> None:
+        """Take in a command."""
+        self._inbox.append(ask)
+        self._wake()
+
+    def report(self, report: Report) -> None:
+        """Take in an engine's report."""
+        self._inbox.append(report)
+        self._wake()
+
+    def note(self, event: Event) -> None:
+        """Take in an event that the shell itself saw: a sample, a note."""
+        self._inbox.append(event)
+        self._wake()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Follow from now on; the result ends it."""
+        self._subscribers.append(subscriber)
+        subscriber.on_reset(self.state)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow."""
+        return len(self._subscribers)
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+
+    # -- one step ---------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self._scheduled = False
+        if self._is_failing:
+            self._refuse_all()
+            return
+        now = self._clock()
+        step = Step(Batch())
+        for _ in range(min(STEP_ITEMS, len(self._inbox))):
+            item = self._inbox.popleft()
+            if type(item) is Ask:
+                self._decide(item, step, now)
+            elif type(item) in _EVENTS:
+                self._fold([item], step)  # type: ignore[list-item]
+            else:
+                step.reports.append(item)  # type: ignore[arg-type]
+                self._fold(conclude(self.state, item, now), step)  # type: ignore[arg-type]
+        wake_at = self._plan(step, now)
+        self._commit(step)
+        if self._inbox:
+            self._wake()
+        self._sleep_until(wake_at, now)
+
+    def _decide(self, ask: Ask, step: Step, now: float) -> None:
+        command = ask.command
+        if type(command) is SubmitTask:
+            key = command.request.idempotency_key
+            if key is not None and key in self._keys:
+                step.replies.append((ask.reply, self._keys[key]))
+                return
+        try:
+            context = Context(now, ask.caller.by, ask.caller.role, ask.found)
+            events = decide(self.state, command, context)
+        except Refused as refusal:
+            step.replies.append((ask.reply, refusal))
+            return
+        self._fold(events, step)
+        step.replies.append((ask.reply, _subject(command)))
+
+    def _fold(self, events: Sequence[Event], step: Step) -> None:
+        batch = step.batch
+        fresh: list[Folded] = []
+        for event in events:
+            folded = evolve(self.state, event)
+            if folded is None:
+                step.samples.append(event)  # type: ignore[arg-type]
+                if type(event) is MetricsSampled:
+                    batch.metrics.append(event.metrics)
+                continue
+            fresh.append(folded)
+            batch.facts.append(folded.fact)
+            record = folded.record
+            if type(record) is Task:
+                self._store(event, record, batch)
+            elif type(event) is PoolChanged:
+                batch.pool = event.pool
+        self.agenda.note(fresh)
+        step.folded += fresh
+
+    def _store(self, event: Event, task: Task, batch: Batch) -> None:
+        task_id = task.request.task_id
+        batch.tasks[task_id] = task
+        kind = type(event)
+        if kind is TaskSubmitted:
+            batch.new.add(task_id)
+            batch.payloads[task_id] = task.request.payload
+            if task.request.idempotency_key is not None:
+                self._keys[task.request.idempotency_key] = task_id
+        elif kind is TaskCompleted or kind is TaskFailed:
+            value = event.value  # type: ignore[union-attr]
+            if value:
+                batch.values[task_id] = value
+
+    def _plan(self, step: Step, now: float) -> float | None:
+        if self._engine is None:
+            return None
+        while True:
+            planned = plan(self.state, self.agenda, now, node=self._node)
+            step.instructions += planned.instructions
+            if not planned.events:
+                return planned.wake_at
+            self._fold(planned.events, step)
+
+    def _commit(self, step: Step) -> None:
+        if step.batch.is_empty and not self._in_flight:
+            self._release(step)
+            return
+        self._in_flight += 1
+        self._quiet.clear()
+        generation = self._generation
+        self._writer.put(step.batch, lambda error: self._committed(step, generation, error))
+
+    def _committed(self, step: Step, generation: int, error: BaseException | None) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._quiet.set()
+        if error is None and generation == self._generation and not self._is_failing:
+            self._release(step)
+        else:
+            self._fail(step, error)
+
+    def _release(self, step: Step) -> None:
+        """Everything that waited for the commit. Instructions first: they are what work waits for."""
+        if self._engine is not None:
+            for instruction in step.instructions:
+                self._engine.carry_out(instruction)
+        if step.folded or step.samples:
+            for subscriber in tuple(self._subscribers):
+                self._tell(subscriber, step)
+        for reply, answer in step.replies:
+            reply(answer)
+
+    def _tell(self, subscriber: Subscriber, step: Step) -> None:
+        try:
+            if step.folded:
+                subscriber.on_facts(step.folded)
+            if step.samples:
+                subscriber.on_samples(step.samples)
+        except Exception:
+            log.exception("a subscriber failed and was dropped")
+            self._subscribers.remove(subscriber)
+
+    def _sleep_until(self, wake_at: float | None, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake_at is not None:
+            self._timer = self._loop.call_later(max(0.001, wake_at - now), self._wake)
+
+    # -- when the archive fails -------------------------------------------------------------------------------
+
+    def _fail(self, step: Step, error: BaseException | None) -> None:
+        self._lost += step.reports
+        for reply, _ in step.replies:
+            reply(_not_stored(error))
+        if not self._is_failing:
+            log.error("the archive could not store a batch: %s", error)
+            self._is_failing = True
+            self._recovery = self._loop.create_task(self._recover())
+
+    def _refuse_all(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if type(item) is Ask:
+                item.reply(_not_stored(None))
+            elif type(item) not in _EVENTS:
+                self._lost.append(item)  # type: ignore[arg-type]
+
+    async def _recover(self) -> None:
+        """Try until the archive stores again, then go on from what it holds."""
+        while True:
+            await self._quiet.wait()
+            await asyncio.sleep(RECOVERY_S)
+            note = SystemNoted(self._clock(), "storage_recovered", "the archive stores again; queue reloaded")
+            try:
+                loaded = await self._loop.run_in_executor(None, self._archive.load)
+                await self._try_commit(Batch(facts=[note]))
+            except Exception as error:  # noqa: BLE001 - any failure of the archive means: try again
+                log.warning("the archive still fails: %s", error)
+                continue
+            self._reload(self._state_of(loaded, self._new_epoch()), loaded.keys, note)
+            return
+
+    async def _try_commit(self, batch: Batch) -> None:
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def finish(error: BaseException | None) -> None:
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._writer.put(batch, finish)
+        await done
+
+    def _reload(self, state: State, keys: dict[str, TaskId], note: SystemNoted) -> None:
+        old_state, old_agenda = self.state, self.agenda
+        self.state = state
+        self._keys = keys
+        now = self._clock()
+        revived: list[Event] = [note]
+        alive = self._engine.workers() if self._engine is not None else set()
+        for worker in old_state.workers.values():
+            if worker.worker_id not in alive:
+                continue
+            revived.append(WorkerStarted(worker.started_at, worker.worker_id, worker.node))
+            if worker.status != "starting":
+                status: WorkerStatus = "stopping" if worker.status == "stopping" else "idle"
+                revived.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
+        for event in revived:
+            evolve(state, event)
+        self.agenda = Agenda.from_state(state, self._batches)
+        for worker_id, lane in self.agenda.lanes.items():
+            if worker_id in old_agenda.lanes:
+                lane.given = max(lane.given, old_agenda.lanes[worker_id].given)
+                self.agenda.touched.add(worker_id)
+        self._generation += 1
+        self._is_failing = False
+        for subscriber in tuple(self._subscribers):
+            subscriber.on_reset(state)
+        lost, self._lost = self._lost, []
+        self._inbox.extendleft(reversed(lost))
+        self._wake()
+
+    def prune(self) -> None:
+        """Let the archive forget what is too old, in the writer's thread."""
+        self._writer.put(Batch(prune_before=self._clock()), _ignore)
+
+    async def close(self) -> None:
+        """Commit what is left and stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._step()
+        await self._quiet.wait()
+        self._engine = None
+        await self._loop.run_in_executor(None, self._writer.close)
+
+
+def _subject(command: Command) -> TaskId | None:
+    if type(command) is SubmitTask:
+        return command.request.task_id
+    if type(command) is RetryTask:
+        return command.new_id
+    return getattr(command, "task_id", None)
+
+
+def _ignore(error: BaseException | None) -> None:
+    """Pruning is tried again next time."""
+
+
+def _not_stored(error: BaseException | None) -> Refused:
+    why = f" ({error})" if error else ""
+    return Refused(
+        "storage",
+        f"the workshop could not store this{why}; nothing was taken in. Free space on the disk of the home; "
+        "it goes on by itself",
+    )

@@ -1,0 +1,348 @@
+"""A workshop held by this process: home, archive, hub, engine and samplers behind the `Shop` door."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from koubou_panel import registry
+from koubou_panel.archive.output import output_path, read_output
+from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.core.commands import Caller, CancelTask, Command, DrainPool, RetryTask, SubmitTask
+from koubou_panel.core.decide import give_back, lose
+from koubou_panel.core.events import (
+    Event,
+    MetricsSampled,
+    PoolChanged,
+    StopRequested,
+    SystemNoted,
+    WorkerSampled,
+)
+from koubou_panel.core.fold import KEEP_METRICS, State, evolve
+from koubou_panel.core.ids import TaskIds
+from koubou_panel.core.ports import Link, OutputPage, Subscriber, TaskPage, TaskQuery
+from koubou_panel.core.records import Metrics, Pool, Task, TaskId, WorkerId
+from koubou_panel.engines.local import LocalEngine
+from koubou_panel.engines.rescue import sweep
+from koubou_panel.errors import Refused
+from koubou_panel.home import Home
+from koubou_panel.samplers.process import TreeSampler
+from koubou_panel.samplers.system import SystemSampler
+from koubou_panel.shop.clock import Clock, utc_now
+from koubou_panel.shop.hub import Ask, Hub
+
+T = TypeVar("T")
+
+MOST_OUTPUT_BYTES = 1 << 20
+PRUNE_EVERY_S = 3600.0
+FOUND = (RetryTask, CancelTask)
+
+
+class LocalShop:
+    """The workshop itself. Loop thread only."""
+
+    def __init__(self, *, hub: Hub, archive: Archive, home: Home, clock: Clock) -> None:
+        """Put together by `open`."""
+        self.hub = hub
+        self.home = home
+        self.engine: LocalEngine | None = None
+        self.clock = clock
+        self._archive = archive
+        self._ids = TaskIds()
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
+        self._background: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        home: Home,
+        *,
+        workers: tuple[int, int] | None = None,
+        clock: Clock = utc_now,
+    ) -> LocalShop:
+        """Hold `home` (prepared and locked by the caller), rescue what is in it, and start the workers.
+
+        Args:
+            workers: (least, most); the stored bounds where not given, 1 to 3 at first.
+
+        Raises:
+            HomeRefused: the home's data are corrupt or of a newer version.
+        """
+        loop = asyncio.get_running_loop()
+        archive = await loop.run_in_executor(None, Archive.open, home.database)
+        loaded = await loop.run_in_executor(None, archive.load)
+        begun = await loop.run_in_executor(None, sweep, home.marks)
+        state = state_of(loaded, new_epoch())
+        recovery = recover(state, begun, clock())
+        pool = state.pool
+        if workers is not None:
+            pool = Pool(workers[0], workers[1], pool.paused)
+        wanted = replace(pool, draining=False)
+        if wanted != state.pool:
+            recovery.append(PoolChanged(clock(), wanted, "koubou"))
+        await loop.run_in_executor(None, commit_now, archive, state, recovery)
+        hub = Hub(
+            loop=loop,
+            archive=archive,
+            state=state,
+            keys=loaded.keys,
+            batches=registry.batches,
+            clock=clock,
+            new_epoch=new_epoch,
+            node=platform.node() or "local",
+            reload=state_of,
+        )
+        shop = cls(hub=hub, archive=archive, home=home, clock=clock)
+        shop.engine = LocalEngine(
+            loop=loop,
+            marks_folder=home.marks,
+            output_folder=home.output,
+            report=hub.report,
+            batches=registry.batches,
+        )
+        hub.start(shop.engine)
+        shop._background = [loop.create_task(shop._sample()), loop.create_task(shop._prune())]
+        return shop
+
+    # -- the Shop door ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The state, to read; never to change."""
+        return self.hub.state
+
+    @property
+    def link(self) -> Link:
+        """Always live: this is the workshop."""
+        return Link()
+
+    def next_id(self) -> TaskId:
+        """A new id for a task that is about to be submitted."""
+        return self._ids.make(self.clock(), secrets.randbits(30))
+
+    async def do(self, command: Command, caller: Caller) -> TaskId | None:
+        """Carry out one command; see `core.ports.Shop.do`."""
+        (answer,) = await self.do_many([command], caller)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    async def do_many(self, commands: Sequence[Command], caller: Caller) -> list[TaskId | Refused | None]:
+        """Carry out commands in order; see `core.ports.Shop.do_many`."""
+        answers: list[TaskId | Refused | None] = [None] * len(commands)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        left = len(commands)
+
+        def keep(place: int, answer: TaskId | Refused | None) -> None:
+            nonlocal left
+            answers[place] = answer
+            left -= 1
+            if not left and not done.done():
+                done.set_result(None)
+
+        for place, command in enumerate(commands):
+            try:
+                ask = await self._checked(command, caller)
+            except Refused as refusal:
+                keep(place, refusal)
+                continue
+            ask.reply = lambda answer, place=place: keep(place, answer)  # type: ignore[misc]
+            self.hub.ask(ask)
+        if left:
+            await done
+        return answers
+
+    def submit_now(
+        self, command: SubmitTask, caller: Caller, reply: Callable[[TaskId | Refused | None], None]
+    ) -> None:
+        """Take in a task without waiting; `reply` is called once it is durable or refused."""
+        try:
+            request = registry.prepare(command.request, from_network=False)
+        except Refused as refusal:
+            reply(refusal)
+            return
+        self.hub.ask(Ask(SubmitTask(request), caller, reply))
+
+    async def _checked(self, command: Command, caller: Caller) -> Ask:
+        """The command with its spec checked, and with the archived task where it is about an old one."""
+        if type(command) is SubmitTask:
+            command = SubmitTask(registry.prepare(command.request, from_network=caller.from_network))
+            return Ask(command, caller, _nowhere)
+        if isinstance(command, FOUND):
+            found = await self._found(command)
+            if type(command) is RetryTask and command.spec is not None and found is not None:
+                changed = replace(found.request, spec=command.spec)
+                checked = registry.prepare(changed, from_network=False)
+                command = replace(command, spec=checked.spec)
+            return Ask(command, caller, _nowhere, found)
+        return Ask(command, caller, _nowhere)
+
+    async def _found(self, command: RetryTask | CancelTask) -> Task | None:
+        task = self.state.tasks.get(command.task_id)
+        if task is not None and type(command) is CancelTask:
+            return task
+        found = task or await self._read(self._archive.get, command.task_id)
+        if found is None:
+            return None
+        payload = await self._read(self._archive.payload, command.task_id)
+        return replace(found, request=replace(found.request, payload=payload))
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Follow the shop; calling the result ends it."""
+        return self.hub.subscribe(subscriber)
+
+    async def find(self, query: TaskQuery) -> TaskPage:
+        """Tasks by query, newest first; those that the state holds as they stand now."""
+        page = await self._read(self._archive.find, query)
+        return replace(page, tasks=[self.state.tasks.get(task.task_id, task) for task in page.tasks])
+
+    async def get(self, task_id: TaskId) -> Task | None:
+        """One task, finished long ago or not."""
+        return self.state.tasks.get(task_id) or await self._read(self._archive.get, task_id)
+
+    async def values(self, task_ids: Sequence[TaskId]) -> list[bytes]:
+        """The opaque results of finished tasks."""
+        return await self._read(self._archive.values, task_ids)
+
+    async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
+        """A piece of a task's output, at most 1 MiB."""
+        path = output_path(self.home.output, task_id)
+        return await self._read(read_output, path, offset, min(limit, MOST_OUTPUT_BYTES))
+
+    async def metrics_since(self, at: float) -> list[Metrics]:
+        """Samples of the host since the UTC second `at`, oldest first."""
+        held = self.state.metrics
+        if held and held[0].at <= at:
+            return [metrics for metrics in held if metrics.at >= at]
+        return await self._read(self._archive.metrics_since, at)
+
+    async def _read(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
+
+    # -- background -------------------------------------------------------------------------------------------
+
+    async def _sample(self) -> None:
+        """Once a second, off the loop: the host, and every worker's process tree."""
+        loop = asyncio.get_running_loop()
+        system = SystemSampler(self.home.root)
+        trees = TreeSampler()
+        while True:
+            began = time.monotonic()
+            pids = {str(name): pid for name, pid in self.engine.pids().items()} if self.engine else {}
+            values, used = await loop.run_in_executor(
+                self._readers,
+                lambda pids=pids: (system.sample(), trees.sample(pids)),  # type: ignore[misc]
+            )
+            now = self.clock()
+            self.hub.note(MetricsSampled(now, Metrics(now, values)))
+            for name, (cpu_percent, rss_bytes) in used.items():
+                self.hub.note(WorkerSampled(now, WorkerId(name), cpu_percent, rss_bytes))
+            await asyncio.sleep(max(0.1, system.every_s - (time.monotonic() - began)))
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_EVERY_S)
+            self.hub.prune()
+
+    # -- its end ----------------------------------------------------------------------------------------------
+
+    async def drain(self, grace_s: float, skip: asyncio.Event | None = None) -> None:
+        """Take no new work and start none; running tasks go on for `grace_s` seconds, or until `skip` is set."""
+        await self.do(DrainPool(), Caller("koubou"))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        while self.state.counts["in_progress"] and loop.time() < deadline and not (skip and skip.is_set()):
+            await asyncio.sleep(0.05)
+
+    async def close(self, grace_s: float = 0.0, skip: asyncio.Event | None = None) -> None:
+        """Drain, end what still runs (`shutdown`), store everything, and let go of the archive."""
+        await self.drain(grace_s, skip)
+        await self._end_runs()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self.engine is not None:
+            await self.engine.close()
+        await self.hub.close()
+        self._readers.shutdown()
+        self._archive.close()
+
+    async def _end_runs(self) -> None:
+        """TERM to what runs, KILL after five seconds, and its end stored."""
+        now = self.clock()
+        running = [task for task in self.state.tasks.values() if task.status == "in_progress"]
+        for task in running:
+            if task.stopping is None:
+                self.hub.note(StopRequested(now, task.task_id, task.run, "shutdown", "koubou"))
+        deadline = asyncio.get_running_loop().time() + 7.0
+        while self.state.counts["in_progress"] and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+
+def _nowhere(answer: TaskId | Refused | None) -> None:
+    """A reply that nobody waits for."""
+
+
+def new_epoch() -> str:
+    """A name for one run of a workshop."""
+    return secrets.token_hex(6)
+
+
+def state_of(loaded: Loaded, epoch: str) -> State:
+    """The state that an archive holds."""
+    state = State(epoch)
+    state.counts.update(loaded.counts)
+    state.order = loaded.order
+    state.worker_totals = loaded.worker_totals
+    if loaded.pool is not None:
+        state.pool = loaded.pool
+    for task in sorted([*loaded.unfinished, *loaded.finished], key=lambda task: task.order):
+        state.tasks[task.task_id] = task
+    state.finished.extend(task.task_id for task in loaded.finished)
+    state.metrics.extend(loaded.metrics[-KEEP_METRICS:])
+    return state
+
+
+def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> list[Event]:
+    """The facts that follow from a crash, by proof: runs that had begun are lost, the rest is pending again."""
+    events: list[Event] = []
+    lost = returned = 0
+    for task in state.tasks.values():
+        if task.status != "in_progress" or task.worker_id is None:
+            continue
+        mark = begun.get(task.worker_id)
+        if mark is not None and task.claim >= mark:
+            events.append(give_back(task, now))
+            returned += 1
+        else:
+            events.append(lose(task, now))
+            lost += 1
+    queued = state.counts["pending"]
+    if lost or returned:
+        details = f"{lost} interrupted, {returned} returned to the queue, {queued} still queued"
+        data: dict[str, object] = {"interrupted": lost, "returned": returned, "queued": queued}
+        events.append(SystemNoted(now, "recovered", details, data))
+    return events
+
+
+def commit_now(archive: Archive, state: State, events: Sequence[Event]) -> None:
+    """Fold and store events before the hub exists."""
+    batch = Batch()
+    for event in events:
+        folded = evolve(state, event)
+        if folded is None:
+            continue
+        batch.facts.append(folded.fact)
+        if isinstance(folded.record, Task):
+            batch.tasks[folded.record.task_id] = folded.record
+        if isinstance(event, PoolChanged):
+            batch.pool = event.pool
+    if not batch.is_empty:
+        archive.commit([batch])

@@ -1,0 +1,149 @@
+"""The guard: nothing below it outlives its worker, its workshop, or an order to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from koubou_panel.engines import guard
+
+HOSTILE = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        open(sys.argv[1] + ".daemon", "w").write(str(os.getpid()))
+        time.sleep(600)
+    time.sleep(600)
+open(sys.argv[1] + ".main", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+class Guarded:
+    """A real guard process above a real worker process."""
+
+    def __init__(self, *argv: str) -> None:
+        self.control, theirs = socket.socketpair()
+        spare, worker_end = socket.socketpair()
+        spare.close()
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                guard.__file__,
+                str(theirs.fileno()),
+                str(worker_end.fileno()),
+                *argv,
+            ],
+            pass_fds=(theirs.fileno(), worker_end.fileno()),
+            start_new_session=True,
+        )
+        theirs.close()
+        worker_end.close()
+        self.control.settimeout(20)
+
+    def status(self) -> bytes:
+        """What the guard says of the worker's end."""
+        return self.control.recv(64)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Guarded]]:
+    started: list[Guarded] = []
+
+    def make(*argv: str) -> Guarded:
+        started.append(Guarded(*argv))
+        return started[-1]
+
+    yield make
+    for one in started:
+        one.control.close()
+        one.process.wait(10)
+
+
+def read_pid(path: Path) -> int:
+    """The pid that a process writes into `path`."""
+    wait_for(lambda: path.exists() and path.read_text().isdigit())
+    return int(path.read_text())
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait for a condition of another process."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives (a zombie does not)."""
+    return pid in guard._parents()
+
+
+def test_tells_the_exit_code(start):
+    """A worker that exits is told with its code."""
+    assert start("/bin/sh", "-c", "exit 7").status() == b"exit 7"
+
+
+def test_tells_the_signal(start):
+    """A worker that is killed is told with its signal."""
+    assert start("/bin/sh", "-c", "kill -SEGV $$").status() == b"signal 11"
+
+
+def test_daemons_do_not_outlive_the_worker(start, tmp_path):
+    """What the worker left behind, in a session of its own and deaf to TERM, is gone when its end is told."""
+    mark = tmp_path / "p"
+    one = start(
+        "/bin/sh",
+        "-c",
+        f'"{sys.executable}" -c "$0" {mark} & while [ ! -s {mark}.daemon ]; do :; done',
+        HOSTILE,
+    )
+    assert one.status() == b"exit 0"
+    assert not is_alive(read_pid(Path(f"{mark}.daemon")))
+    assert not is_alive(read_pid(Path(f"{mark}.main")))
+
+
+def test_end_of_file_kills_everything(start, tmp_path):
+    """When the workshop's end of the control socket closes, nothing is left within two seconds."""
+    mark = tmp_path / "p"
+    one = start(sys.executable, "-c", HOSTILE, str(mark))
+    pids = [read_pid(Path(f"{mark}.daemon")), read_pid(Path(f"{mark}.main"))]
+    one.control.close()
+    wait_for(lambda: not any(map(is_alive, pids)), 2.0)
+
+
+def test_ends_the_task_and_spares_the_worker(start, tmp_path):
+    """The letter t ends what is below the worker, and not the worker."""
+    script = f"echo $$ > {tmp_path}/w; sleep 600 & echo $! > {tmp_path}/t; wait; sleep 600"
+    one = start("/bin/sh", "-c", script)
+    wait_for(lambda: (tmp_path / "t").exists() and (tmp_path / "t").read_text().strip().isdigit())
+    task, worker = int((tmp_path / "t").read_text()), int((tmp_path / "w").read_text())
+    one.control.send(b"t")
+    wait_for(lambda: not is_alive(task))
+    assert is_alive(worker)
+    os.kill(worker, signal.SIGKILL)
+    assert one.status() == b"signal 9"
+
+
+def test_kills_what_ignores_term(start, tmp_path):
+    """What ignores TERM is killed after the grace of five seconds."""
+    mark = tmp_path / "p"
+    one = start(sys.executable, "-c", HOSTILE, str(mark))
+    read_pid(Path(f"{mark}.daemon"))
+    began = time.monotonic()
+    one.control.send(b"w")
+    assert one.status() == b"signal 9"
+    assert guard.GRACE_S - 0.5 < time.monotonic() - began < guard.GRACE_S + 3

@@ -1,0 +1,227 @@
+"""The local engine through a real shop: real worker processes, real ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from koubou_panel.core.commands import Caller, CancelTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.engines.guard import _parents
+from koubou_panel.errors import Refused
+from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.testing import open_shop, submit, until
+
+ME = Caller("test")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[LocalShop]:
+    async with open_shop(tmp_path / "home", workers=2) as opened:
+        yield opened
+
+
+async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
+    """Submit a function; the id."""
+    payload = pack(pickled_function(function), pickled_arguments(args, {}), [])
+    fields.setdefault("name", function.__name__)
+    request = Request(task_id=shop.next_id(), kind="function", created_at=0, payload=payload, **fields)
+    return await shop.do(SubmitTask(request), ME)
+
+
+async def ended(shop: LocalShop, task_id: TaskId) -> Task:
+    """The task, once it has ended."""
+    await until(lambda: shop.state.tasks[task_id].is_finished, 20)
+    return shop.state.tasks[task_id]
+
+
+async def running(shop: LocalShop, task_id: TaskId) -> None:
+    """Wait until a task is handed to a worker."""
+    await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives."""
+    return pid in _parents()
+
+
+async def pid_in(path: Path) -> int:
+    """The pid that a task writes into a file."""
+    await until(lambda: path.exists() and path.read_text().strip().isdigit())
+    return int(path.read_text())
+
+
+async def test_a_command_runs_and_its_output_is_kept(shop):
+    """A command ends completed with its output in the log."""
+    task_id = await submit(shop, "sh", "-c", "echo one; echo two >&2")
+    task = await ended(shop, task_id)
+    assert (task.status, task.exit_code, task.result) == ("completed", 0, "two")
+    assert (await shop.read_output(task_id, 0, 1000)).text == "one\ntwo\n"
+    assert task.usage.output_bytes == 8
+
+
+async def test_output_is_live(shop, tmp_path):
+    """Output can be read while the command runs."""
+    task_id = await submit(shop, "sh", "-c", f"echo early; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
+
+    async def has_text() -> bool:
+        return (await shop.read_output(task_id, 0, 100)).text == "early\n"
+
+    await until(has_text)
+    assert shop.state.tasks[task_id].status == "in_progress"
+    (tmp_path / "go").touch()
+    assert (await ended(shop, task_id)).status == "completed"
+
+
+async def test_what_a_function_prints_is_its_output(shop):
+    """Stdout of a function, and of a process it starts, reach the task's log."""
+    task_id = await call(
+        shop, lambda: (print("from python"), __import__("os").system("echo from a child"))[1]
+    )
+    await ended(shop, task_id)
+    text = (await shop.read_output(task_id, 0, 1000)).text
+    assert "from python" in text
+    assert "from a child" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "exit_code", "said"),
+    [
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "killed",
+            139,
+            "killed by signal 11 (SIGSEGV)",
+        ),
+        ("import os; os._exit(3)", "exit", 3, "the worker process exited with code 3"),
+    ],
+)
+async def test_a_worker_that_dies_is_replaced_and_its_task_says_why(shop, code, reason, exit_code, said):
+    """A function that takes its worker down fails with the true reason; two seconds later all workers are there."""
+    task_id = await call(shop, eval("lambda code: exec(code)"), code)
+    task = await ended(shop, task_id)
+    assert (task.status, task.reason, task.exit_code, task.message) == ("failed", reason, exit_code, said)
+    began = time.monotonic()
+    await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2, 5)
+    assert time.monotonic() - began < 2
+    assert (await ended(shop, await call(shop, os.getpid))).status == "completed"
+
+
+async def test_cancel_ends_the_whole_tree_of_a_command(shop, tmp_path):
+    """Grandchildren that left the session die with the cancelled command, and the worker lives on."""
+    script = f"setsid sh -c 'echo $$ > {tmp_path}/daemon; sleep 600' & echo $$ > {tmp_path}/main; wait"
+    task_id = await submit(shop, "sh", "-c", script)
+    pids = [await pid_in(tmp_path / "daemon"), await pid_in(tmp_path / "main")]
+    workers = {worker.pid for worker in shop.state.workers.values()}
+    await shop.do(CancelTask(task_id), ME)
+    task = await ended(shop, task_id)
+    assert (task.status, task.reason, task.message) == ("cancelled", "user", "cancelled by test")
+    await until(lambda: not any(map(is_alive, pids)), 2)
+    assert {worker.pid for worker in shop.state.workers.values()} == workers
+
+
+async def test_cancel_of_a_function_spares_what_waits_behind_it(shop):
+    """Cancelling a running function ends it; tasks claimed in the same window run all the same."""
+    for _ in range(20):
+        await ended(shop, await call(shop, time.sleep, 0.0, name="nap"))
+    long_one = await call(shop, time.sleep, 60, name="nap")
+    others = [await call(shop, time.sleep, 0.0, name="nap") for _ in range(20)]
+    await running(shop, long_one)
+    await shop.do(CancelTask(long_one), ME)
+    assert (await ended(shop, long_one)).status == "cancelled"
+    for task_id in others:
+        assert (await ended(shop, task_id)).status == "completed"
+
+
+async def test_a_long_task_does_not_hold_up_its_window(shop):
+    """Tasks claimed behind a function that turns out long are taken back for an idle worker."""
+    for _ in range(20):
+        await ended(shop, await call(shop, time.sleep, 0.0, name="nap"))
+    long_one = await call(shop, time.sleep, 60, name="nap")
+    others = [await call(shop, time.sleep, 0.0, name="nap") for _ in range(40)]
+    for task_id in others:
+        assert (await ended(shop, task_id)).status == "completed"
+    assert shop.state.tasks[long_one].status == "in_progress"
+
+
+async def test_cancel_before_the_start_never_runs(shop, tmp_path):
+    """A pending task that is cancelled leaves no trace of running."""
+    blockers = [await submit(shop, "sleep", "60") for _ in range(2)]
+    task_id = await submit(shop, "touch", str(tmp_path / "ran"))
+    await shop.do(CancelTask(task_id), ME)
+    assert (await ended(shop, task_id)).message == "cancelled by test before it started"
+    for blocker in blockers:
+        await shop.do(CancelTask(blocker), ME)
+        await ended(shop, blocker)
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_a_time_out_ends_the_task(shop):
+    """A run that reaches its time-out fails with that reason."""
+    task = await ended(shop, await submit(shop, "sleep", "60", timeout_s=0.3))
+    assert (task.status, task.reason, task.message) == ("failed", "timeout", "reached its time-out of 0.3 s")
+
+
+async def test_a_failed_command_is_retried(shop, tmp_path):
+    """With a retry left, the same task runs again after its delay."""
+    script = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; exit 1; }}"
+    task = await ended(shop, await submit(shop, "sh", "-c", script, retries=1))
+    assert (task.status, task.run, task.failures) == ("completed", 2, 1)
+
+
+async def test_binary_output_does_no_harm(shop):
+    """A megabyte of noise is kept and read as replacement characters."""
+    task_id = await submit(shop, "head", "-c", "1000000", "/dev/urandom")
+    task = await ended(shop, task_id)
+    assert (task.status, task.usage.output_bytes) == ("completed", 1_000_000)
+    assert "\ufffd" in (await shop.read_output(task_id, 0, 1000)).text
+
+
+async def test_priorities_decide_who_is_next(shop):
+    """Of those that wait, the highest priority starts first, and equals in their order."""
+    blockers = [await submit(shop, "sleep", "60") for _ in range(2)]
+    waiting = {priority: await submit(shop, "true", priority=priority) for priority in (1, 10, 5)}
+    for blocker in blockers:
+        await shop.do(CancelTask(blocker), ME)
+    tasks = {priority: await ended(shop, task_id) for priority, task_id in waiting.items()}
+    assert tasks[10].started_at <= tasks[5].started_at <= tasks[1].started_at
+
+
+async def test_the_pool_can_be_scaled(shop):
+    """More workers come, and idle ones leave."""
+    await shop.do(ScaleWorkers(3, 3), ME)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3)
+    await shop.do(ScaleWorkers(1, 1), ME)
+    await until(lambda: len(shop.state.workers) == 1)
+    assert (await ended(shop, await submit(shop, "true"))).status == "completed"
+
+
+@pytest.mark.parametrize("workers", [(2, 1), (0, 0), (1, 1000), (-1, 1)])
+async def test_a_bad_scale_is_refused(shop, workers):
+    """Bounds that make no sense are refused with the right ones."""
+    with pytest.raises(Refused, match="MIN:MAX"):
+        await shop.do(ScaleWorkers(*workers), ME)
+
+
+async def test_unknown_task_is_refused(shop):
+    """Cancelling what is not there is refused."""
+    with pytest.raises(Refused, match="no task nope"):
+        await shop.do(CancelTask(TaskId("nope")), ME)
+
+
+async def test_worker_killed_from_outside(shop, tmp_path):
+    """A worker killed by somebody is replaced, and its command's tree is gone."""
+    task_id = await submit(shop, "sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 600")
+    pid = await pid_in(tmp_path / "pid")
+    worker = shop.state.workers[shop.state.tasks[task_id].worker_id]
+    os.kill(worker.pid, signal.SIGKILL)
+    task = await ended(shop, task_id)
+    assert (task.reason, task.message) == ("killed", "killed by signal 9 (SIGKILL)")
+    assert not is_alive(pid)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2, 5)

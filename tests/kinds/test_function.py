@@ -1,0 +1,144 @@
+"""Kind `function`: callables by reference and by value, whatever they return or raise."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import threading
+
+import pytest
+
+from koubou_panel.core.records import Job, Outcome
+from koubou_panel.errors import Refused, TaskFailure
+from koubou_panel.kinds.function import (
+    FunctionKind,
+    RemoteTraceback,
+    pack,
+    pickled_arguments,
+    pickled_function,
+    short_repr,
+    unpack_value,
+)
+
+
+def run(function, *args, **kwargs) -> Outcome:
+    """Pack and run a call, as caller and worker do."""
+    payload = pack(pickled_function(function), pickled_arguments(args, kwargs), [])
+    return FunctionKind().run(Job("t", 1, 0, "function", {}, payload), None)
+
+
+class HostileError(Exception):
+    """An exception that cannot be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+    __repr__ = __str__
+
+
+class StubbornError(Exception):
+    """An exception that cannot be pickled back."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("stubborn")
+        self.lock = threading.Lock()
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+def raise_hostile():
+    """Raise what cannot be printed."""
+    raise HostileError
+
+
+def raise_stubborn():
+    """Raise what cannot be pickled."""
+    raise StubbornError(1, 2)
+
+
+def test_returns_the_value():
+    """The value comes back as it was."""
+    outcome = run(math.hypot, 3, 4)
+    assert outcome.reason is None
+    assert unpack_value(outcome.value) == 5.0
+    assert outcome.result == "5.0"
+
+
+def test_lambdas_and_closures_go_by_value():
+    """What no worker could import is shipped whole."""
+    base = 40
+    assert unpack_value(run(lambda x: x + base, 2).value) == 42
+
+
+def test_raises_what_the_function_raised_with_its_traceback():
+    """The exception comes back with the worker's traceback as its cause."""
+    outcome = run(math.sqrt, -1)
+    assert (outcome.reason, outcome.error.type) == ("exception", "ValueError")
+    with pytest.raises(ValueError, match="math domain error|expected a nonnegative") as raised:
+        unpack_value(outcome.value)
+    assert isinstance(raised.value.__cause__, RemoteTraceback)
+    assert "kinds/function.py" in str(raised.value.__cause__)
+
+
+def test_an_exception_that_cannot_be_printed_is_told():
+    """An exception whose own str and repr raise still ends the run with words."""
+    outcome = run(raise_hostile)
+    assert outcome.reason == "exception"
+    assert "HostileError" in outcome.message
+    assert "its __str__ raised ValueError" in outcome.message
+
+
+def test_an_exception_that_cannot_be_pickled_becomes_a_task_failure():
+    """The caller gets a TaskFailure with the words of what cannot cross."""
+    with pytest.raises(TaskFailure, match="StubbornError: stubborn"):
+        unpack_value(run(raise_stubborn).value)
+
+
+def test_a_result_that_cannot_be_pickled_is_told():
+    """A result that cannot cross fails the run and says why."""
+    outcome = run(threading.Lock)
+    assert outcome.reason == "exception"
+    assert outcome.message.startswith("the result cannot be pickled: ")
+
+
+def test_a_result_that_cannot_be_printed_is_shortened():
+    """A result whose repr raises is told by its type."""
+    assert short_repr(Unprintable()).startswith("<Unprintable")
+
+
+def test_a_function_that_cannot_be_pickled_is_refused():
+    """The caller is told what cannot cross and what to do instead."""
+    lock = threading.Lock()
+    with pytest.raises(Refused, match="inside the function"):
+        pickled_function(lambda: lock)
+
+
+def test_an_argument_that_cannot_be_pickled_is_refused():
+    """The caller is told that it is an argument."""
+    with pytest.raises(Refused, match="an argument cannot be pickled"):
+        pickled_arguments((threading.Lock(),), {})
+
+
+def test_exit_inside_a_function_fails_the_run():
+    """SystemExit is the function's own failure and not the worker's end."""
+    outcome = run(lambda: exit(3))
+    assert outcome.reason == "exception"
+    assert outcome.message == "SystemExit: 3"
+
+
+def test_a_payload_that_cannot_be_opened_fails_at_the_start():
+    """A function whose module the worker lacks ends with the reason start."""
+    payload = pack(pickle.dumps(math.sqrt).replace(b"math", b"moth"), pickled_arguments((), {}), [])
+    outcome = FunctionKind().run(Job("t", 1, 0, "function", {}, payload), None)
+    assert outcome.reason == "start"
+    assert "could not load the function" in outcome.message
+
+
+def test_is_never_taken_from_the_network():
+    """A function comes from Python on this machine alone."""
+    assert not FunctionKind.from_network
+    with pytest.raises(Refused, match=r"Workshop\.submit"):
+        FunctionKind().prepare({}, b"")

@@ -1,0 +1,173 @@
+"""The hub: what is told is durable, what fails is refused, what was lost is taken in again."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from koubou_panel.core.commands import Caller, CancelTask, RetryTask
+from koubou_panel.core.events import TaskSubmitted
+from koubou_panel.core.records import TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.shop import hub as hub_module
+from koubou_panel.testing import Collector, ManualClock, open_inline_shop, submission, submit, until
+
+ME = Caller("test")
+
+
+@pytest.fixture
+async def shop():
+    async with open_inline_shop() as opened:
+        yield opened
+
+
+class Disk:
+    """The archive's commit, which fails while `is_full`."""
+
+    def __init__(self, archive) -> None:
+        self.is_full = False
+        self.commits = 0
+        self._commit = archive.commit
+        archive.commit = self
+
+    def __call__(self, batches) -> None:
+        if self.is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        self.commits += 1
+        self._commit(batches)
+
+
+async def test_acknowledges_after_the_commit(shop):
+    """When a submit returns, the archive has the task."""
+    task_id = await submit(shop, "true")
+    assert shop._archive.get(task_id) is not None
+
+
+async def test_tells_subscribers_after_the_commit(shop):
+    """A fact that a subscriber sees is in the archive."""
+    seen = []
+
+    class Reader(Collector):
+        def on_facts(self, folded):
+            seen.extend(
+                shop._archive.get(fact.request.task_id) is not None
+                for fact, _, _ in folded
+                if isinstance(fact, TaskSubmitted)
+            )
+
+    shop.subscribe(Reader())
+    await submit(shop, "true")
+    assert seen == [True]
+
+
+async def test_facts_come_in_order_without_gaps(shop):
+    """The seq of each channel is contiguous for a subscriber."""
+    collector = Collector()
+    shop.subscribe(collector)
+    ids = [await submit(shop, "true") for _ in range(4)]
+    for task_id in ids:
+        await until(lambda task_id=task_id: task_id in shop.engine.jobs)
+        shop.engine.finish(task_id)
+    await until(lambda: shop.state.counts["completed"] == 4)
+    seqs = [folded.seq for folded in collector.facts if folded.fact.channel == "task"]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_the_same_id_twice_is_one_task(shop):
+    """A resent submit is acknowledged again and changes nothing."""
+    command = submission(shop, "true")
+    assert await shop.do(command, ME) == await shop.do(command, ME)
+    assert sum(shop.state.counts.values()) == 1
+
+
+async def test_the_same_key_twice_is_one_task(shop):
+    """A submit with a known idempotency key gives the first task's id."""
+    first = await submit(shop, "true", idempotency_key="k")
+    assert await submit(shop, "false", idempotency_key="k") == first
+
+
+async def test_a_reader_may_not_write(shop):
+    """A read token is refused."""
+    with pytest.raises(Refused, match="may only read"):
+        await shop.do(submission(shop, "true"), Caller("guest", "read"))
+
+
+async def test_retry_is_a_new_task_of_the_same_work(shop):
+    """Retry submits the finished task's spec again and says of what."""
+    task_id = await submit(shop, "echo", "hi")
+    await until(lambda: task_id in shop.engine.jobs)
+    with pytest.raises(Refused, match="still in_progress"):
+        await shop.do(RetryTask(task_id, TaskId("x")), ME)
+    shop.engine.finish(task_id, reason="exit", message="exited with code 1", exit_code=1)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
+    again = await shop.do(RetryTask(task_id, shop.next_id()), ME)
+    request = shop.state.tasks[again].request
+    assert (request.rerun_of, request.spec) == (task_id, {"command": ["echo", "hi"]})
+
+
+async def test_cancel_of_a_finished_task_says_so(shop):
+    """What has ended cannot be cancelled."""
+    task_id = await submit(shop, "true")
+    await until(lambda: task_id in shop.engine.jobs)
+    shop.engine.finish(task_id)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
+    with pytest.raises(Refused, match=r"already ended \(completed\)"):
+        await shop.do(CancelTask(task_id), ME)
+
+
+async def test_a_subscriber_that_fails_is_dropped(shop):
+    """A broken subscriber harms nobody."""
+
+    class Broken(Collector):
+        def on_facts(self, folded):
+            raise RuntimeError("broken")
+
+    well = Collector()
+    shop.subscribe(Broken())
+    shop.subscribe(well)
+    await submit(shop, "true")
+    await submit(shop, "true")
+    assert shop.hub.subscribers == 1
+    assert [f for f in well.facts if isinstance(f.fact, TaskSubmitted)]
+
+
+async def test_a_full_disk_refuses_and_recovers_by_itself(shop, monkeypatch):
+    """Nothing is acknowledged that is not stored; afterwards the queue goes on, and a lost report is taken in again."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    disk = Disk(shop._archive)
+    collector = Collector()
+    shop.subscribe(collector)
+    running = await submit(shop, "true")
+    await until(lambda: running in shop.engine.jobs)
+    epoch = shop.state.epoch
+    disk.is_full = True
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    shop.engine.finish(running)
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    disk.is_full = False
+    await until(lambda: shop.state.epoch != epoch)
+    await until(lambda: shop.state.tasks[running].status == "completed")
+    assert sum(shop.state.counts.values()) == 1
+    assert collector.resets == 2
+    after = await submit(shop, "true")
+    await until(lambda: after in shop.engine.jobs)
+
+
+async def test_a_time_out_is_kept_by_the_clock():
+    """A run is stopped at its deadline and not before."""
+    clock = ManualClock()
+    async with open_inline_shop(clock=clock) as shop:
+        task_id = await submit(shop, "true", timeout_s=30)
+        await until(lambda: task_id in shop.engine.jobs)
+        clock.advance(29)
+        shop.hub._wake()
+        await asyncio.sleep(0)
+        assert shop.state.tasks[task_id].status == "in_progress"
+        clock.advance(2)
+        shop.hub._wake()
+        await until(lambda: shop.state.tasks[task_id].status == "failed")
+        assert shop.state.tasks[task_id].reason == "timeout"
