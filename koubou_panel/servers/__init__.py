@@ -1,0 +1,1 @@
+"""The doors: every port and socket through which the workshop is reached, and the one guard before them."""
