@@ -1,4 +1,4 @@
-"""Every setting, in one table.
+"""Every setting, in one table, and the exit codes of the commands.
 
 A flag wins over a `KOUBOU_*` variable, that over `<home>/settings.toml`, and that over the default.
 """
@@ -20,6 +20,14 @@ PREFIX = "KOUBOU_"
 FILE = "settings.toml"
 # Variables that are no settings: credentials never stand in a settings file.
 NOT_SETTINGS = frozenset({"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE"})
+
+# How a command ends, as CLI.md has it. (0: done; 2: usage; a task's own code for `koubou run`.)
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NO_WORKSHOP = 3
+EXIT_REFUSED = 4
+EXIT_DATA = 65
+EXIT_TAKEN = 73
 
 MAX_WORKERS = 256
 MAX_PORT = 65_535

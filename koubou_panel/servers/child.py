@@ -1,0 +1,142 @@
+"""What the supervisor's children have in common: how they say that they are ready, and when they are to end.
+
+`--ready-fd N` is a pipe on which a child writes one line of JSON: `{"port": …}` once it serves, or
+`{"exit": code, "error": "…"}` when it cannot. `--life-fd N` is a pipe whose end means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from koubou_panel.errors import KoubouError
+from koubou_panel.settings import EXIT_TAKEN
+
+
+class CannotStart(KoubouError):
+    """This process cannot serve.
+
+    Args:
+        message: why, and what to do.
+        exit_code: what it ends with, as in CLI.md.
+    """
+
+    def __init__(self, message: str = "", *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two descriptors to a child's command line."""
+    parser.add_argument("--ready-fd", type=int, metavar="N", help="write one line of JSON there, once ready")
+    parser.add_argument("--life-fd", type=int, metavar="N", help="end when this pipe does")
+
+
+def announce(fd: int | None, document: dict[str, object]) -> None:
+    """Write one line of JSON for the supervisor, and close the pipe; without a pipe, to stdout."""
+    line = json.dumps(document) + "\n"
+    if fd is None:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        return
+    with suppress(OSError):  # the supervisor is gone: the life pipe will say so
+        os.write(fd, line.encode())
+    os.close(fd)
+
+
+def refuse(fd: int | None, error: CannotStart) -> int:
+    """Say why this process cannot serve, and give its exit code."""
+    if fd is None:
+        print(f"koubou: {error}", file=sys.stderr)  # noqa: T201 - nobody else is there to say it
+    else:
+        announce(fd, {"exit": error.exit_code, "error": error.message})
+    return error.exit_code
+
+
+class Ending:
+    """When this process is to end. Loop thread only.
+
+    `asked` is set by the first SIGTERM or SIGINT, or by the supervisor's death; `skip` by the second signal, and
+    by the supervisor's death too: nothing is worth waiting for then.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has asked yet."""
+        self.asked = asyncio.Event()
+        self.skip = asyncio.Event()
+        self.is_orphaned = False
+
+    @classmethod
+    def watch(cls, life_fd: int | None) -> Ending:
+        """Watch the signals and the life pipe from the running loop."""
+        ending = cls()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ending.ask)
+        if life_fd is not None:
+            os.set_blocking(life_fd, False)
+            os.set_inheritable(life_fd, False)  # noqa: FBT003 - the library has no keyword
+            loop.add_reader(life_fd, ending._look, loop, life_fd)
+        return ending
+
+    def ask(self) -> None:
+        """Ask to end; asked twice, at once."""
+        (self.skip if self.asked.is_set() else self.asked).set()
+
+    def _look(self, loop: asyncio.AbstractEventLoop, life_fd: int) -> None:
+        with suppress(BlockingIOError):
+            if os.read(life_fd, 64):
+                return
+            loop.remove_reader(life_fd)
+            self.is_orphaned = True
+            self.asked.set()
+            self.skip.set()
+
+
+def bind(host: str, port: int, *, flag: str) -> socket.socket:
+    """A listening TCP socket.
+
+    Args:
+        host: an address or a name.
+        port: 0 takes a free one.
+        flag: the flag that chooses another port, for the message.
+
+    Raises:
+        CannotStart: the port is taken (exit 73), or the address is not this machine's (exit 2).
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=256)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(taken(port, flag), exit_code=EXIT_TAKEN) from None
+        if error.errno == errno.EACCES:
+            raise CannotStart(
+                f"port {port} needs root: choose another with {flag}", exit_code=EXIT_TAKEN
+            ) from None
+        raise CannotStart(f"{host} is no address of this machine: mend --host", exit_code=2) from None
+
+
+def taken(port: int, flag: str) -> str:
+    """What to say of a port that is taken, with its holder if it can be told."""
+    return (
+        f"port {port} is taken{_holder(port)}: end that, or choose another port with {flag} (0: a free one)"
+    )
+
+
+def _holder(port: int) -> str:
+    """` by NAME (pid N)`, or nothing where the system does not tell."""
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.pid and found.laddr and found.laddr[1] == port:
+                return f" by {psutil.Process(found.pid).name()} (pid {found.pid})"
+    return ""
