@@ -51,14 +51,14 @@ class ManualClock:
         self.now += seconds
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], object | Awaitable[object]], limit_s: float = 10.0) -> None:
     """Wait until `condition()` (or what it awaits to) is true.
 
     Raises:
-        AssertionError: it was not, for `timeout` seconds.
+        AssertionError: it was not, for `limit_s` seconds.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline = loop.time() + limit_s
     while True:
         found = condition()
         if inspect.isawaitable(found):
@@ -67,7 +67,7 @@ async def until(condition: Callable[[], object | Awaitable[object]], timeout: fl
             return
         if loop.time() > deadline:
             raise AssertionError(
-                f"still not true after {timeout:g} s: {inspect.getsource(condition).strip()}"
+                f"still not true after {limit_s:g} s: {inspect.getsource(condition).strip()}"
             )
         await asyncio.sleep(POLL_S)
 
@@ -160,9 +160,8 @@ def submission(shop: LocalShop, *command: str, **fields: object) -> SubmitTask:
 
 async def submit(shop: LocalShop, *command: str, **fields: object) -> TaskId:
     """Submit a command and return its id once it is durable."""
-    task_id = await shop.do(submission(shop, *command, **fields), Caller("test"))
-    assert task_id is not None
-    return task_id
+    answer = await shop.do(submission(shop, *command, **fields), Caller("test"))
+    return TaskId(answer or "")
 
 
 @asynccontextmanager

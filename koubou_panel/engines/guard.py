@@ -61,7 +61,7 @@ def _parents_by_ps() -> dict[int, int]:
 
     listing = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, check=False).stdout
     rows = (line.split() for line in listing.splitlines())
-    return {int(row[0]): int(row[1]) for row in rows if len(row) == 2}
+    return {int(row[0]): int(row[1]) for row in rows if row[1:]}
 
 
 def descendants(root: int, *, spare: int = 0) -> list[int]:

@@ -333,8 +333,8 @@ class LocalEngine:
         finally:
             theirs.close()
             guard_end.close()
-        ours.setblocking(False)
-        control.setblocking(False)
+        ours.settimeout(0)
+        control.settimeout(0)
         link.control = control
         await self.loop.connect_accepted_socket(lambda: link, ours)  # type: ignore[attr-defined]
         self.loop.add_reader(control, link.on_guard)

@@ -22,6 +22,7 @@ from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import Refused
 
 CHUNK_BYTES = 1 << 16
+TAIL_BYTES = 1 << 10
 FIELDS = ("command", "cwd", "env", "pty")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
@@ -259,7 +260,7 @@ class _Tail:
         self._held = b""
 
     def feed(self, data: bytes) -> None:
-        self._held = data[-1024:] if len(data) >= 1024 else (self._held + data)[-1024:]
+        self._held = (self._held + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def last_line(self) -> str | None:
         """The last line that says something, at most 200 characters."""

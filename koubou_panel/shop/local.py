@@ -21,11 +21,12 @@ from koubou_panel.core.events import (
     Event,
     MetricsSampled,
     PoolChanged,
+    Sample,
     StopRequested,
     SystemNoted,
     WorkerSampled,
 )
-from koubou_panel.core.fold import KEEP_METRICS, State, evolve
+from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Link, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Pool, Task, TaskId, WorkerId
@@ -42,6 +43,7 @@ T = TypeVar("T")
 
 MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
+END_LIMIT_S = 7.0
 FOUND = (RetryTask, CancelTask)
 
 
@@ -256,10 +258,19 @@ class LocalShop:
     async def drain(self, grace_s: float, skip: asyncio.Event | None = None) -> None:
         """Take no new work and start none; running tasks go on for `grace_s` seconds, or until `skip` is set."""
         await self.do(DrainPool(), Caller("koubou"))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        while self.state.counts["in_progress"] and loop.time() < deadline and not (skip and skip.is_set()):
-            await asyncio.sleep(0.05)
+        await self._until_idle(grace_s, skip)
+
+    async def _until_idle(self, limit_s: float, skip: asyncio.Event | None = None) -> None:
+        """Wait until nothing runs, for at most `limit_s` seconds, or until `skip` is set."""
+        idle = _Idle()
+        unsubscribe = self.subscribe(idle)
+        waits = [asyncio.ensure_future(event.wait()) for event in (idle.event, skip) if event is not None]
+        try:
+            await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unsubscribe()
+            for wait in waits:
+                wait.cancel()
 
     async def close(self, grace_s: float = 0.0, skip: asyncio.Event | None = None) -> None:
         """Drain, end what still runs (`shutdown`), store everything, and let go of the archive."""
@@ -281,9 +292,25 @@ class LocalShop:
         for task in running:
             if task.stopping is None:
                 self.hub.note(StopRequested(now, task.task_id, task.run, "shutdown", "koubou"))
-        deadline = asyncio.get_running_loop().time() + 7.0
-        while self.state.counts["in_progress"] and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        await self._until_idle(END_LIMIT_S)
+
+
+class _Idle:
+    """A subscriber that sets `event` once nothing runs."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def on_reset(self, state: State) -> None:
+        self._state = state
+        self.on_facts(())
+
+    def on_facts(self, folded: Sequence[Folded]) -> None:
+        if not self._state.counts["in_progress"]:
+            self.event.set()
+
+    def on_samples(self, samples: Sequence[Sample]) -> None:
+        """A sample ends nothing."""
 
 
 def _nowhere(answer: TaskId | Refused | None) -> None:

@@ -61,6 +61,7 @@ class Guarded:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Guarded]]:
+    """Starts guards, and ends them with the test."""
     started: list[Guarded] = []
 
     def make(*argv: str) -> Guarded:

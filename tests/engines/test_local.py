@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,8 +24,20 @@ ME = Caller("test")
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[LocalShop]:
+    """A workshop with two workers."""
     async with open_shop(tmp_path / "home", workers=2) as opened:
         yield opened
+
+
+def talk():
+    """Print, and let a child print."""
+    sys.stdout.write("from python\n")
+    os.system("echo from a child")
+
+
+def execute(code):
+    """Run code in the worker."""
+    exec(code)
 
 
 async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
@@ -104,7 +117,7 @@ async def test_what_a_function_prints_is_its_output(shop):
 )
 async def test_a_worker_that_dies_is_replaced_and_its_task_says_why(shop, code, reason, exit_code, said):
     """A function that takes its worker down fails with the true reason; two seconds later all workers are there."""
-    task_id = await call(shop, eval("lambda code: exec(code)"), code)
+    task_id = await call(shop, execute, code)
     task = await ended(shop, task_id)
     assert (task.status, task.reason, task.exit_code, task.message) == ("failed", reason, exit_code, said)
     began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 import threading
 
 import pytest
@@ -77,7 +78,7 @@ def test_raises_what_the_function_raised_with_its_traceback():
     """The exception comes back with the worker's traceback as its cause."""
     outcome = run(math.sqrt, -1)
     assert (outcome.reason, outcome.error.type) == ("exception", "ValueError")
-    with pytest.raises(ValueError, match="math domain error|expected a nonnegative") as raised:
+    with pytest.raises(ValueError, match="math domain error") as raised:
         unpack_value(outcome.value)
     assert isinstance(raised.value.__cause__, RemoteTraceback)
     assert "kinds/function.py" in str(raised.value.__cause__)
@@ -124,7 +125,7 @@ def test_an_argument_that_cannot_be_pickled_is_refused():
 
 def test_exit_inside_a_function_fails_the_run():
     """SystemExit is the function's own failure and not the worker's end."""
-    outcome = run(lambda: exit(3))
+    outcome = run(lambda: sys.exit(3))
     assert outcome.reason == "exception"
     assert outcome.message == "SystemExit: 3"
 

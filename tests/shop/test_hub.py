@@ -19,6 +19,7 @@ ME = Caller("test")
 
 @pytest.fixture
 async def shop():
+    """A workshop in memory."""
     async with open_inline_shop() as opened:
         yield opened
 
