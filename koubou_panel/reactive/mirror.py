@@ -1,0 +1,354 @@
+"""A mirror: one audience's own Param models of a shop, set once a frame.
+
+Facts and samples only mark what is dirty; `flush` sets each dirty model once. A mirror looks at what runs and at
+what ended lately, never at the whole queue: a hundred thousand pending tasks cost it nothing. Nothing is shared
+between mirrors (a process-wide model keeps its watchers' sessions alive), and `close` leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import isnan
+
+import param
+
+from koubou_panel.core.events import (
+    MetricsSampled,
+    OutputGrew,
+    Sample,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskProgressed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    WorkerSampled,
+)
+from koubou_panel.core.fold import KEEP_FINISHED, Folded, State
+from koubou_panel.core.ports import Shop
+from koubou_panel.core.records import Channel, Metrics, Task, TaskId, Worker
+from koubou_panel.reactive.models import (
+    MetricsModel,
+    ShopModel,
+    TaskModel,
+    WorkerModel,
+    metrics_values,
+    run_seconds,
+    task_values,
+    worker_values,
+)
+from koubou_panel.reactive.series import KEEP_S, Second, Throughput
+
+SHOW_RUNNING = 24
+SHOW_FINISHED = 30
+KEEP_ENDED = 1_000
+RATE_S = 60
+_LOOK_AT_MOST = 5_000
+
+_ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
+_LEAVES = (TaskRetried, TaskReturned)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one flush set, and what came into the series.
+
+    `tasks`, `workers` and `shop` name the models and parameters that changed; `seconds` and `metrics` are new
+    steps of the series, oldest first; `ended` are the tasks that ended since (at most the last thousand).
+    `reset` says that everything was replaced: series begin anew.
+    """
+
+    reset: bool = False
+    tasks: set[str] = field(default_factory=set)
+    workers: set[str] = field(default_factory=set)
+    shop: set[str] = field(default_factory=set)
+    seconds: list[Second] = field(default_factory=list)
+    metrics: list[Metrics] = field(default_factory=list)
+    ended: list[Task] = field(default_factory=list)
+
+
+class Mirror:
+    """One audience's models of a shop. Loop thread only.
+
+    Args:
+        shop: what is mirrored.
+        on_dirty: called once when something waits for the next `flush`.
+        now: gives UTC seconds.
+        running: how many running tasks have a model at most.
+        finished: how many ended ones have.
+
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        *,
+        on_dirty: Callable[[], None] | None = None,
+        now: Callable[[], float] = time.time,
+        running: int = SHOW_RUNNING,
+        finished: int = SHOW_FINISHED,
+    ) -> None:
+        """Follow `shop` from now on; the models are filled at once."""
+        self._host = MetricsModel()
+        self.model = ShopModel(metrics=self._host)
+        self.metrics: deque[Metrics] = deque(maxlen=KEEP_S)
+        self.throughput = Throughput(now())
+        self._shop = shop
+        self._on_dirty: Callable[[], None] | None = None
+        self._now = now
+        self._running_limit = running
+        self._finished_limit = finished
+        self._is_dirty = False
+        self._is_reset = False
+        self._seen: dict[Channel, int] = {}
+        self._active: dict[TaskId, None] = {}
+        self._dirty_tasks: set[str] = set()
+        self._dirty_workers: set[str] = set()
+        self.recent: deque[Task] = deque(maxlen=KEEP_ENDED)
+        self._ended: deque[Task] = deque(maxlen=KEEP_ENDED)
+        self._new_metrics: list[Metrics] = []
+        self._tasks: dict[str, TaskModel] = {}
+        self._workers: dict[str, WorkerModel] = {}
+        self._values: dict[str, dict[str, object]] = {}
+        self._unsubscribe: Callable[[], None] | None = shop.subscribe(self)
+        self.flush()
+        self._on_dirty = on_dirty
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a `flush` would find something new beside the passing of time."""
+        return self._is_dirty
+
+    @property
+    def task_models(self) -> dict[str, TaskModel]:
+        """The models of the tasks that are shown, by id."""
+        return self._tasks
+
+    def close(self) -> None:
+        """Stop following. The models stay as they are."""
+        unsubscribe, self._unsubscribe = self._unsubscribe, None
+        self._on_dirty = None
+        if unsubscribe is not None:
+            unsubscribe()
+
+    # -- what the shop tells ----------------------------------------------------------------------------------
+
+    def on_reset(self, state: State) -> None:
+        """Begin anew from `state`."""
+        self._seen = dict(state.seq)
+        active = [task for task in state.tasks.values() if task.status == "in_progress"]
+        active.sort(key=lambda task: task.started_at or 0.0)
+        self._active = dict.fromkeys(task.task_id for task in active)
+        known = [state.tasks[task_id] for task_id in state.finished if task_id in state.tasks]
+        self.recent.clear()
+        self.recent.extend(known)
+        self._ended.clear()
+        is_cut = len(state.finished) >= KEEP_FINISHED and bool(known)
+        since = (known[0].finished_at or 0.0) if is_cut else 0.0
+        self.throughput = Throughput(self._now(), known_since=since)
+        for task in known:
+            self._count(task)
+        self._new_metrics = []
+        self.metrics.clear()
+        self.metrics.extend(state.metrics)
+        self._dirty_tasks.update(self._tasks)
+        self._dirty_workers.update(self._workers)
+        self._is_reset = True
+        self._soil()
+
+    def on_facts(self, folded: Sequence[Folded]) -> None:
+        """Take in facts: what runs, what ended, what must be looked at again."""
+        active, dirty = self._active, self._dirty_tasks
+        for fact, seq, record in folded:
+            channel = fact.channel
+            if seq <= self._seen[channel]:  # was in the state that this mirror began from
+                continue
+            if isinstance(record, Task):
+                task_id = record.request.task_id
+                if isinstance(fact, TaskStarted):
+                    active[task_id] = None
+                elif isinstance(fact, _LEAVES):
+                    active.pop(task_id, None)
+                elif isinstance(fact, _ENDS):
+                    self._end(record)
+                dirty.add(task_id)
+            elif isinstance(record, Worker):
+                self._dirty_workers.add(record.worker_id)
+        self._soil()
+
+    def on_samples(self, samples: Sequence[Sample]) -> None:
+        """Take in samples."""
+        for sample in samples:
+            if isinstance(sample, MetricsSampled):
+                self._new_metrics.append(sample.metrics)
+            elif isinstance(sample, WorkerSampled):
+                self._dirty_workers.add(sample.worker_id)
+            elif isinstance(sample, (TaskProgressed, OutputGrew)):
+                self._dirty_tasks.add(sample.task_id)
+        self._soil()
+
+    def backfill(self, metrics: Iterable[Metrics]) -> None:
+        """Put older samples of the host (from the archive) before those that are known."""
+        known = [*self.metrics, *self._new_metrics]
+        first = known[0].at if known else float("inf")
+        older = [sample for sample in metrics if sample.at < first]
+        if older:
+            self.metrics.clear()
+            self.metrics.extend([*older, *known])
+            self._new_metrics = []
+            self._is_reset = True
+            self._soil()
+
+    def _end(self, task: Task) -> None:
+        self._active.pop(task.request.task_id, None)
+        self.recent.append(task)
+        self._ended.append(task)
+        self._count(task)
+
+    def _count(self, task: Task) -> None:
+        if task.finished_at is not None and task.status in ("completed", "failed"):
+            self.throughput.add(
+                task.finished_at, failed=task.status == "failed", duration_s=run_seconds(task)
+            )
+
+    def _soil(self) -> None:
+        if not self._is_dirty:
+            self._is_dirty = True
+            if self._on_dirty is not None:
+                self._on_dirty()
+
+    # -- what the audience sees -------------------------------------------------------------------------------
+
+    def flush(self) -> Changes:
+        """Set every dirty model once, and give what changed."""
+        now = self._now()
+        changes = Changes(reset=self._is_reset)
+        self._is_dirty = self._is_reset = False
+        state = self._shop.state
+        self._flush_series(now, changes)
+        workers = self._flush_workers(state, changes)
+        running, finished = self._flush_tasks(state, changes)
+        values = self._shop_values(state, now)
+        values |= {"running": running, "finished": finished, "workers": workers}
+        changes.shop = self._set(self.model, "shop", values)
+        changes.ended = list(self._ended)
+        self._ended.clear()
+        return changes
+
+    def _flush_series(self, now: float, changes: Changes) -> None:
+        changes.seconds = self.throughput.advance(now)
+        changes.metrics, self._new_metrics = self._new_metrics, []
+        self.metrics.extend(changes.metrics)
+        if self.metrics:
+            self._set(self._host, "metrics", metrics_values(self.metrics[-1]))
+
+    def _flush_workers(self, state: State, changes: Changes) -> list[WorkerModel]:
+        for worker_id, worker in state.workers.items():
+            model = self._workers.get(worker_id)
+            if model is None:
+                model = self._workers[worker_id] = WorkerModel()
+            elif worker_id not in self._dirty_workers:
+                continue
+            if self._set(model, f"worker {worker_id}", worker_values(worker, state.tasks)):
+                changes.workers.add(worker_id)
+        for gone in self._workers.keys() - state.workers.keys():
+            del self._workers[gone]
+            self._values.pop(f"worker {gone}", None)
+            changes.workers.add(gone)
+        self._dirty_workers.clear()
+        return [self._workers[worker_id] for worker_id in sorted(self._workers, key=_natural)]
+
+    def _flush_tasks(self, state: State, changes: Changes) -> tuple[list[TaskModel], list[TaskModel]]:
+        running = [state.tasks[task_id] for task_id in self._shown(state) if task_id in state.tasks]
+        finished = list(islice(reversed(self.recent), self._finished_limit))
+        shown = {task.request.task_id: task for task in (*finished, *running)}
+        for task_id, task in shown.items():
+            model = self._tasks.get(task_id)
+            if model is None:
+                model = self._tasks[task_id] = TaskModel()
+            elif task_id not in self._dirty_tasks:
+                continue
+            if self._set(model, f"task {task_id}", task_values(task)):
+                changes.tasks.add(task_id)
+        for gone in self._tasks.keys() - shown.keys():
+            del self._tasks[gone]
+            self._values.pop(f"task {gone}", None)
+        self._dirty_tasks.clear()
+        return (
+            [self._tasks[task.request.task_id] for task in running],
+            [self._tasks[task.request.task_id] for task in finished if task.request.task_id in shown],
+        )
+
+    def _shown(self, state: State) -> list[TaskId]:
+        """The running tasks to show: those that workers are at, then the claimed ones, the oldest first."""
+        if len(self._active) <= self._running_limit:
+            return list(self._active)
+        at_work = (worker.current_task for worker in state.workers.values())
+        chosen = {task_id: None for task_id in at_work if task_id is not None and task_id in self._active}
+        chosen |= dict.fromkeys(islice(self._active, self._running_limit))
+        return list(chosen)[: self._running_limit]
+
+    def _shop_values(self, state: State, now: float) -> dict[str, object]:
+        statuses = [worker.status for worker in state.workers.values()]
+        completed, failed = self.throughput.last(RATE_S)
+        ended_well, ended_badly = self.throughput.last(KEEP_S)
+        ended = ended_well + ended_badly
+        link = self._shop.link
+        counts: Mapping[str, object] = dict(state.counts.items())
+        return {
+            **counts,
+            "epoch": state.epoch,
+            "workers_total": len(statuses),
+            "workers_busy": statuses.count("busy"),
+            "workers_idle": statuses.count("idle"),
+            "workers_lost": statuses.count("unresponsive"),
+            "min_workers": state.pool.min_workers,
+            "max_workers": state.pool.max_workers,
+            "paused": state.pool.paused,
+            "draining": state.pool.draining,
+            "completed_per_minute": completed,
+            "failed_per_minute": failed,
+            "success_percent": 100 * ended_well / ended if ended else None,
+            "oldest_pending_at": _oldest_pending(state),
+            "link_status": link.status,
+            "link_lag_s": link.lag_s,
+        }
+
+    def _set(self, model: param.Parameterized, key: str, values: dict[str, object]) -> set[str]:
+        """Set what differs from the last time, in one update; give the names of it."""
+        before = self._values.get(key)
+        changed = (
+            values if before is None else {k: v for k, v in values.items() if _differs(before.get(k), v)}
+        )
+        if changed:
+            self._values[key] = values if before is None else before | values
+            model.param.update(**changed)
+        return set(changed)
+
+
+def _differs(before: object, after: object) -> bool:
+    if isinstance(before, float) and isinstance(after, float) and isnan(before) and isnan(after):
+        return False
+    return before is not after and before != after
+
+
+def _oldest_pending(state: State) -> float | None:
+    """Since when the first in line waits. Finished tasks may stand before it, so the look has an end."""
+    if not state.counts["pending"]:
+        return None
+    for task in islice(state.tasks.values(), _LOOK_AT_MOST):
+        if task.status == "pending":
+            return task.request.created_at
+    return None
+
+
+def _natural(worker_id: str) -> tuple[str, int, str]:
+    """Sorts worker-2 before worker-10."""
+    head = worker_id.rstrip("0123456789")
+    tail = worker_id[len(head) :]
+    return head, int(tail or 0), worker_id
