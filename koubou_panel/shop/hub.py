@@ -322,6 +322,7 @@ class Hub:
         while True:
             await self._quiet.wait()
             await asyncio.sleep(RECOVERY_S)
+            self._writer.reset()
             note = SystemNoted(self._clock(), "storage_recovered", "the archive stores again; queue reloaded")
             try:
                 loaded = await self._loop.run_in_executor(None, self._archive.load)

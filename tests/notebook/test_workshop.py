@@ -1,0 +1,117 @@
+"""`Workshop`: futures over real workers, held here or attached to a running one."""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+from concurrent.futures import CancelledError, as_completed, wait
+
+import pytest
+
+from koubou_panel import Workshop
+from koubou_panel.errors import Refused, TaskFailure
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One home for the module."""
+    return tmp_path_factory.mktemp("workshop") / "home"
+
+
+@pytest.fixture(scope="module")
+def shop(home):
+    """A workshop held by this process."""
+    with Workshop(home, workers=2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def attached(shop, home):
+    """A second one, attached to the first over the private link."""
+    with Workshop(home) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["shop", "attached"])
+def either(request):
+    """Each of the two: nobody can tell them apart."""
+    return request.getfixturevalue(request.param)
+
+
+def test_the_second_attaches_to_the_first(shop, attached):
+    """One home has one workshop."""
+    assert (shop.is_attached, attached.is_attached) == (False, True)
+
+
+def test_submit_gives_the_result(either):
+    """A function's value comes back."""
+    assert either.submit(pow, 2, 10).result(20) == 1024
+
+
+def test_keyword_arguments_reach_the_function(either):
+    """Keywords are passed on."""
+    assert either.submit(sorted, [1, 3, 2], reverse=True).result(20) == [3, 2, 1]
+
+
+def test_map_gives_results_in_order(either):
+    """Map is the built-in map, elsewhere."""
+    assert list(either.map(operator.add, range(300), range(300))) == [2 * n for n in range(300)]
+
+
+def test_an_exception_comes_back(either):
+    """What the function raised is raised, with the worker's traceback as its cause."""
+    with pytest.raises(ValueError, match="math domain error") as raised:
+        either.submit(math.sqrt, -1).result(20)
+    assert "kinds/function.py" in str(raised.value.__cause__)
+    assert isinstance(either.submit(math.sqrt, -1).exception(20), ValueError)
+
+
+def test_a_command_that_fails_raises_task_failure(either):
+    """A command's failure is told with its exit code."""
+    with pytest.raises(TaskFailure, match="exited with code 3") as raised:
+        either.run("sh", "-c", "exit 3").result(20)
+    assert (raised.value.reason, raised.value.exit_code) == ("exit", 3)
+
+
+def test_a_command_that_succeeds_gives_none(either):
+    """A command has no value; its output is in the log."""
+    future = either.run("echo", "hello")
+    assert future.result(20) is None
+    assert either.output(future.task_id) == "hello\n"
+
+
+def test_cancel_ends_a_running_task(either):
+    """A cancelled future raises CancelledError, running or not."""
+    future = either.submit(time.sleep, 60)
+    assert future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(20)
+
+
+def test_futures_work_with_the_standard_library(either):
+    """Wait and as_completed take them."""
+    futures = [either.submit(pow, 2, n) for n in range(8)]
+    assert wait(futures, 20).not_done == set()
+    assert {future.result() for future in as_completed(futures)} == {2**n for n in range(8)}
+
+
+def test_what_cannot_be_pickled_is_refused_at_once(either):
+    """The caller hears it where it called."""
+    with pytest.raises(Refused, match="cannot be pickled"):
+        either.submit(print, (n for n in range(3)))
+
+
+def test_a_bad_option_is_refused(either):
+    """A priority out of range is refused, naming the field."""
+    future = either.submit_with(pow, 2, 3, options={"priority": 11})
+    with pytest.raises(Refused, match="priority must be 1 to 10"):
+        future.result(20)
+
+
+def test_nothing_is_taken_after_shutdown(tmp_path):
+    """As any executor."""
+    with Workshop(tmp_path / "home", workers=1) as shop:
+        assert shop.submit(pow, 2, 2).result(20) == 4
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        shop.submit(pow, 2, 2)

@@ -1,0 +1,145 @@
+"""The local shop's beginning and end: what a crash, a restart and a shutdown leave of each task."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from koubou_panel.archive.sqlite import HomeRefused
+from koubou_panel.core.commands import Caller
+from koubou_panel.core.events import (
+    SystemNoted,
+    TaskFailed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+)
+from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.ports import TaskQuery
+from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.errors import Refused
+from koubou_panel.home import Home, HomeTaken
+from koubou_panel.shop.local import recover
+from koubou_panel.testing import open_shop, submission, submit, until
+
+WORKER = WorkerId("worker-1")
+
+
+def interrupted(**fields) -> State:
+    """A state with one task claimed as the first of worker-1."""
+    state = State("before")
+    request = Request(task_id=TaskId("a"), kind="script", created_at=1.0, **fields)
+    evolve(state, TaskSubmitted(1.0, request, 1))
+    evolve(state, TaskStarted(2.0, TaskId("a"), 1, WORKER, "here", 0))
+    return state
+
+
+@pytest.mark.parametrize("mark", [1, 7, None])
+def test_a_run_that_had_begun_is_lost(mark):
+    """A begun run, and one of which nothing is proved, fails as lost; the story is told once."""
+    fact, note = recover(interrupted(), {WORKER: mark}, 9.0)
+    assert isinstance(fact, TaskFailed)
+    assert fact.reason == "lost"
+    assert isinstance(note, SystemNoted)
+    assert note.data == {"interrupted": 1, "returned": 0, "queued": 0}
+
+
+def test_a_run_whose_worker_left_no_mark_is_lost():
+    """Without a mark there is no proof that it did not run."""
+    fact, _ = recover(interrupted(), {}, 9.0)
+    assert isinstance(fact, TaskFailed)
+
+
+def test_a_claim_that_never_began_goes_back():
+    """The mark proves that the worker had not begun it: it is pending again."""
+    fact, _ = recover(interrupted(), {WORKER: 0}, 9.0)
+    assert isinstance(fact, TaskReturned)
+
+
+def test_a_task_that_may_rerun_is_retried():
+    """With on_crash=retry an interrupted run is tried again and no attempt is used up."""
+    fact, _ = recover(interrupted(on_crash="retry"), {WORKER: 1}, 9.0)
+    assert isinstance(fact, TaskRetried)
+    assert (fact.counts, fact.crashed) == (False, True)
+
+
+def test_nothing_to_recover_says_nothing():
+    """A clean start has no story."""
+    assert recover(State("before"), {}, 9.0) == []
+
+
+async def test_pending_tasks_survive_a_restart(tmp_path):
+    """What waited when the workshop ended runs in the next one."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        blocker = await submit(shop, "sleep", "60")
+        waiting = await submit(shop, "echo", "later")
+        await until(lambda: shop.state.tasks[blocker].status == "in_progress")
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        await until(lambda: shop.state.tasks[waiting].status == "completed")
+        assert shop.state.tasks[blocker].reason == "shutdown"
+
+
+async def test_a_shutdown_ends_what_runs_with_its_reason(tmp_path):
+    """A running task is cancelled by the shutdown; one that may rerun goes back to the queue."""
+    async with open_shop(tmp_path / "home", workers=2) as shop:
+        once = await submit(shop, "sleep", "60")
+        again = await submit(shop, "sleep", "60", on_crash="retry")
+        await until(lambda: shop.state.counts["in_progress"] == 2)
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
+        first, second = await shop.get(once), shop.state.tasks[again]
+        assert (first.status, first.reason) == ("cancelled", "shutdown")
+        assert second.status in ("pending", "in_progress")
+        assert (second.failures, second.crashes) == (0, 0)
+
+
+async def test_a_drain_lets_running_tasks_end(tmp_path):
+    """Within the grace a running task completes, and nothing new is taken."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        task_id = await submit(shop, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
+        await until(lambda: shop.state.counts["in_progress"] == 1)
+        closing = asyncio.ensure_future(shop.drain(20))
+        await until(lambda: shop.state.pool.draining)
+        with pytest.raises(Refused, match="shutting down"):
+            await shop.do(submission(shop, "true"), Caller("test"))
+        (tmp_path / "go").touch()
+        await closing
+        assert shop.state.tasks[task_id].status == "completed"
+
+
+async def test_history_is_found_after_a_restart(tmp_path):
+    """Finished tasks are in the archive with their output."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        task_id = await submit(shop, "echo", "kept", name="keeper")
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
+        page = await shop.find(TaskQuery(text="keeper"))
+        assert [task.task_id for task in page.tasks] == [task_id]
+        assert (await shop.read_output(task_id, 0, 100)).text == "kept\n"
+
+
+async def test_a_home_has_one_workshop(tmp_path):
+    """A second lock of the home names the process that holds it."""
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False):
+        with pytest.raises(HomeTaken, match=r"another workshop \(pid \d+\)"):
+            Home(tmp_path / "home").lock()
+
+
+async def test_a_corrupt_database_is_refused_and_kept(tmp_path):
+    """A file that is no database is refused and not touched."""
+    home = Home(tmp_path / "home")
+    home.prepare()
+    home.database.write_bytes(b"not a database, but precious" * 100)
+    with pytest.raises(HomeRefused, match="kept"):
+        async with open_shop(home.root):
+            pass
+    assert home.database.read_bytes() == b"not a database, but precious" * 100
+
+
+async def test_the_host_is_sampled(tmp_path):
+    """Metrics of the host and of the workers arrive."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        await until(lambda: shop.state.metrics)
+        assert 0 <= shop.state.metrics[-1].values["memory_percent"] <= 100
+        await until(lambda: all(worker.rss_bytes for worker in shop.state.workers.values()))
