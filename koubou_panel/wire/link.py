@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from koubou_panel.core.commands import Caller, Command, SubmitTask
 from koubou_panel.core.events import Fact, Sample
@@ -97,7 +97,11 @@ class MetricsSince(Struct, frozen=True, tag=True, array_like=True):
     at: float
 
 
-Question = Find | Get | Read | ReadBytes | Values | MetricsSince
+class Look(Struct, frozen=True, tag=True, array_like=True):
+    """How does the workshop stand, its tasks apart? Answer: a `Snapshot` without tasks."""
+
+
+Question = Find | Get | Read | ReadBytes | Values | MetricsSince | Look
 
 
 class Ask(Struct, frozen=True, tag=True, array_like=True):
@@ -368,6 +372,15 @@ def _decoded(decoder: msgspec.msgpack.Decoder[M], body: bytes) -> M:
         raise ProtocolFault("bad_frame", f"a frame is not a message of the private link: {error}") from None
 
 
+def bare(task: Task) -> Task:
+    """`task` without the opaque bytes of its request, which nobody but a worker needs."""
+    return (
+        structs.replace(task, request=structs.replace(task.request, payload=b""))
+        if task.request.payload
+        else task
+    )
+
+
 def refusal(error: Refused | ProtocolFault) -> Refusal:
     """An error as data."""
     return Refusal(error.code, error.message, error.field, error.nearest)
@@ -385,6 +398,7 @@ _ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     ReadBytes: msgspec.msgpack.Decoder(OutputBytes),
     Values: msgspec.msgpack.Decoder(list[bytes]),
     MetricsSince: msgspec.msgpack.Decoder(list[Metrics]),
+    Look: msgspec.msgpack.Decoder(Snapshot),
 }
 
 

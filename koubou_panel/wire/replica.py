@@ -6,20 +6,68 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from koubou_panel.core.codec import without_bytes
 from koubou_panel.core.events import Sample
 from koubou_panel.core.fold import Folded, Snapshot, State, evolve
-from koubou_panel.errors import CorruptStream
-from koubou_panel.wire.link import Facts, More, Reset
+from koubou_panel.errors import CorruptStream, ProtocolFault
+from koubou_panel.wire.link import Facts, More, Reset, encode
 
 PIECE_TASKS = 2_000
 
 
-def pieces(snapshot: Snapshot) -> Iterator[Reset | More]:
-    """`snapshot` in frames of at most `PIECE_TASKS` tasks, so that none takes long to encode."""
-    tasks = snapshot.tasks
-    yield Reset(replace(snapshot, tasks=tasks[:PIECE_TASKS]), len(tasks) > PIECE_TASKS)
-    for at in range(PIECE_TASKS, len(tasks), PIECE_TASKS):
-        yield More(tasks[at : at + PIECE_TASKS], at + PIECE_TASKS < len(tasks))
+def state_frames(snapshot: Snapshot) -> Iterator[bytes]:
+    """`snapshot` as frames of at most `PIECE_TASKS` tasks, so that none takes long to encode.
+
+    Raises:
+        ProtocolFault: code `too_large`: a single task does not fit into a frame.
+    """
+    tasks, at, size = snapshot.tasks, 0, PIECE_TASKS
+    while at == 0 or at < len(tasks):
+        part, more = tasks[at : at + size], at + size < len(tasks)
+        message = Reset(replace(snapshot, tasks=part), more) if at == 0 else More(part, more)
+        try:
+            frame = encode(message)
+        except ProtocolFault:
+            if len(part) <= 1:
+                raise
+            size = len(part) // 2
+            continue
+        yield frame
+        at += size
+
+
+def outline(state: State) -> Snapshot:
+    """`state` without its tasks, and with its last metrics alone."""
+    return Snapshot(
+        epoch=state.epoch,
+        seq=dict(state.seq),
+        counts=dict(state.counts),
+        order=state.order,
+        pool=state.pool,
+        tasks=[],
+        finished=[],
+        workers=list(state.workers.values()),
+        worker_totals=state.worker_totals,
+        notes=list(state.notes),
+        metrics=list(state.metrics)[-1:],
+    )
+
+
+def fact_frames(folded: Sequence[Folded]) -> Iterator[bytes]:
+    """Facts as a frame; as several where they are too large for one.
+
+    Raises:
+        ProtocolFault: code `too_large`: a single fact does not fit into a frame.
+    """
+    facts = [without_bytes(f.fact) for f in folded]
+    try:
+        yield encode(Facts(facts, [f.seq for f in folded]))
+    except ProtocolFault:
+        if len(folded) == 1:
+            raise
+        half = len(folded) // 2
+        yield from fact_frames(folded[:half])
+        yield from fact_frames(folded[half:])
 
 
 class Replica:

@@ -16,9 +16,10 @@ from koubou_panel.core.events import (
 )
 from koubou_panel.core.fold import Folded, State, evolve
 from koubou_panel.core.records import Request, TaskId, WorkerId
-from koubou_panel.errors import CorruptStream
+from koubou_panel.errors import CorruptStream, ProtocolFault
+from koubou_panel.wire import link
 from koubou_panel.wire.link import Facts, More, Reset
-from koubou_panel.wire.replica import PIECE_TASKS, Replica, pieces
+from koubou_panel.wire.replica import PIECE_TASKS, Replica, fact_frames, state_frames
 
 WORKER = WorkerId("w1")
 
@@ -27,8 +28,10 @@ def _submitted(n: int) -> TaskSubmitted:
     return TaskSubmitted(1.0, Request(task_id=TaskId(f"t{n}"), kind="script", created_at=1.0), n)
 
 
-def _facts_of(folded: list[Folded]) -> Facts:
-    return Facts([f.fact for f in folded], [f.seq for f in folded])
+def _received(frames):
+    half = link.ClientHalf()
+    welcome = link.encode(link.Welcome(1, "e", 1, "3.11"))
+    return [message for frame in (welcome, *frames) for message in half.receive(frame)][1:]
 
 
 def _life(n: int):
@@ -56,9 +59,10 @@ def test_replica_converges_whenever_it_joins(moves: list[str], tasks: int) -> No
             folded = evolve(state, todo.pop(0))
             waiting += [folded] if folded else []
         elif move == "join":
-            assert all(replica.reset(piece) for piece in pieces(state.snapshot()))
+            assert all(replica.reset(piece) for piece in _received(state_frames(state.snapshot())))
         elif move == "release" and replica.state.epoch:
-            replica.fold(_facts_of(waiting))
+            for message in _received(fact_frames(waiting)):
+                replica.fold(message)
             waiting.clear()
         elif move == "release":
             waiting.clear()
@@ -75,12 +79,30 @@ def test_large_state_comes_in_pieces_and_appears_whole() -> None:
     state, replica = State("e"), Replica()
     for n in range(1, 2 * PIECE_TASKS + 2):
         evolve(state, _submitted(n))
-    messages = list(pieces(state.snapshot()))
+    messages = _received(state_frames(state.snapshot()))
     assert [type(m) for m in messages] == [Reset, More, More]
     assert [replica.reset(m) for m in messages[:2]] == [False, False]
     assert replica.state.epoch == ""
     assert replica.reset(messages[2])
     assert replica.state.tasks == state.tasks
+
+
+def test_what_is_too_large_for_a_frame_is_split(monkeypatch) -> None:
+    """Facts and states that no frame can hold travel in several, and only a single one too large is refused."""
+    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 2_000)
+    state, replica = State("e"), Replica()
+    folded = [evolve(state, _submitted(n)) for n in range(1, 65)]
+    frames = list(fact_frames(folded))
+    assert len(frames) > 1
+    assert sum(len(m.facts) for m in _received(frames)) == 64
+    for piece in _received(state_frames(state.snapshot())):
+        replica.reset(piece)
+    assert replica.state.tasks == state.tasks
+    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 50)
+    with pytest.raises(ProtocolFault):
+        list(fact_frames(folded))
+    with pytest.raises(ProtocolFault):
+        list(state_frames(state.snapshot()))
 
 
 def test_missing_fact_is_noticed() -> None:

@@ -1,0 +1,285 @@
+"""The client's end of the private link: one connection at a time, made again by itself, and the calls on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from koubou_panel.core.commands import Caller, Command, RetryTask, SubmitTask
+from koubou_panel.core.ports import Link, LinkStatus
+from koubou_panel.errors import CorruptStream, KoubouError, ProtocolFault, Refused
+from koubou_panel.shop.address import connect_private
+from koubou_panel.wire import link
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 5.0
+STEADY_S = 5.0  # a connection that held this long is no failed attempt
+SILENT_S = 3.0  # the workshop says something each second
+WAIT_S = 10.0
+
+Handler = Callable[[link.ServerMessage], None]
+
+log = logging.getLogger(__name__)
+
+
+class Call:
+    """Something sent that is answered once. `future` has the answer; loop thread only."""
+
+    def __init__(self, *, is_repeatable: bool) -> None:
+        """`is_repeatable`: sending it twice does nothing that sending it once does not."""
+        self.id = 0
+        self.is_repeatable = is_repeatable
+        self.is_sent = False
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def frame(self) -> bytes:
+        """The bytes to send, now."""
+        raise NotImplementedError
+
+    def take(self, value: object) -> object:
+        """What the answer means."""
+        return value
+
+
+class DoCall(Call):
+    """Commands to carry out, all of them repeatable or none."""
+
+    def __init__(self, commands: Sequence[Command], caller: Caller) -> None:
+        """The commands, in order."""
+        super().__init__(is_repeatable=is_repeatable(commands[0]))
+        self._commands = list(commands)
+        self._caller = caller
+
+    def frame(self) -> bytes:
+        """The frame; it says so if an earlier one may have arrived."""
+        return link.encode(link.Do(self.id, self._caller, self._commands, self.is_sent))
+
+
+class AskCall(Call):
+    """A question."""
+
+    def __init__(self, question: link.Question) -> None:
+        """The question."""
+        super().__init__(is_repeatable=True)
+        self._question = question
+
+    def frame(self) -> bytes:
+        """The frame."""
+        return link.encode(link.Ask(self.id, self._question))
+
+    def take(self, value: object) -> object:
+        """The answer, as the question's type says."""
+        return link.answered(self._question, cast("Any", value))
+
+
+def is_repeatable(command: Command) -> bool:
+    """Whether a command names the task that it makes, so that a second sending makes no second one."""
+    return isinstance(command, SubmitTask | RetryTask)
+
+
+class Connection(asyncio.Protocol):
+    """The link to the socket at `path`. Loop thread only.
+
+    Args:
+        path: the workshop's socket.
+        by: who connects, for the workshop's log.
+        replica: whether every event is wanted.
+        handler: is given every message that answers no call, `Welcome` included.
+    """
+
+    def __init__(self, path: Path, *, by: str, replica: bool, handler: Handler) -> None:
+        """Not connected before `start`."""
+        self.path = path
+        self.why: Refused | None = None
+        self.tried = asyncio.Event()
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        self._hello = link.encode(link.Hello(link.VERSION, python, by, replica))
+        self._handler = handler
+        self._half = link.ClientHalf()
+        self._transport: asyncio.Transport | None = None
+        self._is_up = False
+        self._lost = asyncio.Event()
+        self._heard_at = time.monotonic()
+        self._calls: dict[int, Call] = {}
+        self._last_id = 0
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Begin to connect, and connect again whenever the link is cut."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Hang up for good; whoever still waits is refused."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._transport is not None:
+            self._transport.close()
+        for call in tuple(self._calls.values()):
+            self._refuse(call, "the link to the workshop was closed")
+
+    @property
+    def status(self) -> Link:
+        """How fresh what came is."""
+        lag_s = time.monotonic() - self._heard_at
+        status: LinkStatus = "reconnecting"
+        if self._is_closed:
+            status = "closed"
+        elif self._is_up:
+            status = "live" if lag_s < SILENT_S else "stale"
+        return Link(status, lag_s)
+
+    # -- calls ------------------------------------------------------------------------------------------------
+
+    async def call(self, call: Call) -> Any:
+        """Send `call`, now or when the link is back within `WAIT_S`, and wait for the answer.
+
+        Raises:
+            Refused: by the workshop; or `unavailable`: there is no link, or it was cut at a bad moment.
+            ProtocolFault: code `too_large`: no frame can hold it; nothing was sent.
+        """
+        if self._is_closed:
+            raise self._unavailable("the link to the workshop was closed")
+        self._last_id += 1
+        call.id = self._last_id
+        frame = call.frame()
+        self._calls[call.id] = call
+        if self._is_up and self._transport is not None:
+            self._transport.write(frame)
+            call.is_sent = True
+        else:
+            self._wait_for_link(call)
+        try:
+            return await call.future
+        finally:
+            self._calls.pop(call.id, None)
+            if call.timer is not None:
+                call.timer.cancel()
+
+    def post(self, message: link.Follow | link.Unfollow) -> None:
+        """Send what is not answered, if there is a link."""
+        if self._is_up and self._transport is not None:
+            self._transport.write(link.encode(message))
+
+    def _wait_for_link(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        call.timer = loop.call_later(WAIT_S, self._refuse, call, "the workshop does not answer")
+
+    def _refuse(self, call: Call, message: str) -> None:
+        if not call.future.done():
+            call.future.set_exception(self._unavailable(message))
+
+    def _unavailable(self, message: str) -> Refused:
+        return Refused("unavailable", f"{message}; `koubou status` says how it is, `koubou up` starts it")
+
+    def _resend(self) -> None:
+        for call in tuple(self._calls.values()):
+            if call.timer is not None:
+                call.timer.cancel()
+            if self._transport is not None and not call.future.done():
+                self._transport.write(call.frame())
+                call.is_sent = True
+
+    def _sort_out_calls(self) -> None:
+        """After a cut: what is safe waits for the link, the rest is refused."""
+        for call in tuple(self._calls.values()):
+            if call.is_repeatable or not call.is_sent:
+                self._wait_for_link(call)
+            elif not call.future.done():
+                message = (
+                    "the link to the workshop was cut after the command was sent: it may have been carried out "
+                    "or not; look before you ask again"
+                )
+                call.future.set_exception(Refused("unavailable", message))
+
+    # -- the connection ---------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        delay_s = FIRST_DELAY_S
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock = await asyncio.to_thread(connect_private, self.path)
+                self._lost.clear()
+                await loop.create_unix_connection(lambda: self, sock=sock)
+            except OSError as error:
+                self._failed(_nobody(self.path, error))
+            else:
+                began = time.monotonic()
+                await self._lost.wait()
+                if time.monotonic() - began > STEADY_S:
+                    delay_s = FIRST_DELAY_S
+            await asyncio.sleep(delay_s)
+            delay_s = min(LONGEST_DELAY_S, 2 * delay_s)
+
+    def _failed(self, why: Refused) -> None:
+        self.why = why
+        self.tried.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce this process."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._half = link.ClientHalf()
+        self._transport.write(self._hello)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Have the loop connect again."""
+        self._transport = None
+        self._is_up = False
+        self._failed(self.why or _nobody(self.path, exc))
+        self._sort_out_calls()
+        self._lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the workshop says; after nonsense, connect anew."""
+        self._heard_at = time.monotonic()
+        try:
+            for message in self._half.receive(data):
+                self._take(message)
+        except (ProtocolFault, CorruptStream, Refused) as error:
+            log.warning("the private link is connected anew: %s", error)
+            self._break(error)
+        except Exception as error:
+            log.exception("a message of the workshop could not be taken in")
+            self._break(KoubouError(str(error)))
+
+    def _break(self, error: KoubouError) -> None:
+        self.why = error if isinstance(error, Refused) else Refused("unavailable", error.message)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _take(self, message: link.ServerMessage) -> None:
+        match message:
+            case link.Welcome():
+                self._is_up = True
+                self.why = None
+                self._handler(message)
+                self._resend()
+            case link.Replies(call=call_id, results=value) | link.Answer(call=call_id, value=value):
+                self._answer(call_id, value)
+            case link.Failed(call=call_id, refusal=refusal):
+                call = self._calls.get(call_id)
+                if call is not None and not call.future.done():
+                    call.future.set_exception(link.refused(refusal))
+            case _:
+                self._handler(message)
+
+    def _answer(self, call_id: int, value: object) -> None:
+        call = self._calls.get(call_id)
+        if call is not None and not call.future.done():
+            call.future.set_result(call.take(value))
+
+
+def _nobody(path: Path, error: Exception | None) -> Refused:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else "it hung up"
+    return Refused("unavailable", f"no workshop answers at {path} ({why}); `koubou up` starts one")

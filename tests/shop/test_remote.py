@@ -1,0 +1,340 @@
+"""A workshop in another process: the same door, a state that follows, and links that are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+
+from koubou_panel.core.commands import Caller, CancelTask, RetryTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.ports import TaskQuery
+from koubou_panel.core.records import Request, TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop import connection
+from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.testing import Collector, open_inline_shop, open_shop, until
+from koubou_panel.wire import link
+
+CALLER = Caller("test")
+
+
+@asynccontextmanager
+async def _serving(shop, path):
+    server = PrivateServer(shop, path)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def _pair(tmp_path, *, replica=True):
+    path = tmp_path / "shop.sock"
+    async with (
+        open_inline_shop() as shop,
+        _serving(shop, path) as server,
+        await RemoteShop.connect(path, by="test", replica=replica) as remote,
+    ):
+        yield shop, remote, server
+
+
+def _submission(shop, **more):
+    request = Request(
+        task_id=shop.next_id(), kind="script", created_at=0.0, spec={"command": ["true"]}, **more
+    )
+    return SubmitTask(request)
+
+
+def _looks(state):
+    return (
+        state.epoch,
+        state.seq,
+        state.counts,
+        state.pool,
+        {task_id: (t.status, t.run, t.message) for task_id, t in state.tasks.items()},
+        {worker_id: w.status for worker_id, w in state.workers.items()},
+    )
+
+
+async def test_replica_follows_the_workshop(tmp_path) -> None:
+    """What is done over the link is in the workshop and comes back into the replica; so is what happens there."""
+    async with _pair(tmp_path) as (shop, remote, _):
+        task_id = await remote.do(_submission(remote, name="hello"), CALLER)
+        assert shop.state.tasks[task_id].request.submitted_by == "test"
+        await until(lambda: task_id in shop.engine.jobs)
+        shop.engine.finish(task_id, exit_code=0, result="done")
+        await until(lambda: remote.state.tasks[task_id].status == "completed")
+        await until(lambda: _looks(remote.state) == _looks(shop.state))
+        assert remote.link.status == "live"
+
+
+async def test_submitted_task_is_in_the_replica_when_do_returns(tmp_path) -> None:
+    """Whoever submits sees the task in the state at once, as with a workshop of the same process."""
+    async with _pair(tmp_path) as (_, remote, _):
+        task_id = await remote.do(_submission(remote), CALLER)
+        assert task_id in remote.state.tasks
+
+
+async def test_refusal_crosses_with_its_field(tmp_path) -> None:
+    """A refused command raises the workshop's own words."""
+    async with _pair(tmp_path) as (_, remote, _):
+        with pytest.raises(Refused) as caught:
+            await remote.do(_submission(remote, priority=11), CALLER)
+        assert (caught.value.code, caught.value.field) == ("invalid", "priority")
+        with pytest.raises(Refused) as caught:
+            await remote.do(CancelTask(TaskId("nonesuch")), CALLER)
+        assert caught.value.code == "not_found"
+
+
+async def test_many_commands_cross_in_order_each_with_its_answer(tmp_path) -> None:
+    """A batch gives for each command what it alone would have given, whatever its size."""
+    async with _pair(tmp_path) as (shop, remote, _):
+        good = [_submission(remote) for _ in range(2_500)]
+        bad = _submission(remote, priority=0)
+        answers = await remote.do_many([*good, bad, ScaleWorkers(2, 3), _submission(remote)], CALLER)
+        assert answers[:2_500] == [command.request.task_id for command in good]
+        assert isinstance(answers[2_500], Refused)
+        assert shop.state.pool.max_workers == 3
+        assert len(answers) == 2_503
+        assert sum(shop.state.counts.values()) == 2_501
+
+
+async def test_single_commands_of_one_turn_cross_together(tmp_path, monkeypatch) -> None:
+    """Commands asked for at once need few frames, and each waits for its own answer only."""
+    frames = []
+    encode = link.encode
+    monkeypatch.setattr(link, "encode", lambda message: (frames.append(message), encode(message))[1])
+    async with _pair(tmp_path, replica=False) as (_, remote, _):
+        commands = [_submission(remote, priority=priority) for priority in (5, 0, 7)]
+        answers = await asyncio.gather(*(remote.do(c, CALLER) for c in commands), return_exceptions=True)
+        assert [isinstance(answer, Refused) for answer in answers] == [False, True, False]
+        assert len([frame for frame in frames if isinstance(frame, link.Do)]) == 1
+
+
+async def test_questions_are_answered_from_the_archive(tmp_path) -> None:
+    """find, get, values, output and metrics come over the link."""
+    async with (
+        open_shop(tmp_path / "home", workers=1) as shop,
+        _serving(shop, tmp_path / "s.sock"),
+        await RemoteShop.connect(tmp_path / "s.sock", by="test", replica=False) as remote,
+    ):
+        spec = {"command": ["sh", "-c", "echo hello"]}
+        request = Request(task_id=remote.next_id(), kind="script", created_at=0.0, spec=spec)
+        task_id = await remote.do(SubmitTask(request), CALLER)
+        async with remote.follow(task_id) as news:
+            while not (task := await news.next(10.0)).is_finished:
+                pass
+        assert task.exit_code == 0
+        assert (await remote.read_output(task_id, 0, 100)).text == "hello\n"
+        assert (await remote.read_bytes(task_id, 0, 100)).data == b"hello\n"
+        assert (await remote.get(task_id)).status == "completed"
+        assert await remote.get(TaskId("00000000000000")) is None
+        assert [t.task_id for t in (await remote.find(TaskQuery())).tasks] == [task_id]
+        assert await remote.values([task_id]) == [b""]
+        await until(lambda: shop.state.metrics)
+        assert await remote.metrics_since(0.0)
+        assert (await remote.look()).workers
+        with pytest.raises(Refused) as caught:
+            await remote.find(TaskQuery(limit=0))
+        assert caught.value.field == "limit"
+
+
+async def test_subscriber_is_reset_at_once_and_then_told(tmp_path) -> None:
+    """A subscriber of a replica is treated as by the workshop itself; one that raises is dropped alone."""
+    async with _pair(tmp_path) as (shop, remote, _):
+        collector, broken = Collector(), Collector()
+        broken.on_facts = lambda folded: 1 / 0
+        remote.subscribe(broken)
+        unsubscribe = remote.subscribe(collector)
+        assert collector.resets == 1
+        task_id = await shop.do(_submission(shop), CALLER)
+        await until(lambda: collector.facts)
+        assert collector.facts[0].record.task_id == task_id
+        assert collector.facts[0].seq == 1
+        unsubscribe()
+        seen = len(collector.facts)
+        other = await shop.do(_submission(shop), CALLER)
+        await until(lambda: other in remote.state.tasks)
+        assert len(collector.facts) == seen
+
+
+async def test_nobody_there_is_said_at_once(tmp_path) -> None:
+    """Without a workshop, connecting fails with what to do, and leaves nothing running."""
+    with pytest.raises(Refused, match="koubou up") as caught:
+        await RemoteShop.connect(tmp_path / "shop.sock", by="test")
+    assert caught.value.code == "unavailable"
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_connecting_can_wait_for_the_workshop(tmp_path) -> None:
+    """With time to wait, a workshop that comes later is found."""
+    path = tmp_path / "shop.sock"
+    coming = asyncio.create_task(RemoteShop.connect(path, by="test", wait_s=20.0))
+    async with open_inline_shop() as shop, _serving(shop, path), await coming as remote:
+        assert remote.state.epoch == shop.state.epoch
+
+
+async def test_silent_workshop_is_no_workshop(tmp_path, monkeypatch) -> None:
+    """A process that listens and says nothing is given up after a while."""
+    monkeypatch.setattr("koubou_panel.shop.remote.ANSWER_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "s.sock"))
+        mute.listen()
+        with pytest.raises(Refused, match="does not answer"):
+            await RemoteShop.connect(tmp_path / "s.sock", by="test")
+
+
+async def test_other_version_says_so(tmp_path, monkeypatch) -> None:
+    """A workshop of another version is told from one that is not there."""
+    path = tmp_path / "s.sock"
+    async with open_inline_shop() as shop, _serving(shop, path):
+        other, encode = link.encode(link.Hello(99, "3.11", "test", replica=True)), link.encode
+        monkeypatch.setattr(link, "encode", lambda m: other if isinstance(m, link.Hello) else encode(m))
+        with pytest.raises(Refused, match="koubou restart") as caught:
+            await RemoteShop.connect(path, by="test", wait_s=5.0)
+        assert caught.value.code == "version"
+
+
+async def test_replica_comes_back_after_a_restart(tmp_path) -> None:
+    """When the workshop is gone and comes back as a new epoch, the replica becomes it by itself."""
+    path = tmp_path / "shop.sock"
+    collector = Collector()
+    async with open_inline_shop() as first, _serving(first, path):
+        remote = await RemoteShop.connect(path, by="test")
+        remote.subscribe(collector)
+    async with remote:
+        await until(lambda: remote.link.status == "reconnecting")
+        async with open_inline_shop(workers=1) as second, _serving(second, path):
+            await until(lambda: remote.state.epoch == second.state.epoch)
+            assert remote.link.status == "live"
+            assert _looks(remote.state) == _looks(second.state)
+            assert collector.resets == 2
+    assert remote.link.status == "closed"
+
+
+async def test_commands_wait_for_the_link(tmp_path) -> None:
+    """What is asked while the link is down is carried out when it is back."""
+    path = tmp_path / "shop.sock"
+    async with open_inline_shop() as shop:
+        async with _serving(shop, path):
+            remote = await RemoteShop.connect(path, by="test")
+        async with remote:
+            await until(lambda: remote.link.status == "reconnecting")
+            waiting = [
+                asyncio.create_task(remote.do(_submission(remote), CALLER)),
+                asyncio.create_task(remote.do(ScaleWorkers(1, 2), CALLER)),
+                asyncio.create_task(remote.find(TaskQuery())),
+            ]
+            async with _serving(shop, path):
+                await asyncio.gather(*waiting)
+            assert shop.state.pool.min_workers == 1
+
+
+async def test_commands_do_not_wait_for_ever(tmp_path, monkeypatch) -> None:
+    """When the link does not come back in time, they are refused as unavailable."""
+    monkeypatch.setattr(connection, "WAIT_S", 0.1)
+    path = tmp_path / "shop.sock"
+    async with open_inline_shop() as shop, _serving(shop, path):
+        remote = await RemoteShop.connect(path, by="test")
+    async with remote:
+        await until(lambda: remote.link.status == "reconnecting")
+        with pytest.raises(Refused) as caught:
+            await remote.do(_submission(remote), CALLER)
+        assert caught.value.code == "unavailable"
+        assert isinstance((await remote.do_many([_submission(remote)], CALLER))[0], Refused)
+    with pytest.raises(Refused):
+        await remote.do(_submission(remote), CALLER)
+
+
+class _Holding:
+    """A shop that answers no command until it is told to, so that a link can be cut in between."""
+
+    def __init__(self, shop) -> None:
+        self._shop = shop
+        self.gate = asyncio.Event()
+        self.asked: list[object] = []
+
+    def __getattr__(self, name):
+        return getattr(self._shop, name)
+
+    async def do_many(self, commands, caller):
+        self.asked += commands
+        answers = await self._shop.do_many(commands, caller)
+        await self.gate.wait()
+        return answers
+
+
+@pytest.mark.parametrize("again", ["submit", "retry"])
+async def test_command_that_names_its_task_is_resent_and_done_once(tmp_path, again) -> None:
+    """A submit or retry cut off before its answer is sent again, and is one task all the same."""
+    path = tmp_path / "shop.sock"
+    async with open_inline_shop() as shop:
+        old = await shop.do(_submission(shop), CALLER)
+        await until(lambda: old in shop.engine.jobs)
+        shop.engine.finish(old)
+        await until(lambda: shop.state.tasks[old].is_finished)
+        holding = _Holding(shop)
+        async with _serving(holding, path):
+            remote = await RemoteShop.connect(path, by="test")
+            command = _submission(remote) if again == "submit" else RetryTask(old, remote.next_id())
+            asking = asyncio.create_task(remote.do(command, CALLER))
+            await until(lambda: holding.asked)
+        async with remote, _serving(shop, path):
+            task_id = await asking
+            assert sum(shop.state.counts.values()) == 2
+            assert task_id in shop.state.tasks
+        holding.gate.set()
+
+
+async def test_command_that_may_have_arrived_is_not_repeated(tmp_path) -> None:
+    """A command that names no task of its own is refused after a cut, with the advice to look."""
+    path = tmp_path / "shop.sock"
+    async with open_inline_shop() as shop:
+        holding = _Holding(shop)
+        async with _serving(holding, path):
+            remote = await RemoteShop.connect(path, by="test")
+            asking = asyncio.create_task(remote.do(ScaleWorkers(1, 5), CALLER))
+            await until(lambda: holding.asked)
+        async with remote, _serving(shop, path):
+            with pytest.raises(Refused, match="look before you ask again") as caught:
+                await asking
+            assert caught.value.code == "unavailable"
+        holding.gate.set()
+
+
+async def test_too_large_command_is_refused_and_its_neighbours_pass(tmp_path, monkeypatch) -> None:
+    """A command that no frame can hold is refused alone; a batch that none can hold is split."""
+    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 20_000)
+    async with _pair(tmp_path) as (_, remote, _):
+        commands = [_submission(remote, summary="x" * 1_000) for _ in range(50)]
+        huge = _submission(remote, summary="x" * 30_000)
+        answers = await remote.do_many([*commands, huge], CALLER)
+        assert not any(isinstance(answer, Refused) for answer in answers[:50])
+        assert answers[50].code == "too_large"
+
+
+async def test_garbage_from_the_workshop_makes_a_new_connection(tmp_path) -> None:
+    """What cannot be read is not guessed at: the replica connects again and is right again."""
+    async with _pair(tmp_path) as (shop, remote, server):
+        (peer,) = server._clients
+        peer.write(b"\x00\x00\x00\x01\xc1")
+        await until(lambda: peer not in server._clients)
+        await until(lambda: remote.link.status == "live")
+        task_id = await shop.do(_submission(shop), CALLER)
+        await until(lambda: task_id in remote.state.tasks)
+
+
+async def test_missing_fact_makes_a_new_connection(tmp_path) -> None:
+    """A gap in the facts is noticed and mended by a fresh state."""
+    async with _pair(tmp_path) as (shop, remote, server):
+        (peer,) = server._clients
+        peer._is_fed = False
+        first = await shop.do(_submission(shop), CALLER)
+        peer._is_fed = True
+        await shop.do(_submission(shop), CALLER)
+        await until(lambda: first in remote.state.tasks)
+        await until(lambda: _looks(remote.state) == _looks(shop.state))
