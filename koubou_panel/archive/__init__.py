@@ -1,0 +1,1 @@
+"""What outlives the workshop's process: its database (`sqlite`, `writer`) and the output logs (`output`)."""

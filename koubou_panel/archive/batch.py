@@ -1,0 +1,108 @@
+"""What a commit is made of, and the one statement that stores it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+
+from msgspec import Struct
+
+from koubou_panel.archive import rows
+from koubou_panel.core.codec import encode_events, without_bytes
+from koubou_panel.core.events import Fact
+from koubou_panel.core.records import Metrics, Pool, Request, Task, TaskId
+
+# A statement for every number of rows would be prepared anew each time, so numbers are rounded up to these and
+# the rest is filled with NULL. The largest times the columns stays below SQLite's 32,766 variables.
+_ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_536, 2_048)
+_COLUMNS = 11
+_EMPTY_ROW = (None,) * _COLUMNS
+
+MOST_ROWS = _ROW_COUNTS[-1]
+
+Row = tuple[object, ...]
+
+
+class Batch(Struct):
+    """What one step of the workshop wants stored, at once or not at all.
+
+    `tasks` has the last record of each task touched; those in `new` are stored for the first time, with their
+    `payloads`. `values` are results by task, `facts` goes to the journal. `prune_before` is for the writer: the
+    present moment, from which it forgets what is too old.
+    """
+
+    tasks: dict[TaskId, Task] = {}
+    new: set[TaskId] = set()
+    payloads: dict[TaskId, bytes] = {}
+    values: dict[TaskId, bytes] = {}
+    facts: list[Fact] = []
+    pool: Pool | None = None
+    metrics: list[Metrics] = []
+    prune_before: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to store."""
+        return not (self.tasks or self.facts or self.metrics or self.pool)
+
+
+def insert(writer: sqlite3.Connection, found: Sequence[Row]) -> None:
+    """Store at most MOST_ROWS rows by one statement."""
+    count = next(count for count in _ROW_COUNTS if count >= len(found))
+    filled = chain(found, [_EMPTY_ROW] * (count - len(found)))
+    writer.execute(_statement(count), list(chain.from_iterable(filled)))
+
+
+@cache
+def _statement(count: int) -> str:
+    row = f"({','.join('?' * _COLUMNS)})"
+    table = ",".join([row] * count)
+    return f"INSERT INTO inbox SELECT * FROM (VALUES {table}) WHERE column1 IS NOT NULL"  # noqa: S608 - marks only
+
+
+def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
+    """The rows of one commit: a task that many batches touch is one, a journal entry is one."""
+    tasks: dict[TaskId, Task] = {}
+    born: dict[TaskId, tuple[Request, bytes]] = {}
+    values: dict[TaskId, bytes] = {}
+    facts: list[Fact] = []
+    pool: Pool | None = None
+    for batch in batches:
+        tasks.update(batch.tasks)
+        values.update(batch.values)
+        facts += batch.facts
+        pool = batch.pool or pool
+        for task_id in batch.new:
+            request = batch.tasks[task_id].request
+            born[task_id] = (request, batch.payloads.get(task_id) or request.payload)
+        for metrics in batch.metrics:
+            yield _entry("metrics", metrics.at, rows.encode(metrics))
+    for task_id, task in tasks.items():
+        yield _task_row(task, born.get(task_id), values.get(task_id))
+    if facts:
+        yield _entry("journal", facts[-1].at, encode_events([without_bytes(fact) for fact in facts]))
+    if pool is not None:
+        yield _entry("pool", 0.0, rows.encode(pool))
+
+
+def _entry(kind: str, at: float, blob: bytes) -> Row:
+    return (0, None, kind, None, None, None, None, None, at, blob, None)
+
+
+def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | None) -> Row:
+    standing = (rows.STATUS_NUMBERS[task.status], task.finished_at, rows.standing_blob(task), value)
+    if born is None:
+        return (task.order, None, None, None, None, None, None, *standing)
+    request, payload = born
+    return (
+        task.order,
+        request.task_id,
+        request.kind,
+        request.idempotency_key,
+        rows.searched_text(request),
+        rows.request_blob(request),
+        payload or None,
+        *standing,
+    )
