@@ -76,6 +76,8 @@ def prepare(request: Request, *, from_network: bool) -> Request:
             field="kind",
         )
     prepared: Prepared = task_kind.prepare(request.spec, request.payload)
+    if request.name and prepared.spec == request.spec and (request.summary or not prepared.summary):
+        return request
     return replace(
         request,
         spec=prepared.spec,

@@ -336,7 +336,7 @@ class LocalEngine:
         ours.settimeout(0)
         control.settimeout(0)
         link.control = control
-        await self.loop.connect_accepted_socket(lambda: link, ours)  # type: ignore[attr-defined]
+        await self.loop.connect_accepted_socket(lambda: link, ours)
         self.loop.add_reader(control, link.on_guard)
 
     def _launch(self, guard_fd: int, link_fd: int, mark_fd: int) -> subprocess.Popen[bytes]:

@@ -21,6 +21,7 @@ from koubou_panel.errors import Refused
 
 KEPT_FUNCTIONS = 64
 SHORT = 200
+PREPARED = Prepared({}, "function", "")
 NONE = pickle.dumps((True, None), protocol=5)
 
 
@@ -125,7 +126,7 @@ class FunctionKind:
         """The payload stays closed; its name comes with the request."""
         if not payload:
             raise Refused("invalid", "a function comes from Python: use Workshop.submit", field="payload")
-        return Prepared(dict(spec), "function", "")
+        return PREPARED if not spec else Prepared(dict(spec), "function", "")
 
     def run(self, job: Job, context: RunContext) -> Outcome:
         """Call it; whatever it raises is its outcome."""

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -249,7 +250,7 @@ class Workshop(Executor):
 
     def _drain(self) -> None:
         self._is_woken = False
-        pairs = []
+        pairs: list[tuple[SubmitTask, TaskFuture]] = []
         with contextlib.suppress(IndexError):
             while len(pairs) < DRAIN_ITEMS:
                 pairs.append(self._outbox.popleft())
@@ -257,7 +258,7 @@ class Workshop(Executor):
             return
         if isinstance(self._shop, LocalShop):
             for command, future in pairs:
-                self._shop.submit_now(command, self._caller, lambda answer, f=future: self._answer(f, answer))
+                self._shop.submit_now(command, self._caller, partial(self._answer, future))
         else:
             self._loop.create_task(self._send_remote(pairs))
         if self._outbox and not self._is_woken:
