@@ -1,0 +1,284 @@
+"""What a client may say: one JSON object a frame, read strictly, and refused with the field at fault."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Literal, TypeGuard
+
+import msgspec
+from msgspec import Meta, Struct
+
+from koubou_panel.core.records import CHANNELS, Channel, OnCrash, Status
+from koubou_panel.core.suggest import nearest, unknown
+from koubou_panel.errors import ProtocolFault
+from koubou_panel.wire.messages import MessageId
+
+MAX_DEPTH = 64
+MAX_OUTPUT_BYTES = 256 * 1024
+_INT64 = range(-(2**63), 2**63)
+
+Name = Annotated[str, Meta(max_length=200)]
+Id = Annotated[str, Meta(min_length=1, max_length=100)]
+Labels = Annotated[dict[Name, Name], Meta(max_length=64)]
+Spec = dict[str, object]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Auth(Struct, frozen=True):
+    """Present the token."""
+
+    token: str
+
+
+class Subscribe(Struct, frozen=True):
+    """Follow a channel; from after `since` where given (for `output`: from this byte of `task_id`'s log)."""
+
+    channel: Channel
+    since: Count | None = None
+    task_id: Id | None = None
+
+
+class Unsubscribe(Struct, frozen=True):
+    """Follow a channel no more; for `output`, one task's or, without `task_id`, any."""
+
+    channel: Channel
+    task_id: Id | None = None
+
+
+class GetStats(Struct, frozen=True):
+    """Count tasks, workers and connections."""
+
+
+class Ping(Struct, frozen=True):
+    """Is somebody there?"""
+
+
+class Resume(Struct, frozen=True):
+    """Go on after a cut: `since` is the last `seq` seen of each channel in `epoch`."""
+
+    epoch: Name
+    since: dict[Channel, Count]
+
+
+class Submit(Struct, frozen=True):
+    """Take in a task."""
+
+    kind: Annotated[str, Meta(min_length=1, max_length=100)]
+    spec: Spec
+    name: Name | None = None
+    priority: Annotated[int, Meta(ge=1, le=10)] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
+    retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    on_crash: OnCrash | None = None
+    labels: Labels | None = None
+    idempotency_key: Id | None = None
+
+
+class Cancel(Struct, frozen=True):
+    """End a task."""
+
+    task_id: Id
+
+
+class Retry(Struct, frozen=True):
+    """Submit a finished task again, optionally with another spec."""
+
+    task_id: Id
+    spec: Spec | None = None
+
+
+class GetTask(Struct, frozen=True):
+    """Show one task."""
+
+    task_id: Id
+
+
+class ListTasks(Struct, frozen=True):
+    """Show tasks, newest first."""
+
+    status: Status | None = None
+    kind: Name | None = None
+    text: Name | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    cursor: Name | None = None
+
+
+class GetOutput(Struct, frozen=True):
+    """Read a task's output from byte `offset` (negative: that many bytes before the end)."""
+
+    task_id: Id
+    offset: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 65_536
+
+
+class Scale(Struct, frozen=True):
+    """Set how many workers there are."""
+
+    workers: Annotated[int, Meta(ge=1, le=256)] | None = None
+    min_workers: Annotated[int, Meta(ge=0, le=256)] | None = None
+    max_workers: Annotated[int, Meta(ge=1, le=256)] | None = None
+
+
+class RunScript(Struct, frozen=True):
+    """Run a script of the catalogue."""
+
+    script_name: Name
+    parameters: Spec | None = None
+
+
+ClientCommand = (
+    Auth
+    | Subscribe
+    | Unsubscribe
+    | GetStats
+    | Ping
+    | Resume
+    | Submit
+    | Cancel
+    | Retry
+    | GetTask
+    | ListTasks
+    | GetOutput
+    | Scale
+    | RunScript
+)
+COMMANDS: dict[str, type[ClientCommand]] = {
+    "auth": Auth,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "get_stats": GetStats,
+    "ping": Ping,
+    "resume": Resume,
+    "submit": Submit,
+    "cancel": Cancel,
+    "retry": Retry,
+    "get_task": GetTask,
+    "list_tasks": ListTasks,
+    "get_output": GetOutput,
+    "scale": Scale,
+    "run_script": RunScript,
+}
+WRITES = (Submit, Cancel, Retry, Scale, RunScript)
+
+
+class ClientFrame(Struct, frozen=True):
+    """One frame of a client, read: its `id`, and the command or what is wrong with it."""
+
+    id: MessageId | None
+    command: ClientCommand | ProtocolFault
+
+
+def read_frame(text: str) -> ClientFrame:
+    """What a client said. Never raises: a fault is part of the answer, so that its `id` is not lost."""
+    try:
+        body = read_object(text)
+    except ProtocolFault as fault:
+        return ClientFrame(None, fault)
+    reference = body.get("id")
+    if not _is_id(reference):
+        words = "id must be a string of at most 200 characters or an integer of 64 bits"
+        return ClientFrame(None, ProtocolFault("invalid", words, field="id"))
+    try:
+        return ClientFrame(reference, _command(body))
+    except ProtocolFault as fault:
+        return ClientFrame(reference, fault)
+
+
+def read_object(text: str) -> dict[str, object]:
+    """One JSON object, strictly: no NaN, no doubled key, no number out of range, at most 64 deep.
+
+    Raises:
+        ProtocolFault: `bad_json`; `bad_request` if it is JSON but no object.
+    """
+    try:
+        value = msgspec.json.decode(text)
+        json.loads(text, object_pairs_hook=_refuse_doubles)
+    except RecursionError:
+        raise ProtocolFault("bad_json", f"nested more than {MAX_DEPTH} deep") from None
+    except (msgspec.MsgspecError, ValueError) as problem:
+        raise ProtocolFault("bad_json", f"not JSON: {problem}") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        raise ProtocolFault("bad_json", f"nested more than {MAX_DEPTH} deep")
+    if not isinstance(value, dict):
+        raise ProtocolFault("bad_request", 'a frame is one JSON object: {"command": NAME, ...}')
+    return value
+
+
+def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {double[:100]!r} stands twice in one object")
+    return made
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = inner
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _is_id(found: object) -> TypeGuard[MessageId | None]:
+    if found is None or isinstance(found, str):
+        return found is None or len(found) <= 200  # noqa: PLR2004 - as the message says
+    return isinstance(found, int) and not isinstance(found, bool) and found in _INT64
+
+
+def _command(body: dict[str, object]) -> ClientCommand:
+    name = body.get("command")
+    if name is None:
+        raise ProtocolFault("bad_request", 'no command: send {"command": NAME, ...}')
+    if not isinstance(name, str):
+        raise ProtocolFault("invalid", "command must be a string", field="command")
+    shape = COMMANDS.get(name)
+    if shape is None:
+        raise ProtocolFault(
+            "unknown_command", unknown("command", name, COMMANDS), nearest=nearest(name, COMMANDS)
+        )
+    _check_channels(body)
+    try:
+        command = msgspec.convert(body, shape)
+    except msgspec.ValidationError as problem:
+        raise _invalid(str(problem)) from None
+    _check_numbers(command)
+    return command
+
+
+def _check_channels(body: dict[str, object]) -> None:
+    since = body.get("since")
+    named = [("channel", body.get("channel"))]
+    named += [("since", key) for key in since] if isinstance(since, dict) else []
+    for field, channel in named:
+        if isinstance(channel, str) and channel not in CHANNELS:
+            words = unknown("channel", channel, CHANNELS)
+            raise ProtocolFault("unknown_channel", words, nearest=nearest(channel, CHANNELS), field=field)
+
+
+def _check_numbers(command: ClientCommand) -> None:
+    # JSON knows integers of any size; what stores and forwards a spec does not.
+    if isinstance(command, Submit | Retry | RunScript):
+        field: Literal["spec", "parameters"] = "parameters" if isinstance(command, RunScript) else "spec"
+        try:
+            msgspec.msgpack.encode(getattr(command, field))
+        except OverflowError:
+            raise ProtocolFault("invalid", f"{field} holds an integer beyond 64 bits", field=field) from None
+
+
+def _invalid(problem: str) -> ProtocolFault:
+    words, _, path = problem.partition(" - at `$")
+    missing = re.search(r"required field `(\w+)`", words)
+    found = missing or re.match(r"\.(\w+)", path)
+    field = found.group(1) if found else None
+    if missing:
+        return ProtocolFault("invalid", f"{field} is missing", field=field)
+    words = words.replace("`", "")
+    return ProtocolFault("invalid", f"{field}: {words[:1].lower()}{words[1:]}", field=field)

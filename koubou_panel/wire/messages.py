@@ -1,0 +1,287 @@
+"""Facts, samples and the whole state as messages of the public wire: JSON, encoded once for all readers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from koubou_panel.core.events import (
+    Fact,
+    MetricsSampled,
+    PoolChanged,
+    Sample,
+    StopRequested,
+    SystemNoted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskProgressed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerStarted,
+    WorkerStopped,
+)
+from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.records import Channel, Task, Worker
+from koubou_panel.wire.records import (
+    ActiveTask,
+    TaskRecord,
+    WorkerRecord,
+    active_task,
+    iso,
+    progress_record,
+    task_record,
+    worker_record,
+)
+
+PROTOCOL = 1
+ACTIVE_TASKS = 500
+
+MessageId = str | int
+_ENCODER = msgspec.json.Encoder()
+
+
+class TaskDetails(Struct, gc=False):
+    """What happened to a task, in words, and what a reader of the first system looks for."""
+
+    message: str
+    run: int
+    assigned_to: str | None
+    reason: str | None
+
+
+class WorkerDetails(Struct, gc=False):
+    """What happened to a worker, in words."""
+
+    message: str
+    current_task: str | None
+
+
+class TaskUpdate(Struct, gc=False):
+    """The message of a task's fact."""
+
+    type: str
+    task_id: str
+    status: str
+    details: TaskDetails
+    seq: int
+    timestamp: str | None
+    data: TaskRecord
+
+
+class WorkerUpdate(Struct, gc=False):
+    """The message of a worker's fact."""
+
+    type: str
+    worker_id: str
+    status: str
+    details: WorkerDetails
+    seq: int
+    timestamp: str | None
+    data: WorkerRecord
+
+
+class SystemEvent(Struct, gc=False):
+    """The message of a fact about the workshop itself."""
+
+    type: str
+    event: str
+    details: dict[str, object]
+    seq: int
+    timestamp: str | None
+    data: dict[str, object]
+
+
+def encode(message: object) -> bytes:
+    """`message` as JSON; text that is no valid Unicode (a file's name) is kept as escapes."""
+    try:
+        return _ENCODER.encode(message)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(message)).encode()
+
+
+def message(type_: str, at: float, *, id: MessageId | None = None, **fields: object) -> bytes:
+    """A message of this type; `id` is left out where there is none."""
+    body: dict[str, object] = {"type": type_, "timestamp": iso(at)}
+    if id is not None:
+        body["id"] = id
+    return encode(body | fields)
+
+
+def error(
+    code: str,
+    text: str,
+    at: float,
+    *,
+    id: MessageId | None = None,
+    field: str | None = None,
+    nearest: str | None = None,
+) -> bytes:
+    """An `error` message; `id` stands at the top level and in `data`."""
+    data: dict[str, object] = {"code": code, "message": text}
+    extras = {"field": field, "nearest": nearest, "id": id}
+    return message("error", at, id=id, data=data | {k: v for k, v in extras.items() if v is not None})
+
+
+# -- the state as a whole -------------------------------------------------------------------------------------
+
+
+def task_counts(state: State) -> dict[str, int]:
+    """How many tasks there are, by status."""
+    return {str(status): count for status, count in state.counts.items()}
+
+
+def worker_totals(state: State) -> dict[str, int]:
+    """How many workers there are, and what they did."""
+    statuses = [worker.status for worker in state.workers.values()]
+    completed, failed = state.worker_totals
+    return {
+        "total_workers": len(statuses),
+        "busy_workers": statuses.count("busy"),
+        "idle_workers": statuses.count("idle"),
+        "total_completed": completed,
+        "total_failed": failed,
+    }
+
+
+def system_data(state: State) -> dict[str, object] | None:
+    """The last sample of the host, with what the first system's clients look for; None before the first."""
+    if not state.metrics:
+        return None
+    running = (
+        state.tasks.get(worker.current_task) for worker in state.workers.values() if worker.current_task
+    )
+    return {
+        "cpu_percent": None,
+        "memory_percent": None,
+        "disk_percent": None,
+        **state.metrics[-1].values,
+        "active_scripts": sum(task is not None and task.request.kind == "script" for task in running),
+        "total_executions": state.counts["completed"] + state.counts["failed"],
+    }
+
+
+def active_tasks(state: State, limit: int = ACTIVE_TASKS) -> list[ActiveTask]:
+    """What is in progress, then what is pending, in the order of submission; at most `limit`."""
+    running: list[ActiveTask] = []
+    pending: list[ActiveTask] = []
+    left = state.counts["in_progress"]
+    for task in state.tasks.values():
+        if task.status == "in_progress":
+            running.append(active_task(task))
+            left -= 1
+        elif task.status == "pending" and len(pending) < limit:
+            pending.append(active_task(task))
+        if left <= 0 and len(running) + len(pending) >= limit:
+            break
+    return (running + pending)[:limit]
+
+
+def initial_state(
+    state: State, seq: Mapping[Channel, int], at: float, *, id: MessageId | None = None
+) -> bytes:
+    """The `initial_state` message: facts after `seq` follow."""
+    data: dict[str, object] = {
+        "protocol": PROTOCOL,
+        "epoch": state.epoch,
+        "seq": dict(seq),
+        "tasks": task_counts(state),
+        "workers": worker_totals(state),
+        "active_workers": [worker_record(worker) for worker in state.workers.values()],
+        "active_tasks": active_tasks(state),
+        "scripts": [],
+        "system": system_data(state),
+    }
+    return message("initial_state", at, id=id, data=data)
+
+
+def stats_data(state: State, connections: int) -> dict[str, object]:
+    """What `stats` and `periodic_stats` carry."""
+    return {
+        "tasks": task_counts(state),
+        "workers": worker_totals(state),
+        "active_connections": connections,
+    }
+
+
+# -- events ---------------------------------------------------------------------------------------------------
+
+
+def message_of(folded: Folded) -> tuple[Channel, bytes]:
+    """The channel and the message of a fact."""
+    fact, seq, record = folded
+    body: TaskUpdate | WorkerUpdate | SystemEvent
+    if type(record) is Task:
+        words, reason = _TASK_WORDS[type(fact)](fact)
+        details = TaskDetails(words, record.run, record.worker_id, reason)
+        body = TaskUpdate(
+            "task_update",
+            record.request.task_id,
+            record.status,
+            details,
+            seq,
+            iso(fact.at),
+            task_record(record),
+        )
+    elif type(record) is Worker:
+        said = WorkerDetails(_worker_words(fact), record.current_task)
+        body = WorkerUpdate(
+            "worker_update", record.worker_id, record.status, said, seq, iso(fact.at), worker_record(record)
+        )
+    else:
+        body = _system_event(fact, seq)
+    return fact.channel, encode(body)
+
+
+def message_of_sample(sample: Sample, state: State) -> tuple[Channel, str, bytes] | None:
+    """The channel, the key under which a newer one replaces it, and the message; None if none is sent."""
+    if type(sample) is TaskProgressed:
+        body = message(
+            "task_progress", sample.at, task_id=sample.task_id, data=progress_record(sample.progress)
+        )
+        return "task", sample.task_id, body
+    if type(sample) is MetricsSampled:
+        return "system", "system_metrics", message("system_metrics", sample.at, data=system_data(state))
+    return None
+
+
+_TASK_WORDS: dict[type, Callable[..., tuple[str, str | None]]] = {
+    TaskSubmitted: lambda fact: ("queued", None),  # noqa: ARG005 - one signature for all
+    TaskStarted: lambda fact: (f"started on {fact.worker_id}", None),
+    TaskReturned: lambda fact: ("back in the queue: it had not begun", None),  # noqa: ARG005
+    TaskRetried: lambda fact: (f"runs again: {fact.message}", fact.reason),
+    TaskCompleted: lambda fact: ("completed", None),  # noqa: ARG005
+    TaskFailed: lambda fact: (fact.message, fact.reason),
+    StopRequested: lambda fact: (f"asked to stop{f' by {fact.by}' if fact.by else ''}", fact.cause),
+    TaskCancelled: lambda fact: (fact.message, fact.reason),
+}
+
+
+def _worker_words(fact: Fact) -> str:
+    if type(fact) is WorkerStarted:
+        return "starting"
+    if type(fact) is WorkerStopped:
+        return fact.message
+    if type(fact) is WorkerChanged and fact.current_task is not None:
+        return f"runs {fact.current_task}"
+    return fact.status if type(fact) is WorkerChanged else ""
+
+
+def _system_event(fact: Fact, seq: int) -> SystemEvent:
+    if type(fact) is PoolChanged:
+        data = {str(key): value for key, value in msgspec.structs.asdict(fact.pool).items()} | {"by": fact.by}
+        pool = fact.pool
+        words = "shutting down" if pool.draining else f"workers {pool.min_workers}:{pool.max_workers}"
+        return SystemEvent(
+            "system_event", "pool_changed", {"message": words, **data}, seq, iso(fact.at), data
+        )
+    if type(fact) is SystemNoted:
+        details = {"message": fact.details, **fact.data}
+        return SystemEvent("system_event", fact.event, details, seq, iso(fact.at), fact.data)
+    return SystemEvent("system_event", type(fact).__name__, {}, seq, iso(fact.at), {})

@@ -1,0 +1,223 @@
+"""What leaves on the public wire has the shapes that clients were promised."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koubou_panel.core.events import (
+    TASK_FACTS,
+    MetricsSampled,
+    OutputGrew,
+    PoolChanged,
+    StopRequested,
+    SystemNoted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskProgressed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerSampled,
+    WorkerStarted,
+    WorkerStopped,
+)
+from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.records import Fault, Metrics, Pool, Progress, Request, TaskId, Usage, WorkerId
+from koubou_panel.wire.messages import encode, initial_state, message_of, message_of_sample, system_data
+from koubou_panel.wire.records import active_task, iso, task_record
+
+AT = 1_700_000_000.0
+ONE, WORKER = TaskId("task-1"), WorkerId("worker-1")
+TASK_FIELDS = (
+    "task_id name kind status reason message summary priority labels submitted_by created_at started_at "
+    "finished_at wait_s duration_s run retries timeout_s on_crash assigned_to node exit_code result error "
+    "progress output_bytes peak_rss_bytes cpu_s script_name rerun_of"
+)
+WORKER_FIELDS = {"worker_id", "status", "current_task", "node", "pid", "cpu_percent", "rss_bytes"}
+LATER = {
+    TaskReturned: TaskReturned(AT, ONE, 1),
+    TaskRetried: TaskRetried(AT, ONE, 1, "exit", "exited with 1", AT + 1),
+    TaskCompleted: TaskCompleted(AT + 3, ONE, 1, 0, "42", b"secret bytes", Usage(1.5, 2048, 7, 1.25)),
+    TaskFailed: TaskFailed(
+        AT + 3, ONE, 1, "exit", "exited with 1", 1, b"", Fault("ValueError", "no", "trace")
+    ),
+    StopRequested: StopRequested(AT, ONE, 1, "user", "cli"),
+    TaskCancelled: TaskCancelled(AT + 3, ONE, 1, "user", "cancelled by cli"),
+}
+
+
+def begun(**fields) -> tuple[State, list]:
+    """A state in which one task runs, and what was folded on the way."""
+    state = State("one")
+    request = Request(task_id=ONE, kind="script", created_at=AT, name="train", **fields)
+    events = [
+        WorkerStarted(AT, WORKER, "here"),
+        WorkerChanged(AT, WORKER, "idle", None, 4711),
+        TaskSubmitted(AT, request, 1),
+        TaskStarted(AT + 2, ONE, 1, WORKER, "here", 0),
+        WorkerChanged(AT, WORKER, "busy", ONE),
+    ]
+    return state, [evolve(state, event) for event in events]
+
+
+def body(folded) -> dict:
+    """The message of a fact, decoded."""
+    return json.loads(message_of(folded)[1])
+
+
+@pytest.mark.parametrize("fact", TASK_FACTS, ids=lambda fact: fact.__name__)
+def test_every_task_fact_is_a_task_update(fact):
+    """Each fact of a task is a `task_update` with the whole record, and the fields old clients read on top."""
+    state, folded = begun()
+    made = LATER.get(fact)
+    found = evolve(state, made) if made else next(item for item in folded if type(item.fact) is fact)
+    channel, _ = message_of(found)
+    update = body(found)
+    assert channel == "task"
+    assert (update["type"], update["task_id"], update["seq"]) == ("task_update", ONE, found.seq)
+    assert update["status"] == update["data"]["status"] == found.record.status
+    assert isinstance(update["details"], dict)
+    assert update["details"]["message"]
+    assert list(update["data"]) == TASK_FIELDS.split()
+    assert update["timestamp"].endswith("Z")
+    assert "secret" not in json.dumps(update)
+
+
+def test_the_record_says_how_long():
+    """Waiting and running times are worked out; a run's own measure of itself counts before the clock's."""
+    state, _ = begun()
+    running = task_record(state.tasks[ONE])
+    assert (running.wait_s, running.duration_s, running.assigned_to) == (2.0, None, WORKER)
+    assert running.created_at == "2023-11-14T22:13:20.000Z"
+    evolve(state, LATER[TaskCompleted])
+    done = task_record(state.tasks[ONE])
+    assert (done.duration_s, done.cpu_s, done.peak_rss_bytes, done.output_bytes) == (1.25, 1.5, 2048, 7)
+    state, _ = begun()
+    evolve(state, LATER[TaskFailed])
+    failed = task_record(state.tasks[ONE])
+    assert (failed.duration_s, failed.reason, failed.exit_code) == (1.0, "exit", 1)
+    assert failed.error == Fault("ValueError", "no", "trace")
+
+
+def test_worker_facts_are_worker_updates():
+    """Each fact of a worker is a `worker_update`; a worker that is gone is `offline`."""
+    state, folded = begun()
+    update = body(folded[4])
+    assert (update["type"], update["worker_id"], update["status"]) == ("worker_update", WORKER, "busy")
+    assert set(update["data"]) >= WORKER_FIELDS
+    assert (update["data"]["current_task"], update["data"]["pid"]) == (ONE, 4711)
+    gone = body(evolve(state, WorkerStopped(AT, WORKER, "killed by signal 9")))
+    assert (gone["status"], gone["details"]["message"]) == ("offline", "killed by signal 9")
+
+
+def test_system_facts_are_system_events():
+    """Notes and changes of the pool are `system_event`, with `event` and `details` on top."""
+    state = State("one")
+    note = body(evolve(state, SystemNoted(AT, "recovered", "2 lost", {"lost": 2})))
+    assert (note["type"], note["event"], note["data"]) == ("system_event", "recovered", {"lost": 2})
+    assert note["details"] == {"message": "2 lost", "lost": 2}
+    pool = body(evolve(state, PoolChanged(AT, Pool(2, 5), "cli")))
+    assert (pool["event"], pool["data"]["min_workers"], pool["data"]["by"]) == ("pool_changed", 2, "cli")
+
+
+def test_metrics_carry_what_old_clients_read():
+    """`system_metrics` has the three percentages and the two counts beside all that was sampled."""
+    state, _ = begun()
+    assert system_data(state) is None
+    sample = MetricsSampled(
+        AT, Metrics(AT, {"cpu_percent": 12.5, "memory_percent": 50.0, "disk_percent": 7.0, "load_1": 0.5})
+    )
+    evolve(state, sample)
+    channel, key, text = message_of_sample(sample, state)
+    assert (channel, key) == ("system", "system_metrics")
+    data = json.loads(text)["data"]
+    assert (data["cpu_percent"], data["load_1"]) == (12.5, 0.5)
+    assert (data["active_scripts"], data["total_executions"]) == (1, 0)
+    evolve(state, LATER[TaskCompleted])
+    assert system_data(state)["total_executions"] == 1
+
+
+def test_progress_is_a_sample_of_its_task():
+    """`task_progress` has every field, and replaces an older one of the same task."""
+    state, _ = begun()
+    sample = TaskProgressed(AT, ONE, 1, Progress(fraction=0.5))
+    evolve(state, sample)
+    channel, key, text = message_of_sample(sample, state)
+    assert (channel, key) == ("task", ONE)
+    data = json.loads(text)["data"]
+    assert data == {
+        "fraction": 0.5,
+        "done": None,
+        "total": None,
+        "unit": "",
+        "eta_s": None,
+        "message": "",
+    }
+    assert task_record(state.tasks[ONE]).progress.fraction == 0.5
+
+
+@pytest.mark.parametrize("sample", [OutputGrew(AT, ONE, 1, 5), WorkerSampled(AT, WORKER, 1.0, 5)])
+def test_other_samples_are_not_sent(sample):
+    """Growing output is told by reading it, and a worker's use of the machine by its record."""
+    assert message_of_sample(sample, State("one")) is None
+
+
+def test_initial_state_shows_what_is_active():
+    """What runs comes first, then what waits, at most 500; what is over is only counted."""
+    state, _ = begun()
+    for n in range(2, 700):
+        evolve(state, TaskSubmitted(AT, Request(task_id=TaskId(f"t{n}"), kind="script", created_at=AT), n))
+    evolve(state, TaskStarted(AT, TaskId("t699"), 1, WORKER, "here", 1))
+    evolve(state, TaskCancelled(AT, TaskId("t2"), 0, "user", "cancelled"))
+    data = json.loads(initial_state(state, state.seq, AT))["data"]
+    names = [entry["task_id"] for entry in data["active_tasks"]]
+    assert (names[:3], len(names)) == ([ONE, "t699", "t3"], 500)
+    assert data["tasks"] == {
+        "pending": 696,
+        "in_progress": 2,
+        "completed": 0,
+        "failed": 0,
+        "cancelled": 1,
+    }
+    assert data["workers"] == {
+        "total_workers": 1,
+        "busy_workers": 1,
+        "idle_workers": 0,
+        "total_completed": 0,
+        "total_failed": 0,
+    }
+    assert set(data["active_workers"][0]) >= WORKER_FIELDS
+
+
+def test_an_active_task_has_a_short_summary():
+    """`summary` is at most 100 characters, and `type` says what `kind` says."""
+    state, _ = begun(summary="x" * 300)
+    entry = msgspec.to_builtins(active_task(state.tasks[ONE]))
+    assert (len(entry["summary"]), entry["type"], entry["kind"]) == (100, "script", "script")
+
+
+@given(st.floats(0, 4e9))
+def test_times_are_iso_in_utc(at):
+    """Any moment is written as RFC 3339 with milliseconds and `Z`, and reads back."""
+    from datetime import datetime
+
+    text = iso(at)
+    assert text.endswith("Z")
+    assert len(text) == len("2026-01-02T03:04:05.678Z")
+    assert abs(datetime.fromisoformat(text).timestamp() - at) < 0.001
+    assert iso(None) is None
+
+
+def test_anything_can_be_encoded():
+    """Text that is no valid Unicode and numbers that JSON lacks do not stop a message."""
+    assert json.loads(encode({"name": "a\ud800b"})) == {"name": "a\ud800b"}
+    assert json.loads(encode({"x": math.nan})) == {"x": None}
