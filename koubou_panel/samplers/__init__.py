@@ -1,0 +1,1 @@
+"""What is measured: the host (`system`) and the workers' process trees (`process`)."""
