@@ -7,14 +7,14 @@ import re
 from koubou_panel.core.records import TaskId
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-_EPOCH_S = 1_704_067_200  # 2024-01-01, so that 8 digits of milliseconds reach past 2058
+_EPOCH_MS = 1_704_067_200_000  # 2024-01-01, so that 8 digits of milliseconds reach past 2058
 _RANDOM_BITS = 30
 _SHAPE = re.compile(r"[0-9a-hjkmnp-tv-z]{14}")
 
 
-def make_task_id(now: float, bits: int) -> TaskId:
-    """A 14-character id: 8 digits of time in milliseconds, 6 of `bits` (30 random bits), in base 32."""
-    number = (int((now - _EPOCH_S) * 1000) << _RANDOM_BITS) | (bits & ((1 << _RANDOM_BITS) - 1))
+def make_task_id(ms: int, bits: int) -> TaskId:
+    """A 14-character id: 8 digits of UTC milliseconds, 6 of `bits` (30 random bits), in base 32."""
+    number = (ms - _EPOCH_MS) << _RANDOM_BITS | (bits & ((1 << _RANDOM_BITS) - 1))
     return TaskId("".join(_DIGITS[(number >> shift) & 31] for shift in range(65, -1, -5)))
 
 
@@ -33,7 +33,7 @@ class TaskIds:
         if ms > self._last_ms:
             self._last_ms = ms
             self._bits = bits >> 1 & ((1 << (_RANDOM_BITS - 1)) - 1)
-            self._head = make_task_id(now, 0)[:8]
+            self._head = make_task_id(ms, 0)[:8]
         else:
             self._bits += 1
         n = self._bits
