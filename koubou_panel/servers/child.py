@@ -124,6 +124,11 @@ def bind(host: str, port: int, *, flag: str) -> socket.socket:
         raise CannotStart(f"{host} is no address of this machine: mend --host", exit_code=2) from None
 
 
+def require_free(host: str, port: int, *, flag: str) -> None:
+    """Raise what `bind` raises, before anything else is done for a port that cannot be had."""
+    bind(host, port, flag=flag).close()
+
+
 def taken(port: int, flag: str) -> str:
     """What to say of a port that is taken, with its holder if it can be told."""
     return (

@@ -1,0 +1,141 @@
+"""Following a task: its output byte for byte as it comes, and the exit code that its end stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import BinaryIO
+
+from koubou_panel.cli.ending import INTERRUPTED, say
+from koubou_panel.core.commands import CancelTask
+from koubou_panel.core.records import Task, TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.settings import EXIT_FAILED
+from koubou_panel.shop.remote import RemoteShop
+
+PIECE_BYTES = 1 << 20
+LOOK_S = 0.1  # output is looked at as often while a task runs, told of or not
+WORD_S = 1.0
+GONE_S = 60.0
+TIMED_OUT = 124
+
+
+def exit_code(task: Task) -> int:
+    """What `koubou run` ends with: the command's own code, 128+n for signal n, 124 time-out, 130 cancelled."""
+    if task.status == "completed":
+        return task.exit_code or 0
+    if task.status == "cancelled":
+        return INTERRUPTED
+    if task.reason == "timeout":
+        return TIMED_OUT
+    return EXIT_FAILED if task.exit_code in (None, 0) else task.exit_code
+
+
+class Printer:
+    """Writes a task's output to a file as far as it has come."""
+
+    def __init__(self, shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> None:
+        """From the first byte that is still held."""
+        self._shop = shop
+        self._task_id = task_id
+        self._out = out
+        self._offset = 0
+
+    async def catch_up(self) -> None:
+        """Write what there is."""
+        while True:
+            page = await self._shop.read_bytes(self._task_id, self._offset, PIECE_BYTES)
+            if page.offset > self._offset:
+                say(f"{page.offset - self._offset} bytes of output are no longer kept and were left out")
+            if page.data:
+                self._out.write(page.data)
+                self._out.flush()
+            moved = page.end > self._offset
+            self._offset = page.end
+            if page.end >= page.size or not moved:
+                return
+
+
+async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
+    """Write a task's output until the task has ended, and give its record.
+
+    Raises:
+        Refused: `not_found`; or `unavailable`: the workshop went away and did not come back.
+    """
+    printer = Printer(shop, task_id, out)
+    patience = _Patience(shop)
+    async with shop.follow(task_id) as news:
+        while True:
+            task = await news.next(LOOK_S)
+            if task is None:
+                if news.is_told:
+                    raise Refused("not_found", f"no task {task_id}")
+                patience.look(None)
+                continue
+            patience.look(task)
+            try:
+                if task.status != "pending":
+                    await printer.catch_up()
+            except Refused as refused:
+                if refused.code != "unavailable":
+                    raise
+                continue
+            if task.is_finished:
+                return task
+
+
+class _Patience:
+    """What is said while nothing happens: that a task waits, that the workshop is away. Only to a terminal."""
+
+    def __init__(self, shop: RemoteShop) -> None:
+        self._shop = shop
+        self._began = time.monotonic()
+        self._said: set[str] = set()
+
+    def look(self, task: Task | None) -> None:
+        link = self._shop.link
+        if link.status != "live" and link.lag_s > GONE_S:
+            task_words = f"; `koubou logs -f {task.task_id}` goes on when it is back" if task else ""
+            raise Refused("unavailable", f"the workshop is gone{task_words}")
+        if link.status != "live" and link.lag_s > 2 * WORD_S:
+            self._say_once("the workshop is away; waiting for it")
+        elif task is not None and task.status == "pending" and time.monotonic() - self._began > WORD_S:
+            self._say_once(
+                "waiting for a free worker" if not task.failures else "failed; it will be tried again"
+            )
+
+    def _say_once(self, words: str) -> None:
+        if words not in self._said and sys.stderr.isatty():
+            say(words)
+        self._said.add(words)
+
+
+class Interrupt:
+    """Ctrl-C while a task is followed: the first cancels the task, the second leaves at once."""
+
+    def __init__(self, shop: RemoteShop, task_id: TaskId) -> None:
+        """Not asked yet."""
+        self.left = asyncio.Event()
+        self._shop = shop
+        self._task_id = task_id
+        self._cancelling: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Take in a Ctrl-C. Loop thread only."""
+        if self._cancelling is not None:
+            self.left.set()
+            return
+        if sys.stderr.isatty():
+            say(f"cancelling {self._task_id}; Ctrl-C again leaves without waiting")
+        self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
+
+    async def _cancel(self) -> None:
+        from koubou_panel.cli.link import CALLER
+
+        try:
+            await self._shop.do(CancelTask(self._task_id), CALLER)
+        except Refused as refused:
+            if refused.code != "conflict":  # it has just ended by itself
+                say(refused.message)
+                self.left.set()

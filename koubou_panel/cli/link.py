@@ -1,0 +1,84 @@
+"""What the commands share: the home in force, the link to its workshop, and task ids as people type them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import click
+
+from koubou_panel.core.commands import Caller
+from koubou_panel.core.ids import is_task_id
+from koubou_panel.core.ports import TaskQuery
+from koubou_panel.core.records import Task, TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.home import Home
+from koubou_panel.settings import Settings, load
+from koubou_panel.shop.remote import RemoteShop
+
+T = TypeVar("T")
+
+CALLER = Caller("cli")
+RECENT_TASKS = 1_000
+SHORTEST = 3
+
+
+def settings_of(ctx: click.Context, **given: object) -> Settings:
+    """The settings in force, by flags, variables and the home's file."""
+    home = (ctx.find_root().obj or {}).get("home")
+    return load(os.environ, {"home": home, **given})
+
+
+def home_of(ctx: click.Context) -> Home:
+    """The home in force."""
+    return Home(settings_of(ctx).home)
+
+
+@asynccontextmanager
+async def open_shop(ctx: click.Context, *, replica: bool = False) -> AsyncIterator[RemoteShop]:
+    """The running workshop of the home.
+
+    Raises:
+        Refused: `unavailable`: none answers.
+    """
+    shop = await RemoteShop.connect(home_of(ctx).socket, by=CALLER.by, replica=replica)
+    async with shop:
+        yield shop
+
+
+def ask(ctx: click.Context, question: Callable[[RemoteShop], Coroutine[Any, Any, T]]) -> T:
+    """What the running workshop answers."""
+
+    async def main() -> T:
+        async with open_shop(ctx) as shop:
+            return await question(shop)
+
+    return asyncio.run(main())
+
+
+async def find_task(shop: RemoteShop, text: str) -> Task:
+    """The task with this id; or the one recent task whose id begins or ends with it.
+
+    Raises:
+        Refused: `not_found`: there is none, or more than one.
+    """
+    text = text.strip().lower()
+    if is_task_id(text):
+        task = await shop.get(TaskId(text))
+        if task is not None:
+            return task
+    elif len(text) >= SHORTEST:
+        page = await shop.find(TaskQuery(limit=RECENT_TASKS))
+        found = [t for t in page.tasks if t.task_id.endswith(text)]
+        found = found or [t for t in page.tasks if t.task_id.startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(t.task_id for t in found[:3])
+            raise Refused(
+                "not_found", f"{text!r} could be {len(found)} tasks ({some} ...): give more of the id"
+            )
+    raise Refused("not_found", f"no task {text[:100]!r}; `koubou ps` lists them")

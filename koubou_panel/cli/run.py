@@ -1,0 +1,166 @@
+"""`koubou run` and `koubou logs`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from koubou_panel.cli.ending import INTERRUPTED, say
+from koubou_panel.cli.follow import Interrupt, Printer, exit_code, follow
+from koubou_panel.cli.link import CALLER, ask, find_task, open_shop
+from koubou_panel.cli.show import print_tasks_json
+from koubou_panel.core.commands import SubmitTask
+from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.shop.remote import RemoteShop
+
+# What a task sees of the environment of whoever called `koubou run` (SECURITY.md, "Secrets").
+ALLOWED = ("PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+ALLOWED_BEGINNINGS = ("LC_", "CONDA_")
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--name", metavar="N", default="", help="A name for the list; the program's unless given.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="End it after S seconds (exit code 124).",
+)
+@click.option("--priority", type=click.IntRange(1, 10), default=5, help="10 goes first; 5 unless given.")
+@click.option("--retries", type=click.IntRange(0, 1000), default=0, help="Try again N times if it fails.")
+@click.option("--env", "variables", multiple=True, metavar="K[=V]", help="A variable for it; K alone: yours.")
+@click.option("--cwd", metavar="DIR", help="Its working folder; this one unless given.")
+@click.option("--pty", is_flag=True, help="Give it a terminal, so that it shows live progress and colours.")
+@click.option("--detach", is_flag=True, help="Do not follow it: print its id and end.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print its record when it ends; its output goes to stderr."
+)
+@click.argument("command", metavar="COMMAND [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    name: str,
+    timeout_s: float | None,
+    priority: int,
+    retries: int,
+    variables: tuple[str, ...],
+    cwd: str | None,
+    pty: bool,
+    detach: bool,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run COMMAND as a task, follow its output, and end with its exit code.
+
+    Signal n gives 128+n, a time-out 124. Ctrl-C cancels the task and gives 130.
+    """
+    spec: dict[str, object] = {
+        "command": list(command),
+        "cwd": _folder(cwd),
+        "env": environment(dict(os.environ), variables),
+        "pty": pty,
+    }
+    request = Request(
+        task_id=TaskId(""),
+        kind="script",
+        created_at=0.0,
+        spec=spec,
+        name=name,
+        priority=priority,
+        timeout_s=timeout_s,
+        retries=retries,
+    )
+    return asyncio.run(_run(ctx, request, detach=detach, as_json=as_json))
+
+
+def _folder(cwd: str | None) -> str:
+    try:
+        return str(Path(cwd).expanduser().absolute() if cwd else Path.cwd())
+    except FileNotFoundError:
+        raise Refused("invalid", "the folder you are in is gone: `cd` into another, or give --cwd") from None
+
+
+def environment(own: dict[str, str], variables: tuple[str, ...]) -> dict[str, str]:
+    """The variables that a task is given: the allow-list out of `own`, and what `--env` says.
+
+    Raises:
+        click.UsageError: `--env K` of a variable that is not set.
+    """
+    env = {key: own[key] for key in own if key in ALLOWED or key.startswith(ALLOWED_BEGINNINGS)}
+    for text in variables:
+        key, equals, value = text.partition("=")
+        if not key or (not equals and key not in own):
+            raise click.UsageError(
+                f"--env {text}: there is no variable of that name here; write --env {text}=VALUE"
+            )
+        env[key] = value if equals else own[key]
+    return env
+
+
+async def _run(ctx: click.Context, request: Request, *, detach: bool, as_json: bool) -> int:
+    from msgspec.structs import replace
+
+    async with open_shop(ctx) as shop:
+        task_id = shop.next_id()
+        await shop.do(SubmitTask(replace(request, task_id=task_id)), CALLER)
+        if detach:
+            await _say_submitted(shop, task_id, as_json=as_json)
+            return 0
+        task = await _follow_or_cancel(shop, task_id, as_json=as_json)
+        if task is None:
+            return INTERRUPTED
+        if as_json:
+            print_tasks_json([task], total=1, cursor=None)
+        if task.reason is not None and task.reason != "exit":
+            say(f"task {task_id} {task.status}: {task.message}")
+        return exit_code(task)
+
+
+async def _say_submitted(shop: RemoteShop, task_id: TaskId, *, as_json: bool) -> None:
+    if not as_json:
+        print(task_id)
+        return
+    task = await shop.get(task_id)
+    print_tasks_json([task] if task else [], total=1, cursor=None)
+
+
+async def _follow_or_cancel(shop: RemoteShop, task_id: TaskId, *, as_json: bool) -> Task | None:
+    """The task at its end; None if a second Ctrl-C would not wait for it."""
+    interrupt = Interrupt(shop, task_id)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt.ask)
+    out = (sys.stderr if as_json else sys.stdout).buffer
+    following = asyncio.create_task(follow(shop, task_id, out))
+    left = asyncio.create_task(interrupt.left.wait())
+    await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
+    left.cancel()
+    if following.done():
+        return following.result()
+    following.cancel()
+    return None
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the task has ended.")
+@click.pass_context
+def logs(ctx: click.Context, *, task_id: str, is_followed: bool) -> None:
+    """Print what task ID (or a unique end or beginning of its id) has printed, byte for byte."""
+
+    async def show(shop: RemoteShop) -> None:
+        task = await find_task(shop, task_id)
+        if is_followed:
+            await follow(shop, task.task_id, sys.stdout.buffer)
+        else:
+            await Printer(shop, task.task_id, sys.stdout.buffer).catch_up()
+
+    ask(ctx, show)

@@ -1,0 +1,264 @@
+"""`koubou up`, `koubou down` and `koubou status`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import click
+import psutil
+
+from koubou_panel.cli.ending import say
+from koubou_panel.cli.link import CALLER, home_of, settings_of
+from koubou_panel.cli.running import (
+    Running,
+    dashboard_link,
+    is_workshop_process,
+    link_to,
+    lock_holder,
+    running,
+)
+from koubou_panel.cli.show import ago, print_fields, print_json, table
+from koubou_panel.core.fold import Snapshot
+from koubou_panel.errors import Refused
+from koubou_panel.home import Home
+from koubou_panel.settings import EXIT_NO_WORKSHOP
+from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.wire.messages import task_counts, worker_totals
+
+POLL_S = 0.1
+PATIENCE_S = 60.0
+BROWSER_S = 20.0
+
+
+@click.command()
+@click.option("--home", metavar="DIR", help="Where everything is kept, instead of KOUBOU_HOME.")
+@click.option("--host", metavar="H", help="The address to listen on; 127.0.0.1 unless given.")
+@click.option(
+    "--dashboard-port", type=int, metavar="N", help="The dashboard's port; 8080. 0 takes a free one."
+)
+@click.option("--socket-port", type=int, metavar="N", help="The WebSocket's port; 8766. 0 takes a free one.")
+@click.option("--workers", metavar="MIN:MAX", help="How many workers; as before, 1:3 at first.")
+@click.option("--no-browser", is_flag=True, help="Do not open the browser.")
+@click.option("--no-dashboard", is_flag=True, help="Run the workshop alone.")
+@click.option("--insecure-no-auth", is_flag=True, help="Ask for no token, on loopback alone.")
+@click.pass_context
+def up(
+    ctx: click.Context,
+    *,
+    home: str | None,
+    host: str | None,
+    dashboard_port: int | None,
+    socket_port: int | None,
+    workers: str | None,
+    no_browser: bool,
+    no_dashboard: bool,
+    insecure_no_auth: bool,
+) -> int:
+    """Start the workshop and its dashboard, print the link, and stay until Ctrl-C.
+
+    The first Ctrl-C lets running tasks finish for a while (30 s), the second ends them.
+    """
+    from koubou_panel.supervisor import Supervisor
+
+    given = {"host": host, "dashboard_port": dashboard_port, "socket_port": socket_port, "workers": workers}
+    if home is not None:
+        given["home"] = home
+    settings = settings_of(ctx, **given)
+    kept = Home(settings.home)
+
+    async def main() -> int:
+        supervisor = Supervisor(
+            settings,
+            dashboard=not no_dashboard,
+            insecure_no_auth=insecure_no_auth,
+            link=lambda port: link_to(kept, settings.host, port, insecure_no_auth=insecure_no_auth),
+            browse=browse if not no_browser and has_browser(dict(os.environ)) else None,
+        )
+        return await supervisor.run()
+
+    return asyncio.run(main())
+
+
+def has_browser(environ: dict[str, str]) -> bool:
+    """Whether a browser can open where the person sits: not over SSH, in CI, or without a display."""
+    if environ.get("CI") or environ.get("SSH_CONNECTION"):
+        return False
+    return sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
+def browse(address: str) -> None:
+    """Open the browser without waiting for it; one that hangs or complains is left to itself."""
+
+    def open_it() -> None:
+        argv = [sys.executable, "-P", "-m", "webbrowser", address]
+        quiet = subprocess.DEVNULL
+        try:
+            subprocess.run(
+                argv,
+                stdin=quiet,
+                stdout=quiet,
+                stderr=quiet,
+                timeout=BROWSER_S,
+                start_new_session=True,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return
+
+    threading.Thread(target=open_it, daemon=True).start()
+
+
+@click.command()
+@click.pass_context
+def down(ctx: click.Context) -> int:
+    """End the workshop that `koubou up` started; running tasks may finish for a while."""
+    home = home_of(ctx)
+    found = running(home)
+    pid = found.pid if found else _workshop_alone(home)
+    os.kill(pid, signal.SIGTERM)
+    began = time.monotonic()
+    told = False
+    while _is_alive(pid):
+        waited_s = time.monotonic() - began
+        if waited_s > 1 and not told:
+            say("waiting for running tasks; `koubou down` once more ends them")
+            told = True
+        if waited_s > PATIENCE_S:
+            raise Refused("conflict", f"process {pid} does not end; `kill -9 {pid}` ends it without a drain")
+        time.sleep(POLL_S)
+    say("the workshop has ended")
+    return 0
+
+
+def _workshop_alone(home: Home) -> int:
+    """The process to end where there is no supervisor.
+
+    Raises:
+        Refused: nobody holds the home, or a program that is not ours to end.
+    """
+    pid = lock_holder(home)
+    if pid is None:
+        raise Refused("unavailable", f"no workshop runs at {home.root}")
+    if not is_workshop_process(pid):
+        message = f"the program with pid {pid} (a notebook, perhaps) holds the home {home.root}: end it there"
+        raise Refused("conflict", message)
+    return pid
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def status(ctx: click.Context, *, as_json: bool) -> int:
+    """Show every service with its state, port and uptime, and a fresh link to the dashboard."""
+    home = home_of(ctx)
+    found = running(home)
+    snapshot, pid = asyncio.run(_look(home))
+    link = dashboard_link(home, found)
+    if as_json:
+        print_json(_document(home, found, snapshot, pid, link))
+    elif found is not None or snapshot is not None:
+        _print(home, found, snapshot, pid, link)
+    if snapshot is None:
+        say(f"no workshop answers at {home.root}; `koubou up` starts one")
+        return EXIT_NO_WORKSHOP
+    return 0
+
+
+async def _look(home: Home) -> tuple[Snapshot | None, int | None]:
+    """How the workshop stands and its pid, if it answers."""
+    try:
+        shop = await RemoteShop.connect(home.socket, by=CALLER.by, replica=False)
+        async with shop:
+            return await shop.look(), shop.welcome.pid if shop.welcome else None
+    except Refused:
+        return None, None
+
+
+def _services(
+    found: Running | None, snapshot: Snapshot | None, pid: int | None, now: float
+) -> list[dict[str, object]]:
+    """Every service; a workshop without a supervisor is held by the process `pid`."""
+    services: list[dict[str, object]] = []
+    for service in found.services if found else []:
+        answers = service.name != "workshop" or snapshot is not None
+        up_s = (
+            None if service.started_at is None or service.pid is None else round(now - service.started_at, 1)
+        )
+        services.append(
+            {
+                "name": service.name,
+                "state": service.state if answers or service.state != "running" else "unresponsive",
+                "pid": service.pid,
+                "port": service.port,
+                "uptime_s": up_s,
+                "restarts": service.restarts,
+            }
+        )
+    if not services and snapshot is not None:
+        own = pid is not None and is_workshop_process(pid)
+        state = "running" if own else "held by another program"
+        services.append(
+            {"name": "workshop", "state": state, "pid": pid, "port": None, "uptime_s": None, "restarts": 0}
+        )
+    return services
+
+
+def _document(
+    home: Home, found: Running | None, snapshot: Snapshot | None, pid: int | None, link: str | None
+) -> dict[str, object]:
+    from koubou_panel.core.fold import State
+
+    state = State.from_snapshot(snapshot) if snapshot else None
+    return {
+        "home": str(home.root),
+        "answers": snapshot is not None,
+        "services": _services(found, snapshot, pid, time.time()),
+        "tasks": task_counts(state) if state else None,
+        "workers": worker_totals(state) if state else None,
+        "epoch": snapshot.epoch if snapshot else None,
+        "link": link,
+    }
+
+
+def _print(
+    home: Home, found: Running | None, snapshot: Snapshot | None, pid: int | None, link: str | None
+) -> None:
+    now = time.time()
+    rows = [
+        [
+            str(service["name"]),
+            str(service["state"]),
+            f":{service['port']}" if service["port"] else "",
+            str(service["pid"] or ""),
+            ago(now - float(str(service["uptime_s"])), now) if service["uptime_s"] is not None else "",
+            str(service["restarts"]),
+        ]
+        for service in _services(found, snapshot, pid, now)
+    ]
+    table(("SERVICE", "STATE", "PORT", "PID", "UP", "RESTARTS"), rows, status=1)
+    print()
+    fields = [("dashboard", link or ""), ("home", str(home.root))]
+    if snapshot is not None:
+        counts = snapshot.counts
+        busy = sum(worker.status == "busy" for worker in snapshot.workers)
+        fields += [
+            (
+                "tasks",
+                f"{counts['pending']} pending, {counts['in_progress']} running, {counts['failed']} failed",
+            ),
+            ("workers", f"{busy} of {len(snapshot.workers)} busy"),
+        ]
+    print_fields(fields)

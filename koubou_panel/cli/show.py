@@ -1,0 +1,182 @@
+"""How tasks and workers look in a terminal, and as JSON. User text is shown without its control characters."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from koubou_panel.core.records import Task
+from koubou_panel.wire.records import task_record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "in_progress": "cyan",
+    "pending": "dim",
+    "running": "green",
+    "idle": "green",
+    "busy": "cyan",
+    "starting": "yellow",
+    "restarting": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "missing": "red",
+}
+WIDE = 10_000
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_tasks_json(tasks: Sequence[Task], *, total: int, cursor: str | None) -> None:
+    """Tasks as the protocol lists them."""
+    print_json({"tasks": [task_record(task) for task in tasks], "total": total, "cursor": cursor})
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def clean_lines(text: str) -> str:
+    """`text` line by line, without what a terminal would obey."""
+    return "\n".join(clean(line) for line in text.expandtabs().splitlines())
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: `0.42 s`, `12 s`, `3 m 04 s`, `2 h 05 m`, `3 d 4 h`."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def size(count: int | None) -> str:
+    """Bytes for people: `512 B`, `1.4 MB`."""
+    if count is None:
+        return ""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""
+
+
+def ago(at: float | None, now: float) -> str:
+    """How long ago, for people."""
+    return "" if at is None else duration(max(0.0, now - at))
+
+
+def console() -> Console:
+    """Writes to stdout: with colours on a terminal alone, never cutting what goes into a pipe."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False, emoji=False)
+    return Console(
+        width=WIDE, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False
+    )
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[str]], *, status: int | None = None) -> None:
+    """Print aligned columns; the last is cut to the terminal's width, column `status` coloured by its word."""
+    from rich.table import Table
+    from rich.text import Text
+
+    names = list(columns)
+    grid: Table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for place, name in enumerate(names):
+        last = place == len(names) - 1
+        grid.add_column(name, no_wrap=True, overflow="ellipsis", min_width=None if last else len(name))
+    for row in rows:
+        cells = [Text(clean(cell)) for cell in row]
+        if status is not None:
+            cells[status].stylize(STYLES.get(row[status].split()[0] if row[status] else "", ""))
+        grid.add_row(*cells)
+    out = console()
+    if out.is_terminal:
+        out.print(grid)
+        return
+    with out.capture() as captured:
+        out.print(grid)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+def task_rows(tasks: Sequence[Task]) -> list[list[str]]:
+    """Tasks as rows of `TASK_COLUMNS`."""
+    now = time.time()
+    return [[*_row(task, now)] for task in tasks]
+
+
+TASK_COLUMNS = ("ID", "STATUS", "AGE", "TOOK", "NAME", "COMMAND")
+
+
+def _row(task: Task, now: float) -> tuple[str, ...]:
+    request = task.request
+    return (
+        task.task_id,
+        status_words(task),
+        ago(request.created_at, now),
+        duration(took_s(task, now)),
+        request.name,
+        request.summary,
+    )
+
+
+def status_words(task: Task) -> str:
+    """The status, with what matters beside it: the exit code, the reason, how far."""
+    if task.status == "failed":
+        return f"failed ({task.exit_code})" if task.reason == "exit" else f"failed ({task.reason})"
+    if task.status == "in_progress":
+        if task.stopping:
+            return "in_progress (stopping)"
+        fraction = task.progress.fraction if task.progress else None
+        return "in_progress" if fraction is None else f"in_progress ({fraction:.0%})"
+    return task.status
+
+
+def took_s(task: Task, now: float) -> float | None:
+    """How long the last run took, or has taken so far."""
+    if task.usage.duration_s is not None:
+        return task.usage.duration_s
+    if task.started_at is None:
+        return None
+    return (task.finished_at or now) - task.started_at
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line; empty ones left out, longer ones indented below."""
+    shown = [(name, text) for name, text in fields if text]
+    width = max((len(name) for name, _ in shown), default=0)
+    bold, plain = ("\x1b[1m", "\x1b[0m") if _has_colour() else ("", "")
+    for name, text in shown:
+        first, *more = clean_lines(text).splitlines() or [""]
+        print(f"{bold}{name:<{width}}{plain}  {first}")
+        for line in more:
+            print(f"{'':<{width}}  {line}")
+
+
+def _has_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

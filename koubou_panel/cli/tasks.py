@@ -1,0 +1,178 @@
+"""`koubou ps`, `show`, `cancel` and `retry`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import click
+
+from koubou_panel.cli.ending import say
+from koubou_panel.cli.link import CALLER, ask, find_task
+from koubou_panel.cli.show import (
+    TASK_COLUMNS,
+    ago,
+    duration,
+    print_fields,
+    print_tasks_json,
+    size,
+    status_words,
+    table,
+    task_rows,
+    took_s,
+)
+from koubou_panel.core.commands import CancelTask, RetryTask
+from koubou_panel.core.ports import TaskPage, TaskQuery
+from koubou_panel.core.records import STATUSES, Task
+from koubou_panel.errors import Refused
+from koubou_panel.settings import EXIT_REFUSED
+from koubou_panel.shop.remote import RemoteShop
+
+IDS_HELP = (
+    "An id may be shortened to an end or a beginning that only one recent task has (3 characters or more)."
+)
+
+
+@click.command(epilog=IDS_HELP)
+@click.option("--status", type=click.Choice(STATUSES), help="Only those of this status.")
+@click.option("--kind", metavar="K", help="Only those of this kind: script, function.")
+@click.option("--text", metavar="T", help="Only those whose name or command has this text.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, help="At most N; 50 unless given.")
+@click.option("--cursor", metavar="C", help="Go on where a list ended, by its `cursor`.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def ps(
+    ctx: click.Context,
+    *,
+    status: str | None,
+    kind: str | None,
+    text: str | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """List tasks, newest first."""
+    query = TaskQuery(status=status, kind=kind, text=text, limit=limit, cursor=cursor)
+
+    async def find(shop: RemoteShop) -> TaskPage:
+        return await shop.find(query)
+
+    page = ask(ctx, find)
+    if as_json:
+        print_tasks_json(page.tasks, total=page.total, cursor=page.cursor)
+        return
+    if page.tasks:
+        table(TASK_COLUMNS, task_rows(page.tasks), status=1)
+    if page.total > len(page.tasks):
+        say(f"{len(page.tasks)} of {page.total} tasks; --limit shows more")
+    elif not page.tasks:
+        say("no task" + (" like that" if status or kind or text else " yet; `koubou run COMMAND` runs one"))
+
+
+@click.command(epilog=IDS_HELP)
+@click.argument("task_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def show(ctx: click.Context, *, task_id: str, as_json: bool) -> None:
+    """Show task ID in full."""
+
+    async def find(shop: RemoteShop) -> Task:
+        return await find_task(shop, task_id)
+
+    task = ask(ctx, find)
+    if as_json:
+        print_tasks_json([task], total=1, cursor=None)
+    else:
+        print_fields(_fields(task, time.time()))
+
+
+def _fields(task: Task, now: float) -> list[tuple[str, str]]:
+    request, usage = task.request, task.usage
+    command = request.spec.get("command")
+    words = f"{status_words(task)}: {task.message}" if task.message else status_words(task)
+    waited_s = (task.started_at or now) - request.created_at
+    return [
+        ("task", task.task_id),
+        ("name", request.name),
+        ("status", words),
+        ("kind", request.kind),
+        ("command", shlex.join(map(str, command)) if isinstance(command, list) else request.summary),
+        ("folder", str(request.spec.get("cwd") or "")),
+        (
+            "submitted",
+            _moment(request.created_at, now)
+            + (f" by {request.submitted_by}" if request.submitted_by else ""),
+        ),
+        ("started", _moment(task.started_at, now)),
+        ("ended", _moment(task.finished_at, now)),
+        ("waited", duration(waited_s) if not task.is_finished or task.started_at else ""),
+        ("took", duration(took_s(task, now))),
+        (
+            "run",
+            f"{task.run} ({request.retries} retries allowed)" if request.retries else str(task.run or ""),
+        ),
+        ("worker", f"{task.worker_id} on {task.node}" if task.worker_id else ""),
+        ("exit code", "" if task.exit_code is None else str(task.exit_code)),
+        ("result", task.result or ""),
+        ("CPU time", duration(usage.cpu_s)),
+        ("memory", size(usage.peak_rss_bytes)),
+        ("output", f"{size(usage.output_bytes)}; koubou logs {task.task_id}" if usage.output_bytes else ""),
+        ("rerun of", request.rerun_of or ""),
+        ("error", task.error.traceback or f"{task.error.type}: {task.error.message}" if task.error else ""),
+    ]
+
+
+def _moment(at: float | None, now: float) -> str:
+    if at is None:
+        return ""
+    local = datetime.fromtimestamp(at).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} ({ago(at, now)} ago)"
+
+
+@click.command(epilog=IDS_HELP)
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.pass_context
+def cancel(ctx: click.Context, *, task_ids: tuple[str, ...]) -> int:
+    """End tasks: those that wait at once, those that run by ending their processes."""
+
+    async def one(shop: RemoteShop, text: str) -> None:
+        task = await find_task(shop, text)
+        await shop.do(CancelTask(task.task_id), CALLER)
+        say(f"{task.task_id} {'is cancelled' if task.status == 'pending' else 'is being ended'}")
+
+    return _each(ctx, task_ids, one)
+
+
+@click.command(epilog=IDS_HELP)
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.pass_context
+def retry(ctx: click.Context, *, task_ids: tuple[str, ...]) -> int:
+    """Run finished tasks again, each as a new task; prints the new ids."""
+
+    async def one(shop: RemoteShop, text: str) -> None:
+        task = await find_task(shop, text)
+        print(await shop.do(RetryTask(task.task_id, shop.next_id()), CALLER))
+
+    return _each(ctx, task_ids, one)
+
+
+def _each(
+    ctx: click.Context, task_ids: tuple[str, ...], one: Callable[[RemoteShop, str], Awaitable[None]]
+) -> int:
+    """Do `one` for every id; what is refused is said, and does not keep the others."""
+
+    async def everything(shop: RemoteShop) -> int:
+        code = 0
+        for text in task_ids:
+            try:
+                await one(shop, text)
+            except Refused as refused:
+                if refused.code == "unavailable":
+                    raise
+                say(refused.message)
+                code = EXIT_REFUSED
+        return code
+
+    return ask(ctx, everything)

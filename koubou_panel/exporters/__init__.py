@@ -1,0 +1,1 @@
+"""Export formats: each writes a plain document, made by whoever exports."""

@@ -1,0 +1,172 @@
+"""The workshop process: the pool, the archive, the WebSocket port and the private link. It loads no Panel.
+
+`python -m koubou_panel.servers.workshop --home DIR …` is started by the supervisor, which is told of the port, or of
+what is in the way, by a line of JSON; it ends by a signal, or when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import gc
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from koubou_panel.archive.output import output_path
+from koubou_panel.archive.schema import HomeRefused
+from koubou_panel.core.records import TaskId
+from koubou_panel.errors import KoubouError, SettingsError
+from koubou_panel.home import Home, HomeTaken
+from koubou_panel.servers import child
+from koubou_panel.servers.access import Access, loopback_origins
+from koubou_panel.servers.child import CannotStart, Ending
+from koubou_panel.servers.credentials import derive_read_token, load_or_create_token
+from koubou_panel.servers.private import PrivateServer
+from koubou_panel.servers.rotation import follow_token
+from koubou_panel.servers.socket import SocketServer
+from koubou_panel.settings import EXIT_DATA, EXIT_TAKEN, EXIT_USAGE, parse_workers
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.wire.link import OutputBytes
+
+MOST_OUTPUT_BYTES = 1 << 20
+SOCKET_FLAG = "--socket-port"
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until asked to end; gives the exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="workshop: %(levelname)s: %(message)s")
+    try:
+        return asyncio.run(_serve(args))
+    except CannotStart as error:
+        return child.refuse(args.ready_fd, error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m koubou_panel.servers.workshop")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(SOCKET_FLAG, type=int, default=8766)
+    parser.add_argument("--dashboard-port", type=int, default=0, help="whose pages may use the WebSocket")
+    parser.add_argument("--workers", metavar="MIN:MAX", help="the stored bounds unless given")
+    parser.add_argument("--grace", type=float, default=30.0, metavar="S")
+    parser.add_argument("--insecure-no-auth", action="store_true")
+    child.add_arguments(parser)
+    return parser
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    ending = Ending.watch(args.life_fd)
+    home = Home(args.home)
+    async with AsyncExitStack() as stack:
+        try:
+            shop, port = await _open(args, home, stack)
+        except HomeTaken as error:
+            raise CannotStart(error.message, exit_code=EXIT_TAKEN) from error
+        except HomeRefused as error:
+            raise CannotStart(error.message, exit_code=EXIT_DATA) from error
+        except SettingsError as error:
+            raise CannotStart(error.message, exit_code=EXIT_USAGE) from error
+        pool = shop.state.pool
+        child.announce(
+            args.ready_fd, {"port": port, "pid": os.getpid(), "workers": [pool.min_workers, pool.max_workers]}
+        )
+        # What lives from here to the end is not looked at again by the collector: its pauses stop the loop.
+        gc.collect()
+        gc.freeze()
+        await ending.asked.wait()
+        # Closed first: followers are to see what becomes of their tasks. Then the doors, by the stack.
+        await shop.close(args.grace, ending.skip)
+    return 0
+
+
+async def _open(args: argparse.Namespace, home: Home, stack: AsyncExitStack) -> tuple[LocalShop, int]:
+    """The shop with its doors open, and the WebSocket's port; the stack closes the doors and lets the home go."""
+    workers = parse_workers(args.workers) if args.workers else None
+    try:
+        home.prepare()
+    except OSError as error:
+        raise CannotStart(
+            f"the home {home.root} cannot be made ({error.strerror}); name another with --home",
+            exit_code=EXIT_USAGE,
+        ) from error
+    home.lock()
+    stack.callback(home.unlock)
+    token = load_or_create_token(home.runtime, environ=os.environ)
+    access = _access(args, token)
+    child.require_free(args.host, args.socket_port, flag=SOCKET_FLAG)
+    shop = await LocalShop.open(home, workers=workers)
+    try:
+        port = await _open_doors(args, shop, access, stack)
+    except BaseException:
+        await shop.close()
+        raise
+    return shop, port
+
+
+async def _open_doors(
+    args: argparse.Namespace, shop: LocalShop, access: Access, stack: AsyncExitStack
+) -> int:
+    home = shop.home
+
+    async def read_bytes(task_id: TaskId, offset: int, limit: int) -> OutputBytes:
+        path = output_path(home.output, task_id)
+        return await asyncio.to_thread(read_output_bytes, path, offset, min(limit, MOST_OUTPUT_BYTES))
+
+    private = PrivateServer(shop, home.socket, read_bytes=read_bytes)
+    await private.start()
+    stack.push_async_callback(private.close)
+    sockets = SocketServer(shop, access, host=args.host, port=args.socket_port)
+    try:
+        port = await sockets.start()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise KoubouError(f"port {args.socket_port} cannot be opened: {error}") from error
+        raise CannotStart(child.taken(args.socket_port, SOCKET_FLAG), exit_code=EXIT_TAKEN) from error
+    stack.push_async_callback(sockets.close)
+
+    def renew(new: str) -> None:
+        sockets.guard.rotate(new, read_token=derive_read_token(new))
+
+    following = asyncio.create_task(follow_token(home.runtime, os.environ, renew))
+    stack.callback(following.cancel)
+    return port
+
+
+def _access(args: argparse.Namespace, token: str) -> Access:
+    origins = loopback_origins(args.dashboard_port) if args.dashboard_port else frozenset[str]()
+    return Access(
+        token=token,
+        read_token=derive_read_token(token),
+        port=args.socket_port,
+        bind=args.host,
+        extra_origins=tuple(sorted(origins)),
+        insecure_no_auth=args.insecure_no_auth,
+        auth_by_frame=("*",),
+    )
+
+
+def read_output_bytes(path: Path, offset: int, limit: int) -> OutputBytes:
+    """A piece of a log as it was printed; an empty one if there is no log. Negative: so far before the end."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return OutputBytes(b"", 0, 0, 0)
+    try:
+        size = os.fstat(fd).st_size
+        begin = min(size, offset) if offset >= 0 else max(0, size + offset)
+        data = os.pread(fd, max(0, min(limit, size - begin)), begin)
+    finally:
+        os.close(fd)
+    return OutputBytes(data, begin, begin + len(data), size)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
