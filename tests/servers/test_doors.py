@@ -1,0 +1,525 @@
+"""Both WebSocket doors over real sockets: commands, channels, order, auth and bad input, row by row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from contextlib import suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Close
+
+from koubou_panel.core.commands import Caller
+from koubou_panel.core.events import MetricsSampled, OutputGrew
+from koubou_panel.core.ports import OutputPage
+from koubou_panel.core.records import CHANNELS, Metrics, Progress
+from koubou_panel.servers.feed import STATS_EVERY_S, Feed
+from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
+from koubou_panel.wire.session import Limits
+from tests.servers.doors import DOORS, READ, TOKEN, Client, open_door
+
+SCRIPT = {"kind": "script", "spec": {"command": ["true"]}}
+
+
+@pytest.fixture
+async def shop():
+    """A workshop in memory, whose tasks end when the test says so."""
+    async with open_inline_shop(clock=time.time) as shop:
+        yield shop
+
+
+@pytest.fixture(params=DOORS)
+async def door(request, shop):
+    """Each door in turn."""
+    async with open_door(request.param, shop) as door:
+        yield door
+
+
+@pytest.fixture
+async def client(door):
+    """A client with full rights."""
+    async with door.client() as client:
+        yield client
+
+
+async def closes(connection) -> Close | None:
+    """What the server closes a connection with."""
+    async with asyncio.timeout(15):
+        try:
+            while True:
+                await connection.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd
+
+
+# -- on connect, and commands ---------------------------------------------------------------------------------
+
+
+async def test_the_state_comes_first(door, client, shop):
+    """On connect the state is sent; 8766 subscribes nothing, /ws `system` and `script`."""
+    data = client.state["data"]
+    assert (data["protocol"], data["epoch"]) == (1, shop.state.epoch)
+    assert data["workers"]["total_workers"] == len(data["active_workers"]) == 2
+    assert {worker["status"] for worker in data["active_workers"]} == {"idle"}
+    await shop.do(submission(shop), Caller("test"))
+    shop.hub.note(MetricsSampled(time.time(), Metrics(time.time(), {"cpu_percent": 5.0})))
+    await client.say("ping")
+    got = await client.next("system_metrics", "pong")
+    if door.name == "ws":
+        assert got["type"] == "system_metrics" or await client.next("system_metrics")
+    else:
+        assert got["type"] == "pong"
+        assert [message["type"] for message in client.seen] == ["initial_state", "pong"]
+
+
+@pytest.mark.parametrize("channel", [channel for channel in CHANNELS if channel != "output"])
+async def test_every_channel_can_be_followed_and_left(client, channel):
+    """`subscribe` and `unsubscribe` of each channel are confirmed."""
+    told = await client.ask("subscribe", channel=channel)
+    assert (told["type"], told["channel"]) == ("subscribed", channel)
+    assert isinstance(told["seq"], int)
+    told = await client.ask("unsubscribe", channel=channel)
+    assert (told["type"], told["channel"]) == ("unsubscribed", channel)
+
+
+async def test_a_task_is_submitted_followed_and_ended(client, shop):
+    """A task submitted here is seen to the end, with what the first system's clients read on top."""
+    await client.ask("subscribe", channel="task")
+    told = await client.ask("submit", name="train", **SCRIPT)
+    task_id = told["task_id"]
+    assert (told["type"], told["data"]["submitted_by"]) == ("submitted", "ws:127.0.0.1")
+    await until(lambda: task_id in shop.engine.jobs)
+    shop.engine.finish(task_id, exit_code=0, result="done")
+    while (update := await client.next("task_update"))["status"] != "completed":
+        pass
+    seen = [message for message in client.seen if message["type"] == "task_update"]
+    assert [message["status"] for message in seen] == ["pending", "in_progress", "completed"]
+    assert [message["seq"] for message in seen] == [1, 2, 3]
+    assert update["data"]["result"] == "done"
+    shown = await client.ask("get_task", task_id=task_id)
+    assert shown["data"] == update["data"]
+    listed = await client.ask("list_tasks", status="completed", text="tra", limit=1)
+    assert listed["data"]["total"] == 1
+    assert listed["data"]["tasks"] == [update["data"]]
+
+
+async def test_a_resent_submit_is_one_task(client, shop):
+    """The same `idempotency_key` gives the same task."""
+    one = await client.ask("submit", idempotency_key="k", **SCRIPT)
+    two = await client.ask("submit", idempotency_key="k", **SCRIPT)
+    assert one["task_id"] == two["task_id"]
+    assert len(shop.state.tasks) == 1
+
+
+async def test_a_task_is_cancelled_and_retried(client, shop):
+    """`cancel` is accepted, `retry` is a new task that names the old one."""
+    task_id = (await client.ask("submit", **SCRIPT))["task_id"]
+    assert (await client.ask("retry", task_id=task_id))["data"]["code"] == "conflict"
+    told = await client.ask("cancel", task_id=task_id)
+    assert (told["type"], told["task_id"]) == ("accepted", task_id)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
+    again = await client.ask("retry", task_id=task_id, spec={"command": ["false"]})
+    assert (again["type"], again["data"]["rerun_of"]) == ("submitted", task_id)
+    assert shop.state.tasks[again["task_id"]].request.spec["command"] == ["false"]
+    assert (await client.ask("cancel", task_id=task_id))["data"]["code"] == "conflict"
+
+
+async def test_workers_are_scaled(client, shop):
+    """`scale` sets the bounds of the pool."""
+    assert (await client.ask("scale", workers=3))["type"] == "accepted"
+    assert (shop.state.pool.min_workers, shop.state.pool.max_workers) == (3, 3)
+    await client.ask("scale", min_workers=1, max_workers=2)
+    assert (shop.state.pool.min_workers, shop.state.pool.max_workers) == (1, 2)
+
+
+async def test_stats_ping_and_scripts(client, door):
+    """`get_stats` counts, `ping` is answered, and there are no scripts yet."""
+    data = (await client.ask("get_stats"))["data"]
+    assert data["active_connections"] == door.feed.connections() == 1
+    assert data["tasks"]["pending"] == 0
+    assert (await client.ask("ping"))["type"] == "pong"
+    assert (await client.ask("run_script", script_name="x"))["data"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_every_connection_gets_the_stats(name, shop):
+    """`periodic_stats` comes without being asked for, every five seconds (here ten times a second)."""
+    assert STATS_EVERY_S == 5
+    feed = Feed(shop, stats_every_s=0.1)
+    async with open_door(name, shop, feed=feed) as door, door.client() as client:
+        for _ in range(2):
+            message = await client.next("periodic_stats")
+            assert message["data"]["active_connections"] == 1
+    await feed.close()
+
+
+async def test_samples_reach_their_channels(client, shop):
+    """Progress goes to `task`, metrics to `system`, with the fields that were promised."""
+    await client.ask("subscribe", channel="task")
+    await client.ask("subscribe", channel="system")
+    task_id = await submit(shop)
+    await until(lambda: task_id in shop.engine.jobs)
+    shop.engine.progress(task_id, Progress(fraction=0.25, message="a quarter"))
+    progress = await client.next("task_progress")
+    assert (progress["task_id"], progress["data"]["fraction"]) == (task_id, 0.25)
+    values = {"cpu_percent": 1.0, "memory_percent": 2.0, "disk_percent": 3.0, "load_1": 4.0}
+    shop.hub.note(MetricsSampled(time.time(), Metrics(time.time(), values)))
+    data = (await client.next("system_metrics"))["data"]
+    assert data == values | {"active_scripts": 1, "total_executions": 0}
+
+
+# -- output ---------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Output that the test writes, in the place of the log files."""
+
+    def __init__(self, shop) -> None:
+        self.text = b""
+        self.shop = shop
+        shop.read_output = self.read
+
+    async def read(self, task_id, offset, limit):
+        start = max(0, len(self.text) + offset) if offset < 0 else min(offset, len(self.text))
+        piece = self.text[start : start + limit]
+        return OutputPage(piece.decode(errors="replace"), start, start + len(piece), len(self.text))
+
+    def write(self, task_id, text: bytes, run: int = 1) -> None:
+        """A run prints this."""
+        self.text += text
+        self.shop.hub.note(OutputGrew(time.time(), task_id, run, len(self.text)))
+
+
+async def test_output_is_followed_live(client, shop):
+    """`subscribe` to `output` sends what is there and what comes, each byte once, until it is left."""
+    log = Log(shop)
+    task_id = await submit(shop)
+    log.write(task_id, b"one\n")
+    assert (await client.ask("subscribe", channel="output"))["data"]["field"] == "task_id"
+    told = await client.ask("subscribe", channel="output", task_id=task_id)
+    assert (told["type"], told["task_id"]) == ("subscribed", task_id)
+    first = await client.next("output")
+    assert first["data"] == {"text": "one\n", "offset": 0, "end": 4}
+    log.write(task_id, b"two\n")
+    assert (await client.next("output"))["data"] == {"text": "two\n", "offset": 4, "end": 8}
+    await client.ask("unsubscribe", channel="output", task_id=task_id)
+    log.write(task_id, b"three\n")
+    await client.ask("ping")
+    assert len([message for message in client.seen if message["type"] == "output"]) == 2
+    told = await client.ask("get_output", task_id=task_id, offset=4, limit=5)
+    assert told["data"] == {"text": "two\nt", "offset": 4, "end": 9, "size": 14, "start": 0}
+
+
+async def test_output_is_followed_from_a_byte(client, shop):
+    """`since` is the byte to begin at; many bytes come in pieces that join."""
+    log = Log(shop)
+    task_id = await submit(shop)
+    log.write(task_id, bytes(range(97, 123)) * 20_000)
+    await client.ask("subscribe", channel="output", task_id=task_id, since=26)
+    end, text = 26, ""
+    while end < len(log.text):
+        piece = (await client.next("output"))["data"]
+        assert piece["offset"] == end
+        end, text = piece["end"], text + piece["text"]
+    assert text.encode() == log.text[26:]
+
+
+async def test_a_real_script_is_followed_to_its_end(tmp_path):
+    """Over a real workshop: what a process prints is seen in whole, in order, on both doors."""
+    async with open_shop(tmp_path, workers=1) as shop:
+        for name in DOORS:
+            async with open_door(name, shop) as door, door.client() as client:
+                spec = {"command": ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done"]}
+                told = await client.ask("submit", kind="script", spec=spec)
+                await client.ask("subscribe", channel="output", task_id=told["task_id"])
+                text = ""
+                while "line 5\n" not in text:
+                    text += (await client.next("output"))["data"]["text"]
+                assert text == "".join(f"line {n}\n" for n in range(1, 6))
+
+
+# -- order and loss -------------------------------------------------------------------------------------------
+
+
+async def test_a_cut_is_resumed(door, shop):
+    """After a cut the missed facts come in order, then `resumed`; another epoch gives the state anew."""
+    async with door.client() as client:
+        await client.ask("subscribe", channel="task")
+        await client.ask("submit", **SCRIPT)
+        await client.ask("ping")
+        seq = max(message["seq"] for message in client.seen if message["type"] == "task_update")
+    for _ in range(5):
+        await submit(shop)
+    async with door.client() as client:
+        await client.say("resume", epoch=shop.state.epoch, since={"task": seq})
+        end = await client.next("resumed")
+        missed = [message["seq"] for message in client.seen if message["type"] == "task_update"]
+        assert missed == list(range(seq + 1, shop.state.seq["task"] + 1))
+        assert end["data"]["seq"] == {"task": shop.state.seq["task"]}
+        told = await client.ask("resume", epoch="another", since={"task": seq})
+        assert told["type"] == "initial_state"
+
+
+async def test_a_new_epoch_is_told_to_all(client, shop):
+    """When the workshop begins a new epoch every connection gets a fresh state."""
+    from koubou_panel.core.fold import State
+
+    state = shop.hub.state = State("after")
+    for subscriber in shop.hub._subscribers:
+        subscriber.on_reset(state)
+    assert (await client.next("initial_state"))["data"]["epoch"] == "after"
+
+
+async def test_many_facts_at_once_come_in_order(door, shop):
+    """Fifteen hundred facts in bursts reach every subscriber once and in order."""
+
+    async def follow(client) -> list[int]:
+        seqs = []
+        while not seqs or seqs[-1] < 1500:
+            seqs.append((await client.next("task_update", timeout=30))["seq"])
+        return seqs
+
+    async with door.client() as one, door.client() as two:
+        for client in (one, two):
+            await client.ask("subscribe", channel="task")
+        following = asyncio.gather(follow(one), follow(two))
+        await shop.do_many([submission(shop) for _ in range(500)], Caller("test"))
+        while shop.state.counts["completed"] < 500:
+            for task_id in list(shop.engine.jobs):
+                shop.engine.finish(task_id)
+            await asyncio.sleep(0)
+        assert await following == [list(range(1, 1501))] * 2
+
+
+async def test_a_reader_that_pauses_misses_nothing(door, shop):
+    """A subscriber that does not read for a while gets every fact when it does."""
+    async with door.client() as client:
+        await client.ask("subscribe", channel="task")
+        client.connection.transport.pause_reading()
+        await shop.do_many(
+            [submission(shop, "echo", "x" * 2000, name="n" * 200) for _ in range(1500)], Caller("test")
+        )
+        peer = next(iter(door.feed._peers))
+        await until(lambda: not peer.outbox.is_live)
+        client.connection.transport.resume_reading()
+        last = shop.state.seq["task"]
+        seqs = []
+        while not seqs or seqs[-1] < last:
+            seqs.append((await client.next("task_update"))["seq"])
+        assert seqs == list(range(1, last + 1))
+        assert (await client.ask("ping"))["type"] == "pong"
+
+
+# -- who asks -------------------------------------------------------------------------------------------------
+
+
+async def test_auth_is_the_first_frame(door):
+    """Without credentials nothing is sent until a good `auth`; then the state follows."""
+    async with door.connect(None) as connection:
+        client = Client(connection)
+        with pytest.raises(TimeoutError):
+            await client.read(timeout=0.2)
+        await client.say("auth", token=TOKEN)
+        assert (await client.read())["data"] == {"role": "full"}
+        assert (await client.read())["type"] == "initial_state"
+        assert (await client.ask("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("frame", ['{"command":"auth","token":"wrong"}', '{"command":"ping"}', "junk"])
+async def test_another_first_frame_is_refused(door, frame):
+    """Anything else as the first frame is an `error`, and close 4401."""
+    async with door.connect(None) as connection:
+        await connection.send(frame)
+        assert json.loads(await connection.recv())["data"]["code"] == "unauthorized"
+        assert (await closes(connection)).code == 4401
+    await until(lambda: not door.feed._peers)
+
+
+async def test_auth_must_come_in_time(shop):
+    """Who says nothing is closed with 4401 (here after a fifth of a second)."""
+    for name in DOORS:
+        async with open_door(name, shop, limits=Limits(auth_s=0.2)) as door, door.connect(None) as connection:
+            assert (await closes(connection)).code == 4401
+
+
+async def test_the_read_token_only_reads(door, shop):
+    """With the read token everything can be seen and nothing changed."""
+    async with door.client(READ) as client:
+        assert (await client.ask("submit", **SCRIPT))["data"]["code"] == "forbidden"
+        assert (await client.ask("scale", workers=1))["data"]["code"] == "forbidden"
+        assert (await client.ask("subscribe", channel="task"))["type"] == "subscribed"
+        assert (await client.ask("list_tasks"))["type"] == "tasks"
+    assert not shop.state.tasks
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Bearer {TOKEN}", "Origin": "http://evil.example"}, 403),
+    ],
+)
+async def test_strangers_are_refused_before_the_upgrade(door, headers, status):
+    """A wrong token or another site's page gets an HTTP status and no socket."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with door.connect(None, additional_headers=headers):
+            """Not reached."""
+    assert refused.value.response.status_code == status
+
+
+async def test_a_wrong_host_is_refused(door):
+    """A Host that is not ours gets 403."""
+    with socket.create_connection(("127.0.0.1", door.port)) as raw:
+        raw.setblocking(False)
+        loop = asyncio.get_running_loop()
+        lines = (
+            "GET /ws HTTP/1.1",
+            "Host: evil.example",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            f"Authorization: Bearer {TOKEN}",
+        )
+        await loop.sock_sendall(raw, "\r\n".join([*lines, "", ""]).encode())
+        assert b" 403 " in await loop.sock_recv(raw, 100)
+
+
+async def test_without_auth_everyone_is_let_in(shop):
+    """With `--insecure-no-auth` clients of the first system connect as they are, and `auth` does no harm."""
+    for name in DOORS:
+        async with open_door(name, shop, insecure_no_auth=True) as door, door.client(None) as client:
+            assert (await client.ask("auth", token="whatever"))["data"] == {"role": "full"}
+            assert (await client.ask("submit", **SCRIPT))["type"] == "submitted"
+
+
+# -- bad input ------------------------------------------------------------------------------------------------
+
+BAD = [
+    ("{", "bad_json"),
+    ('{"command":"ping","x":NaN}', "bad_json"),
+    ('{"command":"ping","command":"ping"}', "bad_json"),
+    ("[" * 65 + "]" * 65, "bad_json"),
+    ("[]", "bad_request"),
+    ("{}", "bad_request"),
+    ('{"command":"pnig"}', "unknown_command"),
+    ('{"command":"subscribe","channel":"taks"}', "unknown_channel"),
+    ('{"command":"get_task","task_id":"nope"}', "not_found"),
+    ('{"command":"cancel","task_id":"nope"}', "not_found"),
+    ('{"command":"get_output","task_id":"nope"}', "not_found"),
+    ('{"command":"subscribe","channel":"output","task_id":"nope"}', "not_found"),
+    ('{"command":"run_script","script_name":"nope"}', "not_found"),
+    ('{"command":"submit","kind":"function","spec":{}}', "invalid"),
+    ('{"command":"submit","kind":"scirpt","spec":{}}', "invalid"),
+    ('{"command":"submit","kind":"script","spec":{}}', "invalid"),
+    ('{"command":"submit","kind":"script","spec":{"command":"a string"}}', "invalid"),
+    ('{"command":"submit","kind":"script","spec":{"command":["x"]},"priority":99}', "invalid"),
+]
+
+
+async def test_bad_frames_are_answered_and_the_line_stays(client):
+    """Every kind of bad text is an `error` with its code; the connection stays and serves on."""
+    for text, code in BAD:
+        await client.connection.send(text)
+        got = await client.next("error")
+        assert got["data"]["code"] == code, text
+        assert got["data"]["message"]
+    assert (await client.ask("ping"))["type"] == "pong"
+
+
+async def test_a_binary_frame_closes(door):
+    """A binary frame closes with 1003."""
+    async with door.client() as client:
+        await client.connection.send(b"\x00\x01")
+        assert (await closes(client.connection)).code == 1003
+
+
+async def test_invalid_utf8_closes(door):
+    """Text that is no UTF-8 closes with 1007, in one frame or in two."""
+    for frames in ([b"\xff\xfe"], [b'{"a":"', b'\xff"}']):
+        async with door.client() as client:
+            await client.connection.send(frames if len(frames) > 1 else frames[0], text=True)
+            assert (await closes(client.connection)).code == 1007
+
+
+async def test_too_much_closes(door):
+    """A message over 1 MiB closes with 1009, whole or in pieces; one just below is read."""
+    padding = "x" * ((1 << 20) - 40)
+    async with door.client() as client:
+        await client.connection.send(json.dumps({"command": "ping", "x": padding}))
+        assert (await client.next("pong"))["type"] == "pong"
+        await client.connection.send("x" * ((1 << 20) + 1))
+        assert (await closes(client.connection)).code == 1009
+    async with door.client() as client:
+        with suppress(ConnectionClosed):
+            await client.connection.send(["x" * 300_000] * 5)
+        assert (await closes(client.connection)).code == 1009
+
+
+async def test_too_many_commands_are_refused_then_closed(shop):
+    """Beyond the rate a command is `rate_limited`; if that goes on, the connection is closed with 1008."""
+    limits = Limits(commands_per_s=5, sustained_s=0.5)
+    for name in DOORS:
+        async with open_door(name, shop, limits=limits) as door, door.client() as client:
+            for n in range(7):
+                await client.say("ping", id=n)
+            got = [await client.next("pong", "error") for _ in range(7)]
+            assert [message["type"] for message in got] == ["pong"] * 5 + ["error"] * 2
+            assert got[-1]["data"]["code"] == "rate_limited"
+            flood = asyncio.create_task(ping_for_ever(client))
+            assert (await closes(client.connection)).code == 1008
+            flood.cancel()
+
+
+async def ping_for_ever(client) -> None:
+    """Ping as fast as it goes, until the connection is closed."""
+    try:
+        while True:
+            await client.say("ping")
+            await asyncio.sleep(0)
+    except ConnectionClosed:
+        return
+
+
+# -- the end --------------------------------------------------------------------------------------------------
+
+
+async def test_sessions_leave_nothing_behind(door, shop):
+    """After 20 sessions, closed and cut, nobody is left in the feed, and the shop has one subscriber."""
+    log = Log(shop)
+    task_id = await submit(shop)
+    log.write(task_id, b"x")
+    for n in range(20):
+        async with door.client() as client:
+            await client.ask("subscribe", channel="task")
+            await client.ask("subscribe", channel="output", task_id=task_id)
+            if n % 2:
+                client.connection.transport.abort()
+    await until(lambda: not door.feed._peers)
+    assert len(door.feed.tails) == 0
+    assert not door.feed._congested
+    assert shop.hub.subscribers == 1
+
+
+async def test_closing_says_going_away(shop):
+    """When the port closes, clients of 8766 are told 1001 and the shop has no subscriber left."""
+    async with open_door("socket", shop) as door:
+        connection = await door.connect()
+    assert (await closes(connection)).code == 1001
+    assert shop.hub.subscribers == 0
+
+
+async def test_a_taken_port_is_said():
+    """A port that somebody has is an OSError, and nothing stays subscribed."""
+    from koubou_panel.servers.access import Access
+    from koubou_panel.servers.socket import SocketServer
+
+    async with open_inline_shop() as shop:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            server = SocketServer(shop, Access(token=TOKEN, port=1), port=taken.getsockname()[1])
+            with pytest.raises(OSError, match="in use"):
+                await server.start()
+        assert shop.hub.subscribers == 0
