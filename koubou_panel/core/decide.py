@@ -235,12 +235,15 @@ def _fail(task: Task, outcome: Outcome, now: float) -> Event:
 
 
 def _returned(state: State, report: RunsReturned, now: float) -> list[Event]:
-    events: list[Event] = []
-    for task_id in report.task_ids:
-        task = state.tasks.get(task_id)
-        if task is not None and task.status == "in_progress" and task.worker_id == report.worker_id:
-            events.append(give_back(task, now))
-    return events
+    known = [state.tasks[task_id] for task_id in report.task_ids if task_id in state.tasks]
+    return _give_back_all(
+        [task for task in known if task.status == "in_progress" and task.worker_id == report.worker_id], now
+    )
+
+
+def _give_back_all(tasks: list[Task], now: float) -> list[Event]:
+    """The last claim first: each goes to the head of the queue, which is then in its old order."""
+    return [give_back(task, now) for task in sorted(tasks, key=lambda task: task.claim, reverse=True)]
 
 
 def give_back(task: Task, now: float) -> Event:
@@ -259,13 +262,12 @@ def _died(state: State, report: WorkerDied, now: float) -> list[Event]:
         for task in state.tasks.values()
         if task.status == "in_progress" and task.worker_id == report.worker_id
     ]
-    events: list[Event] = []
-    for task in sorted(owned, key=lambda task: task.claim):
-        if task.claim >= report.begun:
-            events.append(give_back(task, now))
-        else:
-            events.append(end_run(task, _cut_off(task, report), now))
-    return [*events, WorkerStopped(now, report.worker_id, report.message)]
+    begun = sorted((task for task in owned if task.claim < report.begun), key=lambda task: task.claim)
+    return [
+        *(end_run(task, _cut_off(task, report), now) for task in begun),
+        *_give_back_all([task for task in owned if task.claim >= report.begun], now),
+        WorkerStopped(now, report.worker_id, report.message),
+    ]
 
 
 def _cut_off(task: Task, report: WorkerDied) -> Outcome:

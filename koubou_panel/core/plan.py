@@ -134,11 +134,15 @@ class Agenda:
         agenda = cls(batches)
         for worker_id in state.workers:
             agenda.lanes[worker_id] = Lane()
-        for task in sorted(state.tasks.values(), key=lambda task: task.order):
+        unfinished = [task for task in state.tasks.values() if not task.is_finished]
+        for task in sorted(unfinished, key=lambda task: task.order):
             if task.status == "pending":
                 agenda.queue(task)
-            elif task.status == "in_progress" and task.worker_id in agenda.lanes:
+        for task in sorted(unfinished, key=lambda task: task.claim):
+            if task.status == "in_progress" and task.worker_id in agenda.lanes:
                 agenda.claim(task, task.started_at or 0.0)
+                if task.stopping is not None:
+                    agenda.stops.append(task.task_id)
         return agenda
 
     def note(self, folded: Iterable[Folded]) -> None:
@@ -214,7 +218,11 @@ def _on_started(agenda: Agenda, fact: TaskStarted, task: Task) -> None:
 
 
 def _on_returned(agenda: Agenda, fact: TaskReturned, task: Task) -> None:
-    agenda.release(task, agenda.holder(fact.task_id), fact.at)
+    holder = agenda.holder(fact.task_id)
+    agenda.release(task, holder, fact.at)
+    lane = agenda.lanes.get(holder) if holder else None
+    if lane is not None and lane.claims:
+        lane.recalled = True  # it gave back what waits behind a long task, which has not ended by that
     agenda.ready[task.request.priority].appendleft(task.task_id)
 
 
@@ -347,7 +355,11 @@ def _assign(this: _Round) -> None:
     if not waiting:
         return
     lanes = this.agenda.lanes
-    able = [name for name, worker in this.state.workers.items() if worker.status in ("idle", "busy")]
+    able = [
+        name
+        for name, worker in this.state.workers.items()
+        if worker.status in ("idle", "busy") and not lanes[name].recalled
+    ]
     able.sort(key=lambda name: len(lanes[name].claims))
     share = ceil(waiting / max(1, len(able)))
     for worker_id in able:
@@ -413,7 +425,14 @@ def _scale(this: _Round) -> None:
             this.events.append(WorkerStarted(this.now, worker_id, this.node))
             this.instructions.append(Spawn(worker_id))
     elif len(alive) > wanted:
-        idle = [w for w in alive if w.status == "idle" and not this.agenda.lanes[w.worker_id].claims]
+        given = {one.worker_id for one in this.instructions if type(one) is Start}
+        idle = [
+            worker
+            for worker in alive
+            if worker.status == "idle"
+            and worker.worker_id not in given
+            and not this.agenda.lanes[worker.worker_id].claims
+        ]
         for worker in idle[wanted - len(alive) :]:
             this.events.append(WorkerChanged(this.now, worker.worker_id, "stopping"))
             this.instructions.append(Retire(worker.worker_id))
@@ -432,25 +451,24 @@ def _free_names(state: State, count: int) -> list[WorkerId]:
 
 def _settle(this: _Round) -> None:
     """Say who is busy with what. Within a window of short tasks, at most every quarter of a second."""
+    later: set[WorkerId] = set()
     for worker_id in this.agenda.touched:
         worker = this.state.workers[worker_id]
         lane = this.agenda.lanes[worker_id]
-        if worker.status == "busy" and not lane.claims:
-            this.events.append(WorkerChanged(this.now, worker_id, "idle"))
-        elif lane.claims and (
-            worker.status == "idle"
-            or (
-                worker.status == "busy"
-                and worker.current_task not in lane.claims
-                and _is_news(lane, this.now)
-            )
-        ):
+        if worker.status not in ("idle", "busy"):
+            continue
+        if not lane.claims:
+            if worker.status == "busy":
+                this.events.append(WorkerChanged(this.now, worker_id, "idle"))
+        elif worker.status == "idle" or (worker.current_task not in lane.claims and _is_news(lane, this.now)):
             this.events.append(WorkerChanged(this.now, worker_id, "busy", next(iter(lane.claims))))
-    this.agenda.touched.clear()
+        elif worker.current_task not in lane.claims:
+            later.add(worker_id)
+    this.agenda.touched = later
 
 
 def _is_news(lane: Lane, now: float) -> bool:
-    return lane.load_s == inf or now - lane.changed_at > NEWS_EVERY_S
+    return lane.load_s == inf or now >= lane.changed_at + NEWS_EVERY_S
 
 
 def _wake_at(this: _Round) -> float | None:
@@ -460,6 +478,7 @@ def _wake_at(this: _Round) -> float | None:
         times.append(agenda.deadlines[0][0])
     if agenda.respawn_at > this.now:
         times.append(agenda.respawn_at)
+    times += [agenda.lanes[worker_id].changed_at + NEWS_EVERY_S for worker_id in agenda.touched]
     held = [lane.heard_at for lane in agenda.lanes.values() if len(lane.claims) > 1 and not lane.recalled]
     if held and _has_idle(this):
         times.append(min(held) + RECALL_AFTER_S)
