@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from koubou_panel.core.commands import (
@@ -48,6 +49,8 @@ PRIORITIES = range(1, 11)
 MAX_WORKERS = 256
 MAX_RETRIES = 1_000
 MAX_TIMEOUT_S = 1e9
+
+_ENCODE = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,16 @@ def check_request(request: Request) -> None:
         raise Refused("invalid", "timeout_s must be more than 0 seconds", field="timeout_s")
     if not 0 <= request.retries <= MAX_RETRIES:
         raise Refused("invalid", f"retries must be 0 to {MAX_RETRIES}", field="retries")
+    _check_storable(request)
+
+
+def _check_storable(request: Request) -> None:
+    """Refuse here what no archive could take: there it would fail every commit that it is part of."""
+    try:
+        _ENCODE((request.task_id, request.spec, request.name, request.summary, request.labels))
+        _ENCODE((request.kind, request.submitted_by, request.idempotency_key, request.script_name))
+    except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise Refused("invalid", f"the request cannot be stored: {error}", field="spec") from None
 
 
 def _cancel(state: State, command: CancelTask, context: Context) -> list[Event]:
