@@ -20,6 +20,7 @@ from koubou_panel.servers.peer import MAX_MESSAGE_BYTES, tune, verifier
 from koubou_panel.wire.session import Limits
 
 CLOSE_TIMEOUT_S = 2.0
+PING_EVERY_S = 20.0
 WAITING_CONNECTIONS = 1024
 
 
@@ -36,6 +37,7 @@ class SocketServer:
         feed: Feed | None = None,
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
+        ping_every_s: float | None = PING_EVERY_S,
     ) -> None:
         """A port that is still closed.
 
@@ -47,6 +49,7 @@ class SocketServer:
             feed: shared with another door of this process; one of its own if not given.
             tls: to speak TLS.
             limits: other than the protocol's own.
+            ping_every_s: who answers none for as long is gone; None to send none.
 
         """
         self._shop = shop
@@ -56,6 +59,7 @@ class SocketServer:
         self._given_feed = feed
         self._tls = tls
         self._limits = limits
+        self._ping_every_s = ping_every_s
         self._server: Server | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.feed: Feed | None = feed
@@ -78,6 +82,8 @@ class SocketServer:
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 close_timeout=CLOSE_TIMEOUT_S,
+                ping_interval=self._ping_every_s,
+                ping_timeout=self._ping_every_s,
                 server_header=None,
                 ssl=self._tls,
                 backlog=WAITING_CONNECTIONS,
