@@ -257,7 +257,7 @@ def test_module_keeps_the_plan(module: str) -> None:
         ("worker", "from koubou_panel.shop import hub", "worker imports shop"),
         ("reactive.mirror", "from koubou_panel.shop.hub import Hub", "reactive imports shop"),
         ("views.page", "from koubou_panel.shop.hub import Hub", "views imports shop"),
-        ("notebook.display", "from koubou_panel.servers import plugin", "notebook imports servers"),
+        ("servers.socket", "from koubou_panel.notebook import workshop", "servers imports notebook"),
         ("supervisor", "from koubou_panel.shop import local", "supervisor imports shop"),
         ("shop.hub", "from koubou_panel.testing import until", "shop imports testing"),
         ("cli.up", "import panel", "part of the workshop process and imports panel"),
