@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 import psutil
 
+from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
 from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, Settings
 
@@ -113,8 +114,16 @@ class Supervisor:
         self._life: tuple[int, int] = (-1, -1)
 
     async def run(self) -> int:
-        """Start, keep, and end the services; gives the exit code of `koubou up`."""
-        self._home.prepare()
+        """Start, keep, and end the services; gives the exit code of `koubou up`.
+
+        Raises:
+            SettingsError: the home cannot be made.
+        """
+        try:
+            self._home.prepare()
+        except OSError as error:
+            why = f"the home {self._home.root} cannot be made ({error.strerror}); name another with --home"
+            raise SettingsError(why, name="home") from error
         self._life = os.pipe()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -360,10 +369,13 @@ def status_path(home: Home) -> Path:
 def _services(settings: Settings, *, dashboard: bool, insecure_no_auth: bool) -> list[Service]:
     common = ["--home", str(settings.home), "--host", settings.host]
     common += ["--insecure-no-auth"] if insecure_no_auth else []
-    low, high = settings.workers
-    own = ["--workers", f"{low}:{high}", "--grace", f"{settings.grace_s:g}"]
+    own = ["--grace", f"{settings.grace_s:g}"]
+    own += ["--dashboard-port", str(settings.dashboard_port)] if dashboard else []
     module = "koubou_panel.servers"
     workshop = Service("workshop", f"{module}.workshop", common + own, "--socket-port", settings.socket_port)
+    if settings.sources["workers"] != "default":
+        low, high = settings.workers
+        workshop.first_flags = ["--workers", f"{low}:{high}"]
     page = Service("dashboard", f"{module}.dashboard", common, "--dashboard-port", settings.dashboard_port)
     return [workshop, page] if dashboard else [workshop]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,7 +16,7 @@ from koubou_panel.cli.ending import INTERRUPTED, say
 from koubou_panel.cli.follow import Interrupt, Printer, exit_code, follow
 from koubou_panel.cli.link import CALLER, ask, find_task, open_shop
 from koubou_panel.cli.show import print_tasks_json
-from koubou_panel.core.commands import SubmitTask
+from koubou_panel.core.commands import CancelTask, SubmitTask
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
@@ -65,7 +67,7 @@ def run(
     spec: dict[str, object] = {
         "command": list(command),
         "cwd": _folder(cwd),
-        "env": environment(dict(os.environ), variables),
+        "env": environment(dict(os.environ), variables) | (_screen() if pty else {}),
         "pty": pty,
     }
     request = Request(
@@ -86,6 +88,12 @@ def _folder(cwd: str | None) -> str:
         return str(Path(cwd).expanduser().absolute() if cwd else Path.cwd())
     except FileNotFoundError:
         raise Refused("invalid", "the folder you are in is gone: `cd` into another, or give --cwd") from None
+
+
+def _screen() -> dict[str, str]:
+    """The size of this terminal, for programs that draw."""
+    columns, lines = shutil.get_terminal_size()
+    return {"COLUMNS": str(columns), "LINES": str(lines)}
 
 
 def environment(own: dict[str, str], variables: tuple[str, ...]) -> dict[str, str]:
@@ -143,10 +151,16 @@ async def _follow_or_cancel(shop: RemoteShop, task_id: TaskId, *, as_json: bool)
     left = asyncio.create_task(interrupt.left.wait())
     await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
     left.cancel()
-    if following.done():
+    if not following.done():
+        following.cancel()
+        return None
+    try:
         return following.result()
-    following.cancel()
-    return None
+    except BrokenPipeError:
+        # As in a shell, where the command would be ended by SIGPIPE.
+        with suppress(Refused):
+            await shop.do(CancelTask(task_id), CALLER)
+        raise
 
 
 @click.command()

@@ -84,8 +84,11 @@ def size(count: int | None) -> str:
 
 
 def ago(at: float | None, now: float) -> str:
-    """How long ago, for people."""
-    return "" if at is None else duration(max(0.0, now - at))
+    """How long ago, for people; whole seconds."""
+    if at is None:
+        return ""
+    seconds = max(0.0, now - at)
+    return f"{seconds:.0f} s" if seconds < 10 else duration(seconds)
 
 
 def console() -> Console:

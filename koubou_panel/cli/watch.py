@@ -23,6 +23,7 @@ from koubou_panel.servers.access import is_loopback
 from koubou_panel.servers.credentials import load_or_create_token
 from koubou_panel.shop.stream import stream
 
+METRICS = ("cpu_percent", "memory_percent", "disk_percent", "active_scripts", "total_executions")
 TOP = ("type", "timestamp", "seq", "id")
 
 
@@ -101,30 +102,33 @@ def line(message: Mapping[str, Any]) -> str:
 
 
 def _words(kind: str, message: Mapping[str, Any]) -> str:
-    data = message.get("data") or {}
+    data = message.get("data")
+    data = data if isinstance(data, dict) else {}
     match kind:
         case "initial_state":
-            return (
+            words = (
                 f"epoch {data.get('epoch')}, tasks {_pairs(data.get('tasks'))}, {_pairs(data.get('workers'))}"
             )
         case "task_update":
-            return f"{message.get('task_id')} {message.get('status'):11} {data.get('name', '')} {_detail(message)}"
+            task = f"{message.get('task_id')} {message.get('status'):11}"
+            words = f"{task} {data.get('name', '')}: {_detail(message)}"
         case "worker_update":
-            return f"{message.get('worker_id')} {message.get('status')} {_detail(message)}"
+            words = f"{message.get('worker_id')} {message.get('status')}: {_detail(message)}"
+        case "system_event":
+            words = f"{message.get('event')}: {_detail(message)}"
         case "output":
-            return f"{message.get('task_id')} {str(data.get('text', ''))!r}"
+            words = f"{message.get('task_id')} {str(data.get('text', ''))!r}"
         case "system_metrics":
-            shown = ("cpu_percent", "memory_percent", "disk_percent", "active_scripts", "total_executions")
-            return _pairs({name: data.get(name) for name in shown})
-    rest = {name: value for name, value in message.items() if name not in (*TOP, "data")}
-    return _pairs({**rest, **data}) if isinstance(data, dict) else str(rest)
+            words = _pairs({name: data.get(name) for name in METRICS})
+        case _:
+            rest = {name: value for name, value in message.items() if name not in (*TOP, "data")}
+            words = _pairs({**rest, **data})
+    return words
 
 
 def _detail(message: Mapping[str, Any]) -> str:
     details = message.get("details")
-    if isinstance(details, dict):
-        return _pairs({name: value for name, value in details.items() if value not in (None, "", {}, [])})
-    return "" if details is None else str(details)
+    return str(details.get("message") or "") if isinstance(details, dict) else str(details or "")
 
 
 def _pairs(values: object) -> str:

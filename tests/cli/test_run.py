@@ -1,0 +1,210 @@
+"""`koubou run` and `koubou logs`: the output as it was, the exit code as it was."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import KOUBOU
+
+
+def test_output_and_success_are_the_commands_own(koubou) -> None:
+    """What the command prints comes out byte for byte, and 0 is 0."""
+    done = koubou("run", "--", "printf", "a\\rb\\033[31mred\\033[0m\\nno end")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\rb\x1b[31mred\x1b[0m\nno end", "")
+
+
+def test_binary_output_comes_out_as_it_is(koubou) -> None:
+    """Bytes that are no text are neither lost nor replaced."""
+    script = "import os, sys; os.write(1, bytes(range(256)) * 300)"
+    env = koubou.env
+    done = subprocess.run(
+        [*KOUBOU, "run", sys.executable, "-c", script], env=env, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == bytes(range(256)) * 300
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "kill -9 $$"], 137, "SIGKILL"),
+        (["sh", "-c", "kill -15 $$"], 143, "SIGTERM"),
+        (["--timeout", "0.3", "sleep", "30"], 124, "time-out of 0.3 s"),
+        (["no-such-command-here"], 127, "command not found: no-such-command-here"),
+        (["/etc/passwd"], 126, "not executable: /etc/passwd"),
+        (["--cwd", "/no/such/folder", "ls"], 126, "working folder /no/such/folder does not exist"),
+    ],
+)
+def test_exit_code_says_how_it_ended(koubou, args, code, said) -> None:
+    """The command's own code; 128+n for signal n; 124 for a time-out; a shell's 126 and 127."""
+    done = koubou("run", *args)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "Missing argument"),
+        (["--priority", "11", "ls"], "not in the range 1<=x<=10"),
+        (["--timeout", "0", "ls"], "not in the range"),
+        (["--retries", "x", "ls"], "not a valid integer"),
+        (["--env", "NO_SUCH_VARIABLE_HERE", "ls"], "write --env NO_SUCH_VARIABLE_HERE=VALUE"),
+        (["--env", "=x", "ls"], "--env"),
+        (["--pyt", "ls"], "--pty"),
+    ],
+)
+def test_wrong_usage_is_code_2(koubou, args, said) -> None:
+    """A wrong option is said before anything is run."""
+    done = koubou("run", *args)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_nul_in_an_argument_is_refused(koubou) -> None:
+    """What no process can be given is refused by the workshop, with code 4."""
+    done = koubou("run", "")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "names no program" in done.stderr
+
+
+def test_command_runs_where_and_as_the_caller_is(koubou, tmp_path) -> None:
+    """It has the caller's folder and the allowed variables, those of --env, and no secret of the caller."""
+    done = koubou(
+        "run",
+        "--env",
+        "GIVEN=a=b",
+        "--env",
+        "MINE",
+        "sh",
+        "-c",
+        "pwd; env",
+        cwd=tmp_path,
+        MINE="mine",
+        SECRET="hidden",
+        LC_TIME="C",
+        KOUBOU_TOKEN="x" * 20,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(tmp_path)
+    assert {"GIVEN=a=b", "MINE=mine", "LC_TIME=C", f"PATH={koubou.env['PATH']}"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("SECRET=", "KOUBOU_"))]
+
+
+def test_a_folder_that_is_gone_is_said(koubou, tmp_path) -> None:
+    """From a folder that was removed, it says so instead of failing somewhere."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = "import os, sys; os.rmdir(os.getcwd()); from koubou_panel.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, "run", "ls"],
+        env=koubou.env,
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "the folder you are in is gone" in done.stderr
+
+
+def test_pty_gives_a_terminal(koubou) -> None:
+    """With --pty the command believes that it writes to a terminal; without, it does not."""
+    asks = [sys.executable, "-c", "import sys; print(sys.stdout.isatty())"]
+    assert koubou("run", *asks).stdout == "False\n"
+    assert koubou("run", "--pty", *asks).stdout == "True\r\n"
+
+
+def test_detached_task_is_followed_later(koubou) -> None:
+    """--detach prints the id alone; logs -f follows from the first byte to the end."""
+    done = koubou("run", "--detach", "--name", "later", "sh", "-c", "echo one; sleep 0.5; echo two")
+    task_id = done.stdout.strip()
+    assert (len(task_id), done.returncode) == (14, 0)
+    assert koubou("logs", "-f", task_id).stdout == "one\ntwo\n"
+    assert koubou("logs", task_id[-6:]).stdout == "one\ntwo\n"
+
+
+def test_json_keeps_stdout_for_the_record(koubou) -> None:
+    """With --json stdout is one document, and the output goes to stderr."""
+    done = koubou("run", "--json", "--name", "doc", "--retries", "0", "sh", "-c", "echo hello; exit 3")
+    assert done.returncode == 3
+    (record,) = json.loads(done.stdout)["tasks"]
+    assert (record["name"], record["status"], record["exit_code"]) == ("doc", "failed", 3)
+    assert done.stderr == "hello\n"
+    detached = json.loads(koubou("run", "--json", "--detach", "true").stdout)
+    assert detached["total"] == 1
+
+
+def test_output_comes_while_it_runs(koubou) -> None:
+    """Output is seen before the command has ended."""
+    process = koubou.start("run", "sh", "-c", "echo first; sleep 20")
+    try:
+        assert process.stdout.readline() == "first\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "cancelled" in said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_second_interrupt_does_not_wait(koubou) -> None:
+    """A command that will not end is left to the workshop by a second Ctrl-C."""
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.2; done"
+    process = koubou.start("run", "sh", "-c", stubborn)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        task_id = json.loads(koubou("ps", "--json", "--limit", "1").stdout)["tasks"][0]["task_id"]
+        while "stopping" not in koubou("ps", "--limit", "1").stdout:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=4)
+        assert process.returncode == 130
+    finally:
+        process.kill()
+        process.wait()
+    koubou("logs", "-f", task_id)
+    assert json.loads(koubou("show", "--json", task_id).stdout)["tasks"][0]["status"] == "cancelled"
+
+
+def test_reader_that_has_seen_enough_ends_it_quietly(koubou) -> None:
+    """Into a pipe that closes, nothing complains; the command is ended, as in a shell."""
+    line = f"{sys.executable} -c 'from koubou_panel.cli import main; main()' run yes | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", f"{line}; true"], env=koubou.env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("y\n", "")
+    (task,) = json.loads(koubou("ps", "--text", "yes", "--json", "--limit", "1").stdout)["tasks"]
+    assert koubou("logs", "-f", task["task_id"]).returncode == 0
+    (task,) = json.loads(koubou("show", "--json", task["task_id"]).stdout)["tasks"]
+    assert task["status"] == "cancelled"
+
+
+def test_long_output_is_whole(koubou) -> None:
+    """Some megabytes of output arrive without a gap."""
+    done = koubou("run", "seq", "400000")
+    assert done.stdout.splitlines() == [str(n) for n in range(1, 400_001)]
+
+
+def test_help_comes_at_once() -> None:
+    """Help imports neither the commands nor asyncio: a person must not wait for it."""
+    check = (
+        "import sys; sys.argv = ['koubou', '--help']\n"
+        "from koubou_panel.cli import main; code = main()\n"
+        "heavy = {'asyncio', 'msgspec', 'rich', 'panel', 'tornado', 'psutil'} & set(sys.modules)\n"
+        "sys.exit(f'help imports {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Run a command as a task" in done.stdout

@@ -1,0 +1,320 @@
+"""`koubou up`, with real processes: what it prints, what it restarts, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli.conftest import Shell, end
+
+START_S = 60.0
+
+
+def _wait(condition: Callable[[], object], timeout_s: float = 20.0) -> object:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """`koubou` for a home of this test; whatever still runs for it afterwards is a failure."""
+    shell = Shell(tmp_path / "home")
+    yield shell
+    left = _processes_of(shell)
+    for process in left:
+        process.kill()
+    assert left == []
+
+
+@pytest.fixture
+def up(shell):
+    """`up(FLAG, …)` starts it; it is ended after the test."""
+    started = []
+
+    def start(*flags: str) -> subprocess.Popen[str]:
+        started.append(shell.up(*flags))
+        return started[-1]
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def _processes_of(shell: Shell) -> list[psutil.Process]:
+    """Every process that names the home on its command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        named = str(shell.home) in " ".join(process.info["cmdline"] or ())
+        if named and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def _services(shell: Shell) -> dict[str, dict]:
+    document = json.loads(shell("status", "--json").stdout)
+    return {service["name"]: service for service in document["services"]}
+
+
+def test_up_prints_one_line_with_what_matters(shell, up) -> None:
+    """How long it took, the workers, the WebSocket's port and where the history is; and it takes tasks."""
+    process = up("--no-dashboard", "--workers", "1:2")
+    found = re.fullmatch(
+        r"工房 ready in \d+\.\d s   \(1–2 workers · ws :(\d+) · history (.+)/koubou\.db\)\n", process.line
+    )
+    assert found, process.line
+    assert found[2] == str(shell.home)
+    assert _services(shell)["workshop"]["port"] == int(found[1])
+    assert shell("run", "echo", "hello").stdout == "hello\n"
+
+
+def test_up_runs_the_dashboard_and_its_link_logs_in_once(shell, up) -> None:
+    """The link opens the page once; `koubou status` gives a fresh one."""
+    process = up("--workers", "1")
+    link = re.search(r"→ (http://127\.0\.0\.1:\d+/login\?code=\S+)", process.line)[1]
+    assert _login(link) == 200
+    assert _login(link) == 403
+    fresh = json.loads(shell("status", "--json").stdout)["link"]
+    assert _login(fresh) == 200
+    services = _services(shell)
+    assert {name: service["state"] for name, service in services.items()} == {
+        "workshop": "running",
+        "dashboard": "running",
+    }
+
+
+def _login(link: str) -> int:
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(link, timeout=10) as answer:
+            return answer.status
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_second_up_is_refused_within_two_seconds(shell, up) -> None:
+    """Another workshop on the same home exits with 73, names the first one's process, and leaves it alone."""
+    up("--no-dashboard")
+    pid = _services(shell)["workshop"]["pid"]
+    began = time.monotonic()
+    second = shell("up", "--socket-port", "0", "--dashboard-port", "0", "--no-browser")
+    took_s = time.monotonic() - began
+    assert (second.returncode, second.stdout) == (73, "")
+    assert f"pid {pid}" in second.stderr
+    assert took_s < 2.0
+    assert _services(shell)["workshop"]["pid"] == pid
+
+
+@pytest.mark.parametrize("flag", ["--socket-port", "--dashboard-port"])
+def test_taken_port_is_refused_with_its_holder(shell, flag) -> None:
+    """A port that is taken is exit 73, says which and by whom, and nothing is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ports = {"--socket-port": "0", "--dashboard-port": "0"} | {flag: str(port)}
+        done = shell("up", "--no-browser", *(text for pair in ports.items() for text in pair))
+    assert (done.returncode, done.stdout) == (73, "")
+    assert f"port {port} is taken" in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert flag in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "code", "said"),
+    [
+        (["--workers", "3:1"], {}, 2, "MIN"),
+        (["--host", "0.0.0.0"], {}, 2, "TLS"),
+        (["--host", "203.0.113.1"], {}, 2, "--host"),
+        (["--socket-port", "70000"], {}, 2, "must be a port"),
+        ([], {"KOUBOU_WORKRS": "1"}, 2, "did you mean KOUBOU_WORKERS"),
+        ([], {"KOUBOU_TOKEN": ""}, 2, "empty"),
+        (["--home", "/proc/nowhere"], {}, 2, "cannot be made"),
+    ],
+)
+def test_wrong_settings_are_said_with_code_2(shell, flags, env, code, said) -> None:
+    """What cannot be used is refused before anything serves."""
+    ports = ["--socket-port", "0", "--dashboard-port", "0", "--no-browser", "--no-dashboard"]
+    done = shell("up", *ports, *flags, **env)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+def test_refused_data_are_code_65_and_kept(shell) -> None:
+    """A database that is damaged is refused and stays byte for byte."""
+    shell.home.mkdir()
+    (shell.home / "koubou.db").write_bytes(b"this is no database " * 500)
+    done = shell("up", "--socket-port", "0", "--no-dashboard", "--no-browser")
+    assert (done.returncode, done.stdout) == (65, "")
+    assert "koubou.db" in done.stderr
+    assert (shell.home / "koubou.db").read_bytes() == b"this is no database " * 500
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_everything_and_lets_short_work_finish(shell, up, number) -> None:
+    """After the first signal what runs goes on to its end, then all processes end, with code 0."""
+    process = up("--no-dashboard")
+    running = shell.start("run", "sh", "-c", "echo begun; sleep 1; echo finished")
+    assert running.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    out, _ = running.communicate(timeout=20)
+    assert (out, running.returncode) == ("finished\n", 0)
+    assert process.wait(20) == 0
+    assert not (shell.home / "runtime" / "status.json").exists()
+    assert not (shell.home / "runtime" / "shop.sock").exists()
+
+
+def test_second_signal_does_not_wait(shell, up) -> None:
+    """A second Ctrl-C ends what runs; the task is told to be cancelled by the shutdown."""
+    process = up("--no-dashboard")
+    running = shell.start("run", "sh", "-c", "echo begun; sleep 60")
+    assert running.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert "stopping" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "shutdown" in said
+
+
+def test_down_ends_it(shell, up) -> None:
+    """`koubou down` ends what `koubou up` started, and then there is nothing to end."""
+    process = up("--no-dashboard")
+    assert shell("down").returncode == 0
+    assert process.wait(5) == 0
+    assert shell("down").returncode == 3
+
+
+def test_down_leaves_somebody_elses_process_alone(shell) -> None:
+    """A workshop that a program holds in its own process is not ended, but named."""
+    script = (
+        "import sys, time; from pathlib import Path; from koubou_panel.home import Home\n"
+        "home = Home(Path(sys.argv[1])); home.prepare(); home.lock(); print('held', flush=True); time.sleep(60)"
+    )
+    argv = [sys.executable, "-c", script, str(shell.home)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        done = shell("down")
+        assert done.returncode == 4
+        assert f"pid {holder.pid}" in done.stderr
+        assert holder.poll() is None
+        holder.kill()
+
+
+def test_killed_workshop_is_started_again_on_its_port(shell, up) -> None:
+    """After a SIGKILL the workshop is back by itself, where it was, with what it had."""
+    up("--no-dashboard", "--workers", "1")
+    shell("scale", "2:2")
+    task_id = shell("run", "--detach", "true").stdout.strip()
+    shell("logs", "-f", task_id)
+    before = _services(shell)["workshop"]
+    os.kill(before["pid"], signal.SIGKILL)
+    after = _wait(
+        lambda: (s := _services(shell)["workshop"])["restarts"] == 1 and s["state"] == "running" and s
+    )
+    assert after["port"] == before["port"]
+    assert shell("run", "echo", "again").stdout == "again\n"
+    assert shell("show", task_id).returncode == 0
+    assert json.loads(shell("workers", "--json").stdout)["max_workers"] == 2
+
+
+def test_killed_dashboard_is_started_again_on_its_port(shell, up) -> None:
+    """The dashboard's death costs the workshop nothing, and it is back where it was."""
+    up("--workers", "1")
+    before = _services(shell)
+    os.kill(before["dashboard"]["pid"], signal.SIGKILL)
+    after = _wait(lambda: (s := _services(shell))["dashboard"]["restarts"] == 1 and s, START_S)
+    _wait(lambda: _services(shell)["dashboard"]["state"] == "running", START_S)
+    assert after["dashboard"]["port"] == before["dashboard"]["port"]
+    assert after["workshop"]["pid"] == before["workshop"]["pid"]
+
+
+def test_workshop_that_dies_again_and_again_is_given_up(shell, up) -> None:
+    """After the sixth death within a minute it says so, and ends instead of trying for ever."""
+    process = up("--no-dashboard")
+    killed: set[int] = set()
+
+    def kill_it() -> bool:
+        found = [p for p in _processes_of(shell) if "koubou_panel.servers.workshop" in p.cmdline()]
+        for workshop in found:
+            if workshop.pid not in killed and (shell.home / "runtime" / "status.json").exists():
+                killed.add(workshop.pid)
+                workshop.kill()
+        return process.poll() is not None
+
+    _wait(kill_it, START_S)
+    assert process.returncode == 1
+    assert "died 6 times in a minute" in process.stderr.read()
+    assert 6 <= len(killed) <= 7
+
+
+def test_nothing_outlives_a_killed_supervisor(shell, up) -> None:
+    """A SIGKILL of `koubou up` takes every child and every task with it."""
+    process = up("--workers", "2")
+    running = shell.start("run", "sh", "-c", "trap '' HUP; echo begun; sleep 300")
+    assert running.stdout.readline() == "begun\n"
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) >= 6
+    process.kill()
+    _wait(lambda: not [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+    running.kill()
+    running.communicate()
+    assert shell("status").returncode == 3
+
+
+def test_child_cannot_be_shadowed_by_a_file_of_the_folder(shell, tmp_path) -> None:
+    """A file named like a library in the folder where it was typed does not stand in for it."""
+    (tmp_path / "asyncio.py").write_text("raise SystemExit('shadowed')")
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('shadowed')")
+    process = shell.start(
+        "up",
+        "--socket-port",
+        "0",
+        "--no-dashboard",
+        "--no-browser",
+        cwd=tmp_path,
+        env=shell.env | {"PYTHONSAFEPATH": "1"},
+    )
+    assert "ready in" in process.stdout.readline()
+    assert end(process) == 0
+
+
+def test_browser_opens_only_where_a_person_sits() -> None:
+    """Not without a display, not over SSH, not in CI."""
+    from koubou_panel.cli.service import has_browser
+
+    assert has_browser({"DISPLAY": ":0"})
+    assert has_browser({"WAYLAND_DISPLAY": "wayland-0"})
+    for environ in ({}, {"DISPLAY": ":0", "SSH_CONNECTION": "x"}, {"DISPLAY": ":0", "CI": "true"}):
+        assert not has_browser(environ) or sys.platform == "darwin"
+
+
+def test_browser_that_hangs_holds_up_nothing(tmp_path, monkeypatch) -> None:
+    """A browser command that never returns is left to itself."""
+    from koubou_panel.cli.service import browse
+
+    seen = tmp_path / "seen"
+    fake = tmp_path / "fake-browser"
+    fake.write_text(f'#!/bin/sh\necho "$1" > {seen}\nexec sleep 5\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(fake))
+    began = time.monotonic()
+    browse("http://127.0.0.1:1/login?code=x")
+    assert time.monotonic() - began < 1
+    _wait(lambda: seen.exists() and seen.read_text())
+    assert Path(seen).read_text() == "http://127.0.0.1:1/login?code=x\n"
