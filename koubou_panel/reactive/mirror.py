@@ -204,6 +204,13 @@ class Mirror:
             self._is_reset = True
             self._soil()
 
+    def tasks_of_late(self) -> list[Task]:
+        """The tasks that ended lately, that run, and that wait; nothing where a thousand would not be all."""
+        state = self._shop.state
+        if state.counts["pending"] + len(self._active) > KEEP_ENDED or len(self.recent) == KEEP_ENDED:
+            return []
+        return [*self.recent, *(task for task in state.tasks.values() if not task.is_finished)]
+
     def _end(self, task: Task) -> None:
         self._active.pop(task.request.task_id, None)
         self.recent.append(task)

@@ -1,0 +1,118 @@
+"""The cards of a page, Python half: each holds what is shown, and hands on what was clicked.
+
+The other half is `assets/cards.js`. Data goes over as JSON and becomes text nodes there; what people wrote has
+been through `escape` before. What a browser sends back is a stranger's word: it is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import param
+from bokeh.models import InlineStyleSheet
+from panel.custom import JSComponent
+
+from koubou_panel.views.theme import ASSETS, card_sheet
+
+Message = Mapping[str, object]
+
+
+class Card(JSComponent):
+    """Something drawn in the browser from data.
+
+    `on_message(kind, message)` is called, under the document's lock, for each well-formed message from it.
+    """
+
+    _bundle = ASSETS / "cards.js"
+
+    def __init__(
+        self,
+        *,
+        sheet: InlineStyleSheet | None = None,
+        on_message: Callable[[str, Message], None] | None = None,
+        **params: object,
+    ) -> None:
+        """A card; `sheet` is the style that the cards of a document share, `params` are its own."""
+        super().__init__(**{"sizing_mode": "stretch_both", "margin": 0} | params)  # type: ignore[no-untyped-call]
+        self._sheet = sheet or card_sheet()
+        self._on_message = on_message
+
+    def send(self, message: Message) -> None:
+        """Send a message to the browser. It is lost where none is there: see `ready`."""
+        self._send_msg(dict(message))
+
+    def _get_model(self, *args: Any, **kwargs: Any) -> Any:
+        # Panel's own `stylesheets` takes text only, which would send the same text once for each card.
+        model: Any = super()._get_model(*args, **kwargs)
+        model.stylesheets = [*model.stylesheets, self._sheet]
+        return model
+
+    def _handle_msg(self, data: Any) -> None:
+        if self._on_message is not None and isinstance(data, dict) and isinstance(data.get("type"), str):
+            self._on_message(data["type"], data)
+
+
+class TopBar(Card):
+    """The top bar: the name, how fresh the page is, the theme; and the toasts below it.
+
+    Each new `freshness` is a beat of the page's heart. Sends `hidden`.
+    """
+
+    freshness = param.Dict(default={"status": "live", "lag_s": 0.0, "at": None})
+    place = param.String(doc="which workshop this is")
+
+    def toast(self, text: str, *, is_bad: bool = False) -> None:
+        """Show a short message for some seconds."""
+        self.send({"toast": text, "tone": "bad" if is_bad else ""})
+
+
+class AttentionStrip(Card):
+    """What is wrong; takes no room when nothing is."""
+
+    items = param.List(default=[], doc="of key, tone (`warn`, `bad`), text")
+
+
+class TileRow(Card):
+    """The six numbers."""
+
+    tiles = param.List(default=[], doc="of key, label, value, of, sub, tone, spark, hint")
+
+
+class RunningCard(Card):
+    """What runs, with progress and Cancel; below it what ended last, with Retry. Sends `cancel` and `retry`."""
+
+    rows = param.List(default=[])
+    ended = param.List(default=[])
+    more = param.Integer(default=0, doc="how many more run than are shown")
+    hint = param.String(doc="said when nothing runs")
+    can_act = param.Boolean(default=True)
+
+
+class WorkersCard(Card):
+    """A line for each worker, with its runs of the last five minutes. Sends `ready`; takes runs as messages."""
+
+    rows = param.List(default=[])
+    note = param.String()
+    hint = param.String(doc="said when there is no worker")
+
+
+class OutputCard(Card):
+    """The last lines of what runs. Sends `ready`; takes lines as messages."""
+
+
+class ChartHead(Card):
+    """A chart's title, and for each of its colours the name and the present value."""
+
+    title = param.String()
+    empty = param.String(doc="what will appear here, as long as there is nothing")
+    items = param.List(
+        default=[], doc="of label, colour, shape (`line`, `box`, `hatch`, `dash`, `dots`), value"
+    )
+
+
+class FirstMinute(Card):
+    """What to type, shown as long as nothing has run."""
+
+    lines = param.List(default=[], doc="of (label, line, note)")
+    shown = param.Boolean(default=False)

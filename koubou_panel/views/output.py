@@ -1,0 +1,169 @@
+"""The tail of what running tasks write: read by offset, cut into lines, bounded whatever they write."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from koubou_panel.core.ports import Shop
+from koubou_panel.core.records import TaskId
+from koubou_panel.errors import Refused
+from koubou_panel.reactive.models import TaskModel
+from koubou_panel.views.ansi import LineReader, Run
+from koubou_panel.views.escape import line
+from koubou_panel.views.words import size
+
+KEEP_LINES = 200
+KEEP_SOURCES = 8
+READ_BYTES = 65_536
+FIRST_BYTES = 8_192
+LABEL_LIMIT = 24
+TAG_LIMIT = 15
+HUES = 6
+
+Line = tuple[str, list[Run]]
+"""A task's id and one line of its output."""
+
+
+@dataclass(slots=True)
+class _Source:
+    task_id: str
+    label: str
+    full: str
+    hue: int
+    size: int = 0
+    end: int | None = None
+    is_finished: bool = False
+    reader: LineReader = field(default_factory=LineReader)
+
+
+class OutputTail:
+    """Follows the output of at most eight tasks. Loop thread only.
+
+    Args:
+        shop: where output is read.
+
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        """Follow nothing yet."""
+        self._shop = shop
+        self._sources: dict[str, _Source] = {}
+        self._kept: deque[Line] = deque(maxlen=KEEP_LINES)
+        self._fresh: deque[Line] = deque(maxlen=KEEP_LINES)
+        self._is_new = True
+        self._hue = 0
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is something that `take` has not given yet."""
+        return self._is_new or bool(self._fresh)
+
+    def follow(self, running: Iterable[TaskModel], ended: Iterable[TaskModel]) -> bool:
+        """Follow what runs, and to its end what no longer does; whether there is something to read.
+
+        Where nothing is shown yet, the last ended tasks with output are shown.
+        """
+        for model in running:
+            self._see(model)
+        ended = list(ended)
+        for model in ended:
+            if model.task_id in self._sources:
+                self._see(model)
+        if not self._sources:
+            for model in reversed([model for model in ended if model.output_bytes][:2]):
+                self._see(model)
+        self._forget()
+        return any(self._is_behind(source) for source in self._sources.values())
+
+    async def read(self) -> None:
+        """Read what has been written since, a bounded piece of each task."""
+        for source in list(self._sources.values()):
+            if self._is_behind(source):
+                await self._read(source)
+
+    def take(self) -> dict[str, object]:
+        """What is new, as a message for the card."""
+        lines, self._fresh = list(self._fresh), deque(maxlen=KEEP_LINES)
+        self._is_new = False
+        return self._message(lines, reset=False)
+
+    def all(self) -> dict[str, object]:
+        """Everything that is kept, as a message for a card that has nothing."""
+        self._fresh.clear()
+        return self._message(list(self._kept), reset=True)
+
+    def _message(self, lines: list[Line], *, reset: bool) -> dict[str, object]:
+        followed = self._sources.values()
+        return {
+            "reset": reset,
+            "lines": lines,
+            "open": [
+                (source.task_id, source.reader.open_line) for source in followed if source.reader.open_line
+            ][:4],
+            "sources": [
+                {
+                    "id": source.task_id,
+                    "label": source.label,
+                    "tag": line(source.full, TAG_LIMIT),
+                    "full": source.full,
+                    "hue": source.hue,
+                    "quiet": source.is_finished,
+                }
+                for source in followed
+            ],
+            "hint": "What running tasks print appears here as it is printed.",
+        }
+
+    def _see(self, model: TaskModel) -> None:
+        source = self._sources.get(model.task_id)
+        if source is None:
+            self._hue = self._hue % HUES + 1
+            source = self._sources[model.task_id] = _Source(
+                model.task_id, line(model.label, LABEL_LIMIT), line(model.label), self._hue
+            )
+            self._is_new = True
+        source.size = max(source.size, model.output_bytes)
+        if model.is_finished and not source.is_finished:
+            source.is_finished = self._is_new = True
+
+    def _forget(self) -> None:
+        """Keep the newest eight; of the finished only those whose lines may still be seen."""
+        for source in list(self._sources.values()):
+            if len(self._sources) <= KEEP_SOURCES:
+                return
+            if source.is_finished or all(not other.is_finished for other in self._sources.values()):
+                del self._sources[source.task_id]
+                self._is_new = True
+
+    @staticmethod
+    def _is_behind(source: _Source) -> bool:
+        return source.size > (source.end or 0)
+
+    async def _read(self, source: _Source) -> None:
+        offset = source.end
+        if offset is None:
+            offset = -FIRST_BYTES if source.size > FIRST_BYTES else 0
+        elif source.size - offset > READ_BYTES:
+            self._add(source, [[("d", f"… {size(source.size - offset - FIRST_BYTES)} not shown …")]])
+            source.reader = LineReader()
+            offset = -FIRST_BYTES
+        try:
+            page = await self._shop.read_output(TaskId(source.task_id), offset, READ_BYTES)
+        except Refused:  # its output is gone
+            source.end = source.size
+            return
+        is_cut = source.end is None and page.offset > page.start
+        text = page.text.partition("\n")[2] if is_cut else page.text
+        # A page that ends where it began: what the sample told of is not there to read. It is not asked for again.
+        source.end = page.end if page.end > page.offset else max(source.size, page.end)
+        source.size = max(source.size, page.size)
+        before = source.reader.open_line
+        self._add(source, source.reader.feed(text))
+        self._is_new = self._is_new or source.reader.open_line != before
+
+    def _add(self, source: _Source, lines: list[list[Run]]) -> None:
+        for runs in lines[-KEEP_LINES:]:
+            self._kept.append((source.task_id, runs))
+            self._fresh.append((source.task_id, runs))

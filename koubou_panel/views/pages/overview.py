@@ -1,0 +1,237 @@
+"""The Overview: is anything wrong, how busy is it, what runs now, what is the trend."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from math import isnan
+from typing import Any
+
+import panel as pn
+
+from koubou_panel.core.records import Task
+from koubou_panel.reactive.mirror import Changes, Mirror
+from koubou_panel.views import rows
+from koubou_panel.views.cards import (
+    AttentionStrip,
+    Card,
+    ChartHead,
+    FirstMinute,
+    OutputCard,
+    RunningCard,
+    TileRow,
+    TopBar,
+    WorkersCard,
+)
+from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
+from koubou_panel.views.theme import DATA, card_sheet
+from koubou_panel.views.words import duration
+
+Message = Mapping[str, object]
+
+_LINES = [
+    ("Terminal", "koubou run -- python -c \"print('hello')\"", "any command; its output appears here live"),
+    ("A small load", "koubou load burst -n 200", "two hundred short tasks, to see it work"),
+    ("Python", "import koubou_panel as kp; kp.Workshop().submit(pow, 2, 10).result()", ""),
+    (
+        "WebSocket",
+        '{"command": "submit", "kind": "script", "spec": {"command": ["echo", "hello"]}}',
+        "one text frame to /ws on this port, or to port 8766",
+    ),
+]
+
+
+_NOTHING_ENDED = "Tasks that end appear here, a bar for every ten seconds: try `koubou load burst -n 200`."
+_NOTHING_MEASURED = "CPU, memory and disk appear here as soon as the workshop has measured them."
+
+
+class Overview:
+    """The page's cards and figures over one mirror. Under the document's lock.
+
+    Args:
+        mirror: the session's own.
+        on_message: called with (kind, message) when something is clicked.
+        can_act: whether this visitor may cancel and retry.
+        place: a word for which workshop this is.
+        now: gives UTC seconds.
+
+    """
+
+    title = "Overview"
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        *,
+        on_message: Callable[[str, Message], None],
+        can_act: bool,
+        place: str,
+        now: Callable[[], float],
+    ) -> None:
+        """Build everything from what the mirror holds."""
+        self._mirror = mirror
+        self._now = now
+        self._levels: deque[tuple[int, int]] = deque(maxlen=rows.SPARK_STEPS)
+        self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
+        self._next_level_at = 0.0
+        self._range = time_range(now())
+        shared: dict[str, Any] = {"sheet": card_sheet(), "on_message": on_message}
+        self.bar = TopBar(place=place, **shared)
+        self.attention = AttentionStrip(**shared)
+        self.tiles = TileRow(**shared)
+        self.running = RunningCard(can_act=can_act, **shared)
+        self.workers = WorkersCard(**shared)
+        self.output = OutputCard(**shared)
+        self.first = FirstMinute(lines=_LINES, **shared)
+        self.throughput = ThroughputChart(self._range)
+        self.host = HostChart(self._range)
+        self.throughput_head = ChartHead(title="Ended tasks, per 10 s", **shared)
+        self.host_head = ChartHead(title="Host, percent", **shared)
+        self.reset()
+
+    @property
+    def roots(self) -> dict[str, object]:
+        """What stands where in the page's grid."""
+        return {
+            "bar": self.bar,
+            "attention": self.attention,
+            "tiles": self.tiles,
+            "first": self.first,
+            "workers": self.workers,
+            "running": self.running,
+            "output": self.output,
+            "throughput_head": self.throughput_head,
+            "throughput": _pane(self.throughput.figure),
+            "host_head": self.host_head,
+            "host": _pane(self.host.figure),
+        }
+
+    @property
+    def cards(self) -> list[Card]:
+        """The cards among them."""
+        return [root for root in self.roots.values() if isinstance(root, Card)]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has ever run here."""
+        return self.first.shown
+
+    def reset(self) -> None:
+        """Show what the mirror holds, all of it anew."""
+        self.throughput.reset(self._mirror.throughput.rows)
+        self.host.reset(list(self._mirror.metrics))
+        self._draw_numbers()
+        self._draw_lists()
+        self.tick()
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed."""
+        if changes.reset:
+            self.reset()
+            self.workers.send(self._lanes(list(self._mirror.recent), reset=True))
+            return
+        self.throughput.extend(changes.seconds)
+        self.host.extend(changes.metrics)
+        if changes.metrics or changes.seconds:
+            self._draw_legends()
+        if changes.shop or changes.workers or changes.seconds:
+            self._draw_numbers()
+        if changes.shop or changes.workers or changes.tasks:
+            self._draw_lists()
+        if changes.ended or "running" in changes.shop or changes.workers:
+            self.workers.send(self._lanes(changes.ended, reset=False))
+
+    def tick(self) -> None:
+        """Once a second: move the time axis on, and the heart's beat."""
+        now = self._now()
+        fresh = time_range(now)
+        self._range.update(start=fresh.start, end=fresh.end)
+        model = self._mirror.model
+        self.bar.freshness = {"status": model.link_status, "lag_s": round(model.link_lag_s, 1), "at": now}
+        if now >= self._next_level_at:
+            self._levels.append((model.pending, model.workers_busy))
+            self._next_level_at = now + rows.SPARK_STEP_S
+
+    def send_lanes(self) -> None:
+        """Give the workers' card its history: it has just been drawn in a browser."""
+        self.workers.send(self._lanes(list(self._mirror.recent), reset=True))
+
+    def _draw_numbers(self) -> None:
+        model, throughput = self._mirror.model, self._mirror.throughput
+        _set(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
+        _set(self.attention, items=rows.notices(model, throughput))
+        total = sum((model.pending, model.in_progress, model.completed, model.failed, model.cancelled))
+        _set(self.first, shown=total == 0)
+        self._draw_legends()
+
+    def _draw_lists(self) -> None:
+        model = self._mirror.model
+        running = rows.running_rows(model, self._now())
+        _set(
+            self.running,
+            rows=running,
+            ended=rows.ended_rows(model.finished),
+            more=max(0, model.in_progress - len(running)) if running else 0,
+            hint="Nothing runs just now. What you start appears here, with its progress and a way to stop it.",
+        )
+        _set(
+            self.workers,
+            rows=rows.worker_rows(model.workers),
+            note=f"{model.workers_busy} of {model.workers_total} busy",
+            hint="No worker is up yet. They start by themselves.",
+        )
+
+    def _draw_legends(self) -> None:
+        model = self._mirror.model
+        last = self._mirror.throughput.rows[-1] if self._mirror.throughput.rows else None
+        p95 = "–" if last is None or isnan(last.p95_s) else duration(last.p95_s)
+        _set(
+            self.throughput_head,
+            empty="" if any(self._mirror.throughput.last(rows.SPAN_S)) else _NOTHING_ENDED,
+            items=[
+                _key("completed", "ok", "box", ""),
+                _key("failed", "fail", "hatch", ""),
+                _key("p95 run time", "run", "dots", p95),
+            ],
+        )
+        host = model.metrics
+        percents = (host.cpu_percent, host.memory_percent, host.disk_percent) if host else (None,) * 3
+        named = zip(
+            ("CPU", "memory", "disk"),
+            ("run", "cancel", "warn"),
+            ("line", "line", "dash"),
+            percents,
+            strict=True,
+        )
+        _set(
+            self.host_head,
+            empty="" if self._mirror.metrics else _NOTHING_MEASURED,
+            items=[
+                _key(label, colour, shape, "–" if percent is None else f"{percent:.0f} %")
+                for label, colour, shape, percent in named
+            ],
+        )
+
+    def _lanes(self, ended: list[Task], *, reset: bool) -> Message:
+        known = self._mirror.task_models
+        running = []
+        for worker in self._mirror.model.workers:
+            task = known.get(worker.current_task) if worker.current_task else None
+            if task is not None and task.started_at is not None:
+                running.append((worker.worker_id, task.started_at, None, "run"))
+        return {"reset": reset, "ended": rows.lane_runs(ended, self._now() - rows.LANE_S), "running": running}
+
+
+def _key(label: str, colour: str, shape: str, value: str) -> dict[str, str]:
+    return {"label": label, "colour": DATA[colour], "shape": shape, "value": value}
+
+
+def _set(card: Card, **values: object) -> None:
+    """Set what differs: what stays the same is not sent again."""
+    changed = {name: value for name, value in values.items() if getattr(card, name) != value}
+    if changed:
+        card.param.update(**changed)
+
+
+def _pane(figure: object) -> pn.pane.Bokeh:
+    return pn.pane.Bokeh(figure, sizing_mode="stretch_both", margin=0)

@@ -1,0 +1,233 @@
+"""One visitor's page: a mirror, a view of it, and the frames in between. It ends with the visit.
+
+Nothing is sent while nothing changes, but for one beat a second (the age of what is seen, and the time axis);
+and nothing at all while the page is hidden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import panel as pn
+from bokeh.document import Document
+
+from koubou_panel.core.commands import Caller, CancelTask, Command, RetryTask
+from koubou_panel.core.ports import Shop
+from koubou_panel.core.records import TaskId
+from koubou_panel.errors import KoubouError, Refused
+from koubou_panel.reactive.mirror import Mirror
+from koubou_panel.reactive.series import KEEP_S
+from koubou_panel.views.output import OutputTail
+from koubou_panel.views.page import shell
+from koubou_panel.views.pages.overview import Overview
+
+FRAME_MS = 350
+QUICK_MS = 40
+BEAT_MS = 1_000
+HISTORY_S = KEEP_S
+
+log = logging.getLogger(__name__)
+
+
+def visit(shop: Shop, *, caller: Caller, boot_id: str, place: str = "") -> pn.Template:
+    """A page for the visitor whose session this is called in; it ends with that session.
+
+    Args:
+        shop: what is shown.
+        caller: who acts when something is clicked.
+        boot_id: names the server process; a page of another one loads itself again.
+        place: a word for which workshop this is.
+
+    """
+    doc: Any = pn.state.curdoc
+    session = PageSession(shop, caller=caller, place=place)
+    try:
+        page = shell(
+            session.view.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh
+        )
+        # Both are for this document alone; the pill says what Bokeh's own notices would.
+        pn.config.reconnect = True
+        doc.config.update(reconnect_session=True, notify_connection_status=False)
+        session.start(doc)
+    except BaseException:
+        session.close()
+        raise
+    return page
+
+
+class PageSession:
+    """A page over a shop for one visitor. Loop thread only.
+
+    Args:
+        shop: what is shown; never closed here.
+        caller: who acts when something is clicked.
+        place: a word for which workshop this is.
+        now: gives UTC seconds.
+
+    """
+
+    def __init__(
+        self, shop: Shop, *, caller: Caller, place: str = "", now: Callable[[], float] = time.time
+    ) -> None:
+        """Build the page from what the shop holds now."""
+        self._shop = shop
+        self._caller = caller
+        self._doc: Document | None = None
+        self._is_live = False
+        self._hidden = False
+        self._frame: object | None = None
+        self._beat: object | None = None
+        self._framed_at = 0.0
+        self._work: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Task[None] | None = None
+        self.output = OutputTail(shop)
+        self.mirror = Mirror(shop, on_dirty=self._soon, now=now)
+        try:
+            self.view = Overview(
+                self.mirror, on_message=self._on_message, can_act=caller.role == "full", place=place, now=now
+            )
+        except BaseException:
+            self.mirror.close()
+            raise
+
+    def start(self, doc: Document) -> None:
+        """Send frames to `doc` from when its browser shows it until its session ends."""
+        self._doc = doc
+        doc.on_session_destroyed(lambda _: self.close())
+        # Until the browser reports the page as loaded, Panel drops changes that it may already have missed.
+        pn.state.onload(self._loaded)
+
+    def _loaded(self) -> None:
+        if self._doc is not None:
+            self._doc.add_next_tick_callback(self._go_live)
+
+    def _go_live(self) -> None:
+        if self._doc is None:
+            return
+        self._is_live = True
+        self._beat = self._doc.add_periodic_callback(self.beat, BEAT_MS)
+        self._spawn(self._fill_history())
+        self.beat()
+        self._send_all()
+        self._read_output()
+
+    def close(self) -> None:
+        """End: follow nothing, hold nothing."""
+        self.mirror.close()
+        for task in tuple(self._work):
+            task.cancel()
+        self._doc = None
+        self._is_live = False
+
+    # -- frames -----------------------------------------------------------------------------------------------
+
+    def frame(self) -> None:
+        """Set what changed, in one message to the browser. Under the document's lock."""
+        self._frame = None
+        if self._hidden or not self._is_live:
+            return
+        self._framed_at = time.monotonic()
+        with pn.io.hold(self._doc):
+            changes = self.mirror.flush()
+            self.view.update(changes)
+            if self.output.is_new:
+                self.view.output.send(self.output.take())
+        if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:
+            self._read_output()
+
+    def beat(self) -> None:
+        """Once a second: what changes with time alone. Under the document's lock."""
+        if self._hidden:
+            return
+        with pn.io.hold(self._doc):
+            self.frame()
+            self.view.tick()
+
+    def _soon(self) -> None:
+        """Have a frame: at once after a quiet while, else at the next turn."""
+        if self._doc is None or self._frame is not None or self._hidden or not self._is_live:
+            return
+        since_ms = (time.monotonic() - self._framed_at) * 1000
+        with suppress(RuntimeError):  # the session is ending
+            self._frame = self._doc.add_timeout_callback(self.frame, max(QUICK_MS, int(FRAME_MS - since_ms)))
+
+    # -- what the browser sends -------------------------------------------------------------------------------
+
+    def _on_message(self, kind: str, message: Mapping[str, object]) -> None:
+        if kind == "ready":
+            self._send_all()
+        elif kind == "hidden":
+            self._hide(is_hidden=message.get("hidden") is True)
+        elif kind in ("cancel", "retry"):
+            task_id = message.get("task_id")
+            if isinstance(task_id, str):
+                self._spawn(self._do(kind, TaskId(task_id)))
+
+    def _send_all(self) -> None:
+        """Give the cards that live on messages all they need: they have just been drawn."""
+        if self._is_live:
+            with pn.io.hold(self._doc):
+                self.view.send_lanes()
+                self.view.output.send(self.output.all())
+
+    def _hide(self, *, is_hidden: bool) -> None:
+        was_hidden, self._hidden = self._hidden, is_hidden
+        if was_hidden and not is_hidden:
+            self.beat()
+
+    async def _do(self, kind: str, task_id: TaskId) -> None:
+        command: Command = (
+            CancelTask(task_id) if kind == "cancel" else RetryTask(task_id, self._shop.next_id())
+        )
+        try:
+            await self._shop.do(command, self._caller)
+        except Refused as refusal:
+            self._toast(refusal.message)
+        except KoubouError as error:
+            self._toast(str(error))
+        except Exception:
+            log.exception("%s of task %s failed", kind, task_id)
+            self._toast("That did not work; the log of the dashboard says more.")
+
+    def _toast(self, text: str) -> None:
+        self._locked(lambda: self.view.bar.toast(text, is_bad=True))
+
+    # -- what is read beside the state ------------------------------------------------------------------------
+
+    async def _fill_history(self) -> None:
+        """Samples of the host from before this state began."""
+        first = self.mirror.metrics[0].at if self.mirror.metrics else time.time()
+        if time.time() - first < HISTORY_S - 10:
+            self.mirror.backfill(await self._shop.metrics_since(time.time() - HISTORY_S))
+
+    def _read_output(self) -> None:
+        """Read on, in the background, one reading at a time."""
+        model = self.mirror.model
+        if self._doc is None or not self.output.follow(model.running, model.finished):
+            return
+        if self._reading is None or self._reading.done():
+            self._reading = self._spawn(self._read())
+
+    async def _read(self) -> None:
+        try:
+            await self.output.read()
+        except KoubouError as error:
+            log.debug("output could not be read: %s", error)
+            return
+        if self.output.is_new:
+            self._soon()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return task
+
+    def _locked(self, call: Callable[[], None]) -> None:
+        if self._doc is not None:
+            self._doc.add_next_tick_callback(call)

@@ -1,0 +1,47 @@
+"""Numbers in the units that people use."""
+
+from __future__ import annotations
+
+_KILO = 1024
+_SIZES = ("B", "KB", "MB", "GB", "TB")
+
+
+def duration(seconds: float) -> str:
+    """`12 ms`, `0.4 s`, `12 s`, `3:07`, `2:03:07`, `3 d 4 h`."""
+    if seconds < 0.0995:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
+
+
+def size(number_bytes: float) -> str:
+    """`812 B`, `4.2 MB`, `1.3 GB`."""
+    value = float(number_bytes)
+    unit = 0
+    while value >= 1000 and unit < len(_SIZES) - 1:
+        value /= _KILO
+        unit += 1
+    return f"{value:.0f} {_SIZES[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {_SIZES[unit]}"
+
+
+def count(number: float) -> str:
+    """`7`, `1,204`, `62.1k`, `3.4M`."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    if number < 1_000_000:
+        return f"{number / 1_000:.1f}k"
+    return f"{number / 1_000_000:.1f}M"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

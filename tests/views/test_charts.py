@@ -1,0 +1,67 @@
+"""The figures' columns: one row at a time, all of one length."""
+
+from math import isnan, nan
+
+from koubou_panel.core.records import Metrics
+from koubou_panel.reactive import Second
+from koubou_panel.views.charts import BINS, HostChart, ThroughputChart, time_range
+
+NOW = 1_700_000_000.0
+
+
+def lengths(source) -> set[int]:
+    """The lengths of a source's columns."""
+    return {len(column) for column in source.data.values()}
+
+
+def test_bars_are_of_ten_seconds() -> None:
+    """Seconds of one bar add up in it; the next ten begin another."""
+    chart = ThroughputChart(time_range(NOW))
+    chart.extend([Second(1_700_000_000 + n, 2, 1, 0.5) for n in range(13)])
+    assert list(chart.source.data["ok"]) == [20, 6]
+    assert list(chart.source.data["bad"]) == [10, 3]
+    assert list(chart.source.data["top"]) == [30, 9]
+    assert lengths(chart.source) == {2}
+
+
+def test_history_and_stream_give_the_same_bars() -> None:
+    """A chart that is filled at load is the same as one that was watched."""
+    seconds = [Second(1_700_000_000 + n, n % 3, n % 2, 1.0) for n in range(95)]
+    loaded, watched = ThroughputChart(time_range(NOW)), ThroughputChart(time_range(NOW))
+    loaded.reset(seconds[:50])
+    loaded.extend(seconds[50:])
+    for second in seconds:
+        watched.extend([second])
+    assert {k: list(v) for k, v in loaded.source.data.items()} == {
+        k: list(v) for k, v in watched.source.data.items()
+    }
+
+
+def test_a_day_of_bars_is_a_quarter_of_an_hour() -> None:
+    """However long it streams, the columns do not grow."""
+    chart = ThroughputChart(time_range(NOW))
+    chart.extend([Second(1_700_000_000 + n, 1, 0, nan) for n in range(3_000)])
+    assert lengths(chart.source) == {BINS + 1}
+    chart.reset([])
+    assert lengths(chart.source) == {0}
+
+
+def test_host_lines() -> None:
+    """A sample is a row; a value that it lacks is a gap, and so is a pause of the workshop."""
+    chart = HostChart(time_range(NOW))
+    chart.reset([Metrics(NOW, {"cpu_percent": 10.0, "memory_percent": 20.0, "disk_percent": 30.0})])
+    chart.extend([Metrics(NOW + 1, {"cpu_percent": 11.0})])
+    chart.extend([])
+    chart.extend([Metrics(NOW + 60, {"cpu_percent": 12.0})])
+    data = chart.source.data
+    assert [value for value in data["cpu"] if not isnan(value)] == [10, 11, 12]
+    assert isnan(data["memory"][1])
+    assert isnan(data["cpu"][2])
+    assert lengths(chart.source) == {4}
+
+
+def test_no_drag_and_no_scroll() -> None:
+    """The figures have neither toolbar nor tools that take a finger or a wheel."""
+    for chart in (ThroughputChart(time_range(NOW)), HostChart(time_range(NOW))):
+        assert chart.figure.toolbar_location is None
+        assert {type(tool).__name__ for tool in chart.figure.tools} == {"HoverTool"}

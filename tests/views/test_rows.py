@@ -1,0 +1,169 @@
+"""What the page says, as plain data."""
+
+from koubou_panel.core.commands import Caller, CancelTask, DrainPool
+from koubou_panel.core.events import MetricsSampled, WorkerSampled
+from koubou_panel.core.records import Metrics, Progress
+from koubou_panel.reactive import Mirror
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.views import rows
+
+
+async def start(shop: LocalShop, **fields: object) -> str:
+    """Submit a task and wait until a worker has it."""
+    task_id = await submit(shop, **fields)
+    await until(lambda: task_id in shop.engine.jobs)
+    return task_id
+
+
+async def finish(shop: LocalShop, task_id: str, **outcome: object) -> None:
+    """End a task and wait until the shop knows."""
+    shop.engine.finish(task_id, **outcome)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
+
+
+async def test_six_tiles_with_true_numbers() -> None:
+    """The tiles are always the same six, and their numbers those of the shop."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        await finish(shop, await start(shop))
+        await finish(shop, await start(shop), reason="exit", message="exited with code 1")
+        await start(shop)
+        await submit(shop)
+        clock.advance(7)
+        mirror = Mirror(shop, now=clock)
+        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, [], clock())}
+        assert list(tiles) == ["pending", "running", "completed", "failed", "success", "workers"]
+        assert [tile["value"] for tile in tiles.values()] == ["1", "1", "1", "1", "50.0", "1"]
+        assert tiles["pending"]["sub"] == "oldest 7.0 s"
+        assert tiles["running"]["of"] == "/ 1"
+        assert tiles["failed"]["tone"] == "fail"
+        assert len(tiles["completed"]["spark"]) == rows.SPARK_STEPS
+        mirror.close()
+
+
+async def test_nothing_ended_is_no_percentage() -> None:
+    """Where nothing ended there is no success rate, and nothing is red."""
+    async with open_inline_shop() as shop:
+        mirror = Mirror(shop, now=shop.clock)
+        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, [], shop.clock())}
+        assert tiles["success"]["value"] == "–"
+        assert tiles["failed"]["tone"] == ""
+        assert tiles["pending"]["sub"] == "nothing waits"
+        mirror.close()
+
+
+async def test_nothing_is_noticed_when_all_is_well() -> None:
+    """A healthy shop has no notice."""
+    async with open_inline_shop() as shop:
+        await finish(shop, await start(shop))
+        mirror = Mirror(shop, now=shop.clock)
+        assert rows.notices(mirror.model, mirror.throughput) == []
+        mirror.close()
+
+
+async def test_what_is_wrong_is_noticed() -> None:
+    """Failures, a full disk and a shutdown are each told."""
+    clock = ManualClock()
+    async with open_inline_shop(clock=clock) as shop:
+        await finish(shop, await start(shop), reason="exit")
+        shop.hub.note(MetricsSampled(clock(), Metrics(clock(), {"disk_percent": 93.0})))
+        await shop.do(DrainPool(), Caller("test"))
+        mirror = Mirror(shop, now=clock)
+        texts = [notice["text"] for notice in rows.notices(mirror.model, mirror.throughput)]
+        assert texts == [
+            "The workshop is shutting down: it takes no new work.",
+            "1 task failed in the last 10 minutes",
+            "disk 93 % full",
+        ]
+        mirror.close()
+
+
+async def test_a_running_row_tells_how_far_it_is() -> None:
+    """Progress, the worker and its memory are on the row of a running task."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        task_id = await start(shop, name="train")
+        shop.engine.progress(task_id, Progress(0.25, 3, 12, "it", 40.0, "epoch 1"))
+        shop.hub.note(WorkerSampled(clock(), next(iter(shop.state.workers)), 50.0, 210 * 1024**2))
+        await until(lambda: shop.state.tasks[task_id].progress is not None)
+        mirror = Mirror(shop, now=clock)
+        (row,) = rows.running_rows(mirror.model, clock())
+        assert row["label"] == "train"
+        assert row["fraction"] == 0.25
+        assert row["eta_at"] == clock() + 40
+        assert row["meta"] == f"25 % · 3 of 12 it · epoch 1 · {shop.state.tasks[task_id].worker_id} · 210 MB"
+        mirror.close()
+
+
+async def test_what_is_being_stopped_says_so() -> None:
+    """A task whose end was asked for and is awaited says so."""
+    async with open_inline_shop(workers=1) as shop:
+        task_id = await start(shop)
+        shop.engine.jobs_kept = shop.engine.jobs.copy()
+        stop = shop.engine.finish
+        shop.engine.finish = lambda *args, **kwargs: None
+        await shop.do(CancelTask(task_id), Caller("test"))
+        mirror = Mirror(shop, now=shop.clock)
+        (row,) = rows.running_rows(mirror.model, shop.clock())
+        assert row["stopping"] is True
+        assert row["meta"].startswith("stopping …")
+        shop.engine.finish = stop
+        await finish(shop, task_id)
+        mirror.close()
+
+
+async def test_ended_rows_say_why() -> None:
+    """A failed task has its reason in words, a completed one needs none; the latest is first."""
+    async with open_inline_shop(workers=1) as shop:
+        await finish(shop, await start(shop, name="good"))
+        await finish(shop, await start(shop, name="bad"), reason="exit", message="exited with code 3")
+        mirror = Mirror(shop, now=shop.clock)
+        told = [(row["label"], row["mark"], row["why"]) for row in rows.ended_rows(mirror.model.finished)]
+        assert told == [("bad", "fail", "exited with code 3"), ("good", "ok", "")]
+        mirror.close()
+
+
+async def test_lanes_join_what_is_too_short_to_see() -> None:
+    """Hundreds of short runs that follow on each other are a few rectangles; a failure stays one of its own."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        for n in range(30):
+            task_id = await start(shop)
+            clock.advance(0.01)
+            await finish(shop, task_id, reason="exit" if n == 20 else None)
+        mirror = Mirror(shop, now=clock)
+        runs = rows.lane_runs(mirror.recent, clock() - 300)
+        assert [mark for *_, mark in runs] == ["ok", "fail", "ok"]
+        assert runs[0][2] - runs[0][1] > 0.15
+        assert rows.lane_runs(mirror.recent, clock() + 1) == []
+        mirror.close()
+
+
+async def test_past_levels_come_from_the_tasks_own_times() -> None:
+    """How many waited and ran is told for the minutes before anyone looked."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        first = await start(shop)
+        await submit(shop)
+        clock.advance(60)
+        await finish(shop, first)
+        clock.advance(30)
+        mirror = Mirror(shop, now=clock)
+        levels = rows.past_levels(mirror.tasks_of_late(), clock())
+        assert levels[-1] == (0, 1)
+        assert levels[-10] == (1, 1)
+        assert levels[0] == (0, 0)
+        mirror.close()
+
+
+async def test_names_are_made_fit_for_the_page() -> None:
+    """A name of control characters and a thousand letters becomes one short line; the whole is beside it."""
+    async with open_inline_shop(workers=1) as shop:
+        await start(shop, name="\x1b[31m\u202e" + "x" * 1_000)
+        mirror = Mirror(shop, now=shop.clock)
+        (row,) = rows.running_rows(mirror.model, shop.clock())
+        assert len(row["label"]) <= rows.LABEL
+        assert "\x1b" not in row["label"] + row["full"]
+        assert "\u202e" not in row["label"] + row["full"]
+        mirror.close()

@@ -1,0 +1,45 @@
+"""Numbers in the units that people use."""
+
+import pytest
+
+from koubou_panel.views.words import count, duration, plural, size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-1, "0 ms"),
+        (0.012, "12 ms"),
+        (0.34, "0.3 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (187, "3:07"),
+        (7_387, "2:03:07"),
+        (273_600, "3 d 4 h"),
+    ],
+)
+def test_duration(seconds: float, shown: str) -> None:
+    """A duration is shown in the unit that fits it."""
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (812, "812 B"), (1_500, "1.5 KB"), (4_404_019, "4.2 MB"), (210 * 1024**2, "210 MB")],
+)
+def test_size(number: int, shown: str) -> None:
+    """A size is shown in the unit that fits it."""
+    assert size(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(7, "7"), (1_204, "1,204"), (62_100, "62.1k"), (3_400_000, "3.4M")]
+)
+def test_count(number: int, shown: str) -> None:
+    """A count is shown in full as long as it is short."""
+    assert count(number) == shown
+
+
+def test_plural() -> None:
+    """One is singular."""
+    assert (plural(1, "task"), plural(2, "task")) == ("1 task", "2 tasks")
