@@ -11,13 +11,14 @@ PYTHON =
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help setup up test bench lint format types clean lock browser
+.PHONY: help setup up test bench docs lint format types clean lock browser
 
 help:
 	@echo 'make up      start the workshop and open the dashboard   (ARGS="...")'
 	@echo 'make test    run all tests                               (PYTEST_ARGS="...")'
 	@echo 'make setup   make .venv from requirements.lock           (PYTHON=...)'
 	@echo 'make bench   run every benchmark'
+	@echo 'make docs    make the diagrams in docs/ anew from the code'
 	@echo 'make lint    check style    make format   mend what can be mended'
 	@echo 'make types   check types'
 	@echo 'make lock    make requirements.lock anew from pyproject.toml (needs uv)'
@@ -76,6 +77,11 @@ bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do \
 		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file"; fi; \
 	done
+
+docs: $(STAMP)
+	@$(BIN)/python -c "import pathlib, re; from koubou_panel.core.lifecycle import mermaid; \
+	fence = chr(96) * 3; page = pathlib.Path('docs/lifecycle.md'); drawn = fence + 'mermaid\n' + mermaid() + fence; \
+	page.write_text(re.sub(fence + 'mermaid.*?' + fence, lambda _: drawn, page.read_text(), flags=re.DOTALL))"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
