@@ -59,6 +59,7 @@ ENVIRONMENT = (
 )
 PREFIXES = ("LC_", "CONDA_", "XDG_")
 RECALL_LIMIT_S = 1.0
+LOOK_AGAIN_S = 0.05
 
 
 def task_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +80,7 @@ class WorkerLink(asyncio.Protocol):
         self.mark_path: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.held: dict[TaskId, Job] = {}
-        self.stopping: Stop | None = None
+        self.stopping: set[TaskId] = set()
         self.kill_timer: asyncio.TimerHandle | None = None
         self.is_leaving = False
         self._buffer = FrameBuffer()
@@ -105,20 +106,18 @@ class WorkerLink(asyncio.Protocol):
         report = self.engine.report
         for outcome in message.outcomes:
             self.held.pop(outcome.task_id, None)
-            if self.stopping is not None and self.stopping.task_id == outcome.task_id:
-                self._stopped()
+            if outcome.task_id in self.stopping:
+                self._stopped(outcome.task_id)
             report(RunEnded(self.worker_id, outcome))
 
     def _given_back(self, message: GivenBack) -> None:
         for task_id in message.task_ids:
             self.held.pop(task_id, None)
+            self._stopped(task_id)
         if message.task_ids:
             self.engine.report(RunsReturned(self.worker_id, message.task_ids))
-        if self.stopping is not None:
-            if self.stopping.task_id in self.held:
-                self._kill()
-            else:
-                self._stopped()
+        if self.stopping:
+            self._kill()
 
     # -- to the worker ----------------------------------------------------------------------------------------
 
@@ -137,25 +136,33 @@ class WorkerLink(asyncio.Protocol):
         """End a run: what has not begun is taken back first, so that only the run itself is hit."""
         if stop.task_id not in self.held:
             return
-        self.stopping = stop
-        if len(self.held) == 1 and not self._shares_interpreter(stop.task_id):
+        self.stopping.add(stop.task_id)
+        if not self._shares_interpreter(stop.task_id):
             self._kill()
             return
         self.send(GiveBack())
+        self._clear_timer()
         self.kill_timer = self.engine.loop.call_later(RECALL_LIMIT_S, self._kill)
 
     def _shares_interpreter(self, task_id: TaskId) -> bool:
         return self.engine.batches(self.held[task_id].kind)
 
     def _kill(self) -> None:
+        """End what runs, if that is what is to stop; what it holds behind it is not to be hit in its place."""
         self._clear_timer()
-        if self.stopping is not None and self.stopping.task_id in self.held:
-            self.letter(b"w" if self._shares_interpreter(self.stopping.task_id) else b"t")
+        begun = self.mark.begun if self.mark else 0
+        running = next((job for job in self.held.values() if job.claim == begun - 1), None)
+        if running is not None and running.task_id in self.stopping:
+            self.letter(b"w" if self._shares_interpreter(running.task_id) else b"t")
+        elif self.stopping:
+            self.kill_timer = self.engine.loop.call_later(LOOK_AGAIN_S, self._kill)
 
-    def _stopped(self) -> None:
-        self.stopping = None
-        self._clear_timer()
-        self.letter(b"d")
+    def _stopped(self, task_id: TaskId) -> None:
+        """A run that was to stop is over."""
+        self.stopping.discard(task_id)
+        if not self.stopping:
+            self._clear_timer()
+            self.letter(b"d")
 
     def _clear_timer(self) -> None:
         if self.kill_timer is not None:

@@ -94,9 +94,7 @@ async def test_output_is_live(shop, tmp_path):
 
 async def test_what_a_function_prints_is_its_output(shop):
     """Stdout of a function, and of a process it starts, reach the task's log."""
-    task_id = await call(
-        shop, lambda: (print("from python"), __import__("os").system("echo from a child"))[1]
-    )
+    task_id = await call(shop, talk)
     await ended(shop, task_id)
     text = (await shop.read_output(task_id, 0, 1000)).text
     assert "from python" in text
@@ -150,6 +148,20 @@ async def test_cancel_of_a_function_spares_what_waits_behind_it(shop):
     assert (await ended(shop, long_one)).status == "cancelled"
     for task_id in others:
         assert (await ended(shop, task_id)).status == "completed"
+
+
+async def test_two_cancels_in_one_window_both_count(shop):
+    """Cancelling a running function and one claimed behind it ends both, and nothing else."""
+    for _ in range(20):
+        await ended(shop, await call(shop, time.sleep, 0.0, name="nap"))
+    long_one = await call(shop, time.sleep, 60, name="nap")
+    second = await call(shop, time.sleep, 60, name="nap")
+    third = await call(shop, time.sleep, 60, name="nap")
+    await until(lambda: shop.state.counts["in_progress"] >= 2)
+    for task_id in (long_one, third, second):
+        await shop.do(CancelTask(task_id), ME)
+    for task_id in (long_one, second, third):
+        assert (await ended(shop, task_id)).status == "cancelled"
 
 
 async def test_a_long_task_does_not_hold_up_its_window(shop):
