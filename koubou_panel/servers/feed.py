@@ -1,7 +1,8 @@
 """What a process tells all its WebSocket connections: one subscription to the shop, one encoding for all.
 
-Facts and samples that come together go out in one write a connection. When that takes long (many connections,
-many facts), the next time waits a little longer: never more than a fifth of the loop is spent on it.
+Facts and samples that come together go out in one write a connection. Of very many only the first go out at once;
+the rest follows as to a reader that lags. Each time is followed by a rest `REST` times as long, so that the loop is
+never more than a fifth of its time here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from koubou_panel.core.events import MetricsSampled, OutputGrew, Sample, TaskProgressed
@@ -18,7 +18,7 @@ from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role, Task, TaskId
 from koubou_panel.servers.frames import text_frame
-from koubou_panel.servers.outbox import CHUNK_BYTES, Outbox, Port
+from koubou_panel.servers.outbox import Outbox, Port
 from koubou_panel.servers.peer import Peer
 from koubou_panel.servers.tails import Tails
 from koubou_panel.wire.messages import (
@@ -29,15 +29,17 @@ from koubou_panel.wire.messages import (
     message_of_sample,
     stats_data,
 )
-from koubou_panel.wire.ring import Entry, Place, Ring
-from koubou_panel.wire.session import Limits
+from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED
+from koubou_panel.wire.ring import Place, Ring
+from koubou_panel.wire.session import Limits, fact_channels
 
 log = logging.getLogger(__name__)
 
 STATS_EVERY_S = 5.0
 TICK_S = 0.01
-SHARE_OF_LOOP = 0.2
-LONGEST_PAUSE_S = 0.1
+TICK_AT_MOST_S = 0.005
+CHUNKS_AT_ONCE = 2
+REST = 4.0
 STATE_GOOD_FOR_S = 0.1
 
 
@@ -47,6 +49,14 @@ class Told(NamedTuple):
     channel: Channel
     key: tuple[str, str]
     frame: bytes
+
+
+class Batch(NamedTuple):
+    """Frames for many readers: pieces with the place after each, and whether they are all that is new."""
+
+    pieces: list[tuple[bytes, Place]]
+    place: Place
+    is_whole: bool
 
 
 class Feed:
@@ -63,11 +73,11 @@ class Feed:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._peers: dict[Peer, None] = {}
-        self._pending: list[Entry] = []
+        self._sent: Place = {}
         self._samples: dict[tuple[type[Sample], str], Sample] = {}
         self._flusher: asyncio.Handle | None = None
         self._rest_until = 0.0
-        self._congested: set[Outbox] = set()
+        self._congested: dict[Outbox, None] = {}
         self._ticker: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._state_message: tuple[float, bytes] | None = None
@@ -116,9 +126,14 @@ class Feed:
     def leave(self, peer: Peer) -> None:
         """Forget a connection."""
         self._peers.pop(peer, None)
-        self._congested.discard(peer.outbox)
+        self._congested.pop(peer.outbox, None)
         self.tails.drop(peer)
         peer.leave()
+
+    def dismiss(self, code: int = CLOSE_UNAUTHORIZED, reason: str = "the token was changed") -> None:
+        """End every connection, as when what let them in no longer does."""
+        for peer in tuple(self._peers):
+            peer.dismiss(code, reason)
 
     async def close(self) -> None:
         """Follow the shop no more; what was asked of it is answered first, for a moment."""
@@ -139,7 +154,7 @@ class Feed:
 
     def watch(self, outbox: Outbox) -> None:
         """Tick `outbox` until all is well with it."""
-        self._congested.add(outbox)
+        self._congested[outbox] = None
         if self._ticker is None:
             self._ticker = self._loop.call_later(TICK_S, self._tick)
 
@@ -184,10 +199,11 @@ class Feed:
 
     def on_reset(self, state: State) -> None:
         """Begin anew from `state`: everyone gets a fresh `initial_state`."""
-        self._pending.clear()
         self._samples.clear()
         self._state_message = None
-        if self.ring.reset(state.epoch, state.seq):
+        is_new = self.ring.reset(state.epoch, state.seq)
+        self._sent = dict(self.ring.head)
+        if is_new:
             for peer in self._peers:
                 if peer.is_open:
                     peer.outbox.restart()
@@ -195,11 +211,8 @@ class Feed:
     def on_facts(self, folded: Sequence[Folded]) -> None:
         """Send these facts to who follows their channels, soon."""
         self._state_message = None
-        add, pending = self.ring.add, self._pending
         for item in folded:
-            entry = add(item)
-            if entry is not None:
-                pending.append(entry)
+            self.ring.add(item)
             if len(self.tails) and type(item.record) is Task and item.record.is_finished:
                 self.tails.grew(item.record.task_id)
         self._flush_soon()
@@ -224,27 +237,28 @@ class Feed:
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
-        entries, self._pending = self._pending, []
         samples, self._samples = self._samples, {}
-        if not self._peers or not (entries or samples):
+        if not self._peers or not (samples or self._sent != self.ring.head):
+            self._sent = dict(self.ring.head)
             return
         began = self._loop.time()
         told = self._told(samples)
-        batches: dict[frozenset[Channel], list[tuple[bytes, Place]]] = {}
+        batches: dict[frozenset[Channel], Batch] = {}
         for peer in self._peers:
             if peer.is_open:
                 channels = peer.session.channels
                 if channels not in batches:
-                    batches[channels] = self._batch(entries, told, channels)
+                    batches[channels] = self._batch(told, channels)
                 self._tell(peer.outbox, batches[channels], told, channels)
+        self._sent = dict(self.ring.head)
         ended = self._loop.time()
-        self._rest_until = ended + min(LONGEST_PAUSE_S, (ended - began) * (1 / SHARE_OF_LOOP - 1))
+        self._rest_until = ended + (ended - began) * REST
 
     def _flush_soon(self) -> None:
         if self._flusher is not None:
             return
         if not self._peers:
-            self._pending.clear()
+            self._sent = dict(self.ring.head)
             self._samples.clear()
         elif self._rest_until <= self._loop.time():
             self._flusher = self._loop.call_soon(self.flush)
@@ -264,47 +278,34 @@ class Feed:
                 told.append(Told(channel, (type(sample).__name__, key), text_frame(body)))
         return told
 
-    def _batch(
-        self, entries: list[Entry], told: list[Told], channels: frozenset[Channel]
-    ) -> list[tuple[bytes, Place]]:
-        """The frames for all who follow these channels, in pieces of some size, and the place after each."""
-        batch: list[tuple[bytes, Place]] = []
-        # The place before the first entry: what a reader that falls behind within this batch has of all channels.
-        place: Place = dict(self.ring.head)
-        for entry in reversed(entries):
-            place[entry.channel] = entry.seq - 1
-        parts: list[bytes] = []
-        size = 0
-        for entry in entries:
-            place[entry.channel] = entry.seq
-            if entry.channel in channels:
-                frame = self.ring.message(entry)
-                parts.append(frame)
-                size += len(frame)
-                if size >= CHUNK_BYTES:
-                    batch.append((b"".join(parts), dict(place)))
-                    parts, size = [], 0
-        parts += [sample.frame for sample in told if sample.channel in channels]
-        if parts:
-            batch.append((b"".join(parts), place))
-        return batch
+    def _batch(self, told: list[Told], channels: frozenset[Channel]) -> Batch:
+        """The frames for all who follow these channels and have everything but what is new."""
+        place = {channel: self._sent[channel] for channel in fact_channels(channels)}
+        samples = b"".join(sample.frame for sample in told if sample.channel in channels)
+        pieces: list[tuple[bytes, Place]] = []
+        is_whole = self.ring.holds(place)
+        while is_whole:
+            chunk = self.ring.chunk(place)
+            if not chunk.has_more:
+                pieces.append((chunk.messages + samples, self.ring.head))
+                break
+            place = chunk.place
+            pieces.append((chunk.messages, self.ring.head | place))
+            is_whole = len(pieces) < CHUNKS_AT_ONCE
+        return Batch(pieces, self.ring.head | place, is_whole=is_whole)
 
-    def _tell(
-        self,
-        outbox: Outbox,
-        batch: list[tuple[bytes, Place]],
-        told: list[Told],
-        channels: frozenset[Channel],
-    ) -> None:
-        for frames, place in batch:
+    def _tell(self, outbox: Outbox, batch: Batch, told: list[Told], channels: frozenset[Channel]) -> None:
+        for frames, place in batch.pieces if outbox.is_live else ():
+            if frames:
+                outbox.broadcast(frames, place)
             if not outbox.is_live:
                 break
-            outbox.broadcast(frames, place)
-        else:
-            return
-        for sample in told:
-            if sample.channel in channels:
-                outbox.offer(sample.key, sample.frame)
+        if outbox.is_live and not batch.is_whole:
+            outbox.fall_behind(batch.place)
+        if not outbox.is_live:
+            for sample in told:
+                if sample.channel in channels:
+                    outbox.offer(sample.key, sample.frame)
 
     def _tell_stats(self) -> None:
         self._stats_timer = self._loop.call_later(self._stats_every_s, self._tell_stats)
@@ -320,12 +321,18 @@ class Feed:
                 peer.outbox.offer(("periodic_stats", ""), frame)
 
     def _tick(self) -> None:
+        """Let those that lag catch up, each in its turn, for a few milliseconds."""
         self._ticker = None
         self.flush()
-        now = self._loop.time()
+        began = now = self._loop.time()
         for outbox in tuple(self._congested):
-            with suppress(KeyError):
-                if not outbox.tick(now):
-                    self._congested.remove(outbox)
+            if outbox not in self._congested:
+                continue
+            del self._congested[outbox]
+            if outbox.tick(now):
+                self._congested[outbox] = None
+            now = self._loop.time()
+            if now - began > TICK_AT_MOST_S:
+                break
         if self._congested and self._ticker is None:
-            self._ticker = self._loop.call_later(TICK_S, self._tick)
+            self._ticker = self._loop.call_later(max(TICK_S, (now - began) * REST), self._tick)

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from koubou_panel.core.records import Channel
-from koubou_panel.wire.ring import Ring
+from koubou_panel.wire.ring import CHUNK_BYTES, Place, Ring
 
 ROOM_BYTES = 32 * 1024
-CHUNK_BYTES = 64 * 1024
 STUCK_S = 5.0
 MAX_SAMPLES = 512
-
-Place = dict[Channel, int]
 
 
 class Port(Protocol):
@@ -83,7 +80,6 @@ class Outbox:
         self._queue: deque[bytes | CatchUp] = deque()
         self._samples: dict[tuple[str, str], bytes] = {}
         self._place: Place = {}
-        self._here: Place | None = None
         self._is_lost = False
         self._is_watched = False
         self._is_closed = False
@@ -97,6 +93,11 @@ class Outbox:
         backlog = self._port.backlog()
         if backlog:
             self._congest(backlog, place)
+
+    def fall_behind(self, place: Mapping[Channel, int]) -> None:
+        """Leave the facts after `place` for later: there are too many to write at once. Only while live."""
+        self._lag(place)
+        self._watch_me()
 
     def send(self, frame: bytes) -> None:
         """Write a frame for this reader alone, in its order."""
@@ -195,7 +196,6 @@ class Outbox:
     def _chunk(self) -> bytes:
         parts: list[bytes] = []
         size = 0
-        self._here = None
         while size < CHUNK_BYTES:
             part = self._part()
             if part is None:
@@ -205,7 +205,7 @@ class Outbox:
         return b"".join(parts)
 
     def _part(self) -> bytes | None:
-        """The next frame: replies and rewinds in their order, then the facts not sent yet, then samples."""
+        """The next frames: replies and rewinds in their order, then the facts not sent yet, then samples."""
         first = self._queue[0] if self._queue else None
         if isinstance(first, bytes):
             self._queue.popleft()
@@ -213,10 +213,9 @@ class Outbox:
         if first is not None and not first.has_begun:
             first.has_begun = True
             self._place |= first.since
-            self._here = None
-        fact = self._fact()
-        if fact is not None:
-            return fact
+        facts = self._facts()
+        if facts is not None:
+            return facts
         if first is not None:
             self._queue.popleft()
             return first.then(self._place)
@@ -224,17 +223,12 @@ class Outbox:
             return self._samples.pop(next(iter(self._samples)))
         return None
 
-    def _fact(self) -> bytes | None:
-        here = self._here
-        if here is None:
-            here = self._here = {channel: self._place[channel] for channel in self._channels()}
-            if self._is_lost or not self._ring.holds(here):
-                self._is_lost = False
-                self._here = None
-                self._place = dict(self._ring.head)
-                return self._initial_state()
-        entry = self._ring.after(here)
-        if entry is None:
-            return None
-        here[entry.channel] = self._place[entry.channel] = entry.seq
-        return self._ring.message(entry)
+    def _facts(self) -> bytes | None:
+        place = {channel: self._place[channel] for channel in self._channels()}
+        if self._is_lost or not self._ring.holds(place):
+            self._is_lost = False
+            self._place = dict(self._ring.head)
+            return self._initial_state()
+        chunk = self._ring.chunk(place)
+        self._place |= chunk.place
+        return chunk.messages or None

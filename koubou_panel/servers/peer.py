@@ -114,6 +114,10 @@ class Peer:
         self._feed.flush()
         self.outbox.send(frame)
 
+    def dismiss(self, code: int, reason: str) -> None:
+        """End the connection."""
+        self._carry_out([Close(code, reason)])
+
     def leave(self) -> None:
         """Forget the connection: it is gone."""
         self._is_closing = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -16,6 +17,8 @@ from koubou_panel.core.records import FACT_CHANNELS, Channel, Task
 
 MAX_FACTS = 20_000
 MAX_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+CHUNKS_KEPT = 32
 _TYPICAL_BYTES = 800
 
 Place = dict[Channel, int]
@@ -30,6 +33,14 @@ class Entry(Struct, gc=False):
     folded: Folded | None
     size: int
     encoded: bytes = b""
+
+
+class Chunk(NamedTuple):
+    """Messages in a row: joined, the place after them, and whether there are more."""
+
+    messages: bytes
+    place: Place
+    has_more: bool
 
 
 class Ring:
@@ -47,12 +58,14 @@ class Ring:
         self._lanes: dict[Channel, deque[Entry]] = {channel: deque() for channel in FACT_CHANNELS}
         self._sizes: Place = dict.fromkeys(FACT_CHANNELS, 0)
         self._number = 0
+        self._chunks: dict[tuple[tuple[Channel, int], ...], Chunk] = {}
 
     def reset(self, epoch: str, seq: Mapping[Channel, int]) -> bool:
         """Begin at `seq` of `epoch`; False (and nothing forgotten) if the ring is there already."""
         if epoch == self.epoch and all(self.head[channel] == seq.get(channel, 0) for channel in self.head):
             return False
         self.epoch = epoch
+        self._chunks.clear()
         for channel, lane in self._lanes.items():
             lane.clear()
             self._sizes[channel] = 0
@@ -100,6 +113,29 @@ class Ring:
             if found is None or entry.number < found.number:
                 found = entry
         return found
+
+    def chunk(self, place: Mapping[Channel, int]) -> Chunk:
+        """The messages after `place` in its channels, about `CHUNK_BYTES` of them. Ask `holds` first.
+
+        Readers that fell behind together stand at the same places: what one was given the next gets, too.
+        """
+        key = tuple(place.items())
+        kept = self._chunks.get(key)
+        if kept is not None:
+            return kept
+        reached = dict(place)
+        parts: list[bytes] = []
+        size = 0
+        while size < CHUNK_BYTES and (entry := self.after(reached)) is not None:
+            reached[entry.channel] = entry.seq
+            parts.append(self.message(entry))
+            size += len(parts[-1])
+        made = Chunk(b"".join(parts), reached, has_more=size >= CHUNK_BYTES)
+        if made.has_more:
+            self._chunks[key] = made
+            if len(self._chunks) > CHUNKS_KEPT:
+                del self._chunks[next(iter(self._chunks))]
+        return made
 
     def _first(self, channel: Channel) -> int:
         lane = self._lanes[channel]

@@ -11,6 +11,8 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
 
 from koubou_panel.servers.access import Access
 from koubou_panel.servers.credentials import derive_read_token
@@ -22,6 +24,7 @@ from koubou_panel.servers.tornado_socket import ws_routes
 TOKEN = "t" * 43
 READ = derive_read_token(TOKEN)
 DOORS = ["socket", "ws"]
+SCRIPT = {"kind": "script", "spec": {"command": ["true"]}}
 
 
 class Door:
@@ -85,6 +88,16 @@ class Client:
                 message = await self.read()
                 if message.get("id") == "asked":
                     return message
+
+
+async def closes(connection) -> Close | None:
+    """What the server closes a connection with."""
+    async with asyncio.timeout(15):
+        try:
+            while True:
+                await connection.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd
 
 
 @asynccontextmanager
