@@ -226,9 +226,8 @@ class Supervisor:
             raise StartFailed(code, str(service.ready.get("error", f"the {service.name} cannot start")))
         if service.process is not None:
             ended = await service.process.wait()
-            raise StartFailed(
-                EXIT_FAILED, f"the {service.name} {_ending(ended)} at its start{_last(service)}"
-            )
+            above = "; the lines above say why" if service.tail else ""
+            raise StartFailed(EXIT_FAILED, f"the {service.name} {_ending(ended)} at its start{above}")
 
     def _follow(self, service: Service) -> None:
         """Pass on what a child prints, and keep its last lines."""

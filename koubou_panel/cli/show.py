@@ -33,6 +33,9 @@ STYLES = {
     "missing": "red",
 }
 WIDE = 10_000
+GAP = 2
+SHORTEST = 10
+NAME_CHARS = 24
 
 
 def print_json(document: object) -> None:
@@ -102,29 +105,41 @@ def console() -> Console:
     )
 
 
-def table(columns: Iterable[str], rows: Iterable[Sequence[str]], *, status: int | None = None) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, status: int | None = None) -> None:
     """Print aligned columns; the last is cut to the terminal's width, column `status` coloured by its word."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    names = list(columns)
-    grid: Table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for place, name in enumerate(names):
-        last = place == len(names) - 1
-        grid.add_column(name, no_wrap=True, overflow="ellipsis", min_width=None if last else len(name))
-    for row in rows:
-        cells = [Text(clean(cell)) for cell in row]
-        if status is not None:
-            cells[status].stylize(STYLES.get(row[status].split()[0] if row[status] else "", ""))
-        grid.add_row(*cells)
     out = console()
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    rest = max(SHORTEST, out.width - sum(widths[:-1]) - GAP * (len(widths) - 1))
+    grid: Table = Table(
+        box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold", show_edge=False
+    )
+    for name, width in zip(columns, [*widths[:-1], min(widths[-1], rest)], strict=True):
+        grid.add_column(name, no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        texts = [Text(cell) for cell in row]
+        if status is not None:
+            texts[status].stylize(STYLES.get(row[status].partition(" ")[0], ""))
+        grid.add_row(*texts)
     if out.is_terminal:
-        out.print(grid)
+        out.print(grid, crop=False)
         return
     with out.capture() as captured:
         out.print(grid)
     for line in captured.get().splitlines():
         print(line.rstrip())
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` characters, cut in the middle."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def task_rows(tasks: Sequence[Task]) -> list[list[str]]:
@@ -143,7 +158,7 @@ def _row(task: Task, now: float) -> tuple[str, ...]:
         status_words(task),
         ago(request.created_at, now),
         duration(took_s(task, now)),
-        request.name,
+        shortened(request.name, NAME_CHARS),
         request.summary,
     )
 

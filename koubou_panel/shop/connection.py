@@ -276,8 +276,12 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, call_id: int, value: object) -> None:
         call = self._calls.get(call_id)
-        if call is not None and not call.future.done():
+        if call is None or call.future.done():
+            return
+        try:
             call.future.set_result(call.take(value))
+        except ProtocolFault as fault:  # asked again, it would be answered the same
+            call.future.set_exception(Refused("internal", fault.message))
 
 
 def _nobody(path: Path, error: Exception | None) -> Refused:

@@ -320,7 +320,7 @@ class ServerHalf:
             raise ProtocolFault(
                 "version",
                 f"this workshop speaks version {VERSION} of the private link, the caller {message.version}: "
-                "another version of Koubou Panel is installed; run `koubou restart`",
+                "another version of Koubou Panel is installed; run `koubou down`, then `koubou up`",
             )
         self.hello = message
 

@@ -194,7 +194,7 @@ async def test_other_version_says_so(tmp_path, monkeypatch) -> None:
     async with open_inline_shop() as shop, _serving(shop, path):
         other, encode = link.encode(link.Hello(99, "3.11", "test", replica=True)), link.encode
         monkeypatch.setattr(link, "encode", lambda m: other if isinstance(m, link.Hello) else encode(m))
-        with pytest.raises(Refused, match="koubou restart") as caught:
+        with pytest.raises(Refused, match="koubou down") as caught:
             await RemoteShop.connect(path, by="test", wait_s=5.0)
         assert caught.value.code == "version"
 
@@ -338,3 +338,13 @@ async def test_missing_fact_makes_a_new_connection(tmp_path) -> None:
         await shop.do(_submission(shop), CALLER)
         await until(lambda: first in remote.state.tasks)
         await until(lambda: _looks(remote.state) == _looks(shop.state))
+
+
+async def test_answer_of_a_wrong_type_is_refused_once(tmp_path, monkeypatch) -> None:
+    """An answer that cannot be read ends the question, not the link."""
+    async with _pair(tmp_path) as (_, remote, _):
+        monkeypatch.setitem(link._ANSWERS, link.Get, link._ANSWERS[link.Values])
+        with pytest.raises(Refused) as caught:
+            await remote.get(await remote.do(_submission(remote), CALLER))
+        assert caught.value.code == "internal"
+        assert remote.link.status == "live"
