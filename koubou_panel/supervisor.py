@@ -255,7 +255,10 @@ class Supervisor:
         dashboard = next((s for s in self._services if s.name == "dashboard"), None)
         address = self._link(dashboard.port) if dashboard else ""
         arrow = f" → {address}" if address else ""
-        print(f"工房 ready in {took_s:.1f} s{arrow}   ({' · '.join(parts)})", file=self._out, flush=True)
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # nobody reads it: the services are wanted all the same
+            print(f"工房 ready in {took_s:.1f} s{arrow}   ({' · '.join(parts)})", file=self._out, flush=True)
         if address and self._browse is not None:
             self._browse(address)
 

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from koubou_panel import __version__
 
@@ -88,10 +89,16 @@ def koubou(ctx: click.Context, home: str | None) -> None:
 
 def main() -> int:
     """Run what was typed; gives the exit code. stdout is for data, every word for people goes to stderr."""
+    if sys.stdout is None:  # started with `>&-`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - it lives as long as the process
     try:
         try:
             code = koubou.main(prog_name="koubou", standalone_mode=False)
             sys.stdout.flush()
+        except SystemExit as ended:
+            if isinstance(sys.stdout, PacifyFlushWrapper):  # how click ends a command whose reader is gone
+                raise BrokenPipeError from None
+            return ended.code if isinstance(ended.code, int) else 0  # shell completion
         except BrokenPipeError:
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge: every end has its exit code

@@ -118,7 +118,8 @@ def browse(address: str) -> None:
 @click.pass_context
 def down(ctx: click.Context) -> int:
     """End the workshop that `koubou up` started; running tasks may finish for a while."""
-    home = home_of(ctx)
+    settings = settings_of(ctx)
+    home = Home(settings.home)
     found = running(home)
     pid = found.pid if found else _workshop_alone(home)
     os.kill(pid, signal.SIGTERM)
@@ -129,7 +130,7 @@ def down(ctx: click.Context) -> int:
         if waited_s > 1 and not told:
             say("waiting for running tasks; `koubou down` once more ends them")
             told = True
-        if waited_s > PATIENCE_S:
+        if waited_s > settings.grace_s + PATIENCE_S:
             raise Refused("conflict", f"process {pid} does not end; `kill -9 {pid}` ends it without a drain")
         time.sleep(POLL_S)
     say("the workshop has ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -180,15 +181,25 @@ def test_second_interrupt_does_not_wait(koubou) -> None:
 
 def test_reader_that_has_seen_enough_ends_it_quietly(koubou) -> None:
     """Into a pipe that closes, nothing complains; the command is ended, as in a shell."""
-    line = f"{sys.executable} -c 'from koubou_panel.cli import main; main()' run yes | head -n 1"
-    done = subprocess.run(
-        ["sh", "-c", f"{line}; true"], env=koubou.env, capture_output=True, text=True, timeout=30, check=False
+    koubou_run = (
+        f"{sys.executable} -c 'import sys; from koubou_panel.cli import main; sys.exit(main())' run yes"
     )
-    assert (done.stdout, done.stderr) == ("y\n", "")
+    line = f"{{ {koubou_run}; echo $? >&2; }} | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", line], env=koubou.env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("y\n", "141\n")
     (task,) = json.loads(koubou("ps", "--text", "yes", "--json", "--limit", "1").stdout)["tasks"]
     assert koubou("logs", "-f", task["task_id"]).returncode == 0
     (task,) = json.loads(koubou("show", "--json", task["task_id"]).stdout)["tasks"]
     assert task["status"] == "cancelled"
+
+
+def test_completion_is_offered() -> None:
+    """The shell's own completion finds the commands."""
+    words = {"COMP_WORDS": "koubou st", "COMP_CWORD": "1", "_KOUBOU_COMPLETE": "bash_complete"}
+    done = subprocess.run(KOUBOU, env=os.environ | words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "plain,status\n")
 
 
 def test_long_output_is_whole(koubou) -> None:
