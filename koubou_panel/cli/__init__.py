@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from koubou_panel import __version__
 
@@ -96,7 +95,7 @@ def main() -> int:
             code = koubou.main(prog_name="koubou", standalone_mode=False)
             sys.stdout.flush()
         except SystemExit as ended:
-            if isinstance(sys.stdout, PacifyFlushWrapper):  # how click ends a command whose reader is gone
+            if "PacifyFlush" in type(sys.stdout).__name__:  # how click ends a command whose reader is gone
                 raise BrokenPipeError from None
             return ended.code if isinstance(ended.code, int) else 0  # shell completion
         except BrokenPipeError:
