@@ -13,6 +13,7 @@ import select
 import shlex
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Mapping
 
@@ -125,6 +126,7 @@ def _start(spec: Mapping[str, object]) -> tuple[subprocess.Popen[bytes], int]:
     program = _program(command[0], cwd, env)
     if spec.get("pty"):
         read_end, write_end = os.openpty()
+        termios.tcsetwinsize(write_end, _window(env))
         login = lambda: os.login_tty(write_end)  # noqa: E731 - runs between fork and exec
     else:
         read_end, write_end = os.pipe()
@@ -147,6 +149,12 @@ def _start(spec: Mapping[str, object]) -> tuple[subprocess.Popen[bytes], int]:
     finally:
         os.close(write_end)
     return process, read_end
+
+
+def _window(env: Mapping[str, str]) -> tuple[int, int]:
+    """(lines, columns) of a terminal: the caller's own where it says so, else 24 by 80."""
+    lines, columns = env.get("LINES", ""), env.get("COLUMNS", "")
+    return int(lines) if lines.isdecimal() else 24, int(columns) if columns.isdecimal() else 80
 
 
 def _program(name: str, cwd: str, env: Mapping[str, str]) -> str:

@@ -132,6 +132,14 @@ def test_runs_in_a_terminal_when_asked():
     assert output == b"True True\r\n"
 
 
+def test_the_terminal_has_the_size_of_the_caller_s(tmp_path):
+    """A program that draws for the width of its terminal is given one."""
+    _, output = run(command=["stty", "size"], pty=True)
+    assert output == b"24 80\r\n"
+    _, output = run(command=["stty", "size"], pty=True, env={"LINES": "40", "COLUMNS": "120"})
+    assert output == b"40 120\r\n"
+
+
 def test_looks_the_program_up_in_the_task_s_own_path(tmp_path):
     """The task's PATH decides, not the worker's."""
     (tmp_path / "mine").write_text("#!/bin/sh\necho mine\n")
