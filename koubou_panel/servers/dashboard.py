@@ -64,6 +64,7 @@ class Dashboard:
         port: 0 takes a free one.
         place: a word for which workshop this is.
         insecure_no_auth: no credentials are asked for.
+        linger_s: how long a page's session is kept for a browser that is gone, and may be back.
 
     """
 
@@ -77,12 +78,14 @@ class Dashboard:
         port: int = 0,
         place: str = "",
         insecure_no_auth: bool = False,
+        linger_s: float = 15.0,
     ) -> None:
         """Listen; requests are answered as soon as the loop runs."""
         self.boot_id = secrets.token_hex(8)
         self.shop = shop
         self._place = place
         self._token = token
+        self._linger_ms = int(linger_s * 1000)
         self.feed = Feed(shop)
         self._server = self._serve(host, port)
         self.port = int(self._server.port)
@@ -114,6 +117,7 @@ class Dashboard:
         """Take a new token; pages that the old one opened end, and cannot connect again."""
         self._token = token
         self.guard.rotate(token, read_token=derive_read_token(token))
+        self.feed.dismiss()
         for connection in tuple(self._server._tornado._clients):  # noqa: SLF001 - it has no other door
             connection._socket.close(4401, "the token was changed")  # noqa: SLF001
 
@@ -149,6 +153,8 @@ class Dashboard:
             include_cookies=[],
             session_token_expiration=TOKEN_LIFE_S,
             websocket_max_message_size=MESSAGE_BYTES,
+            unused_session_lifetime_milliseconds=self._linger_ms,
+            check_unused_sessions_milliseconds=self._linger_ms,
         )
 
     def _page(self) -> pn.Template:

@@ -21,6 +21,10 @@ FIRST_BYTES = 8_192
 LABEL_LIMIT = 24
 TAG_LIMIT = 15
 HUES = 6
+MOST_UNSEEN = 4
+MOST_BEFORE = 2
+
+_NOTHING_YET: frozenset[str] = frozenset({""})
 
 Line = tuple[str, list[Run]]
 """A task's id and one line of its output."""
@@ -50,6 +54,7 @@ class OutputTail:
         """Follow nothing yet."""
         self._shop = shop
         self._sources: dict[str, _Source] = {}
+        self._ended = _NOTHING_YET
         self._kept: deque[Line] = deque(maxlen=KEEP_LINES)
         self._fresh: deque[Line] = deque(maxlen=KEEP_LINES)
         self._is_new = True
@@ -63,19 +68,30 @@ class OutputTail:
     def follow(self, running: Iterable[TaskModel], ended: Iterable[TaskModel]) -> bool:
         """Follow what runs, and to its end what no longer does; whether there is something to read.
 
-        Where nothing is shown yet, the last ended tasks with output are shown.
+        At first the last ended tasks are shown; later of those that came and went unseen the last few.
+
+        Args:
+            running: the tasks that run.
+            ended: the tasks that ended, the latest first.
+
         """
         for model in running:
             self._see(model)
         ended = list(ended)
-        for model in ended:
-            if model.task_id in self._sources:
-                self._see(model)
-        if not self._sources:
-            for model in reversed([model for model in ended if model.output_bytes][:2]):
+        fresh = self._unseen(ended)
+        for model in reversed(ended):
+            if model.task_id in self._sources or model in fresh:
                 self._see(model)
         self._forget()
         return any(self._is_behind(source) for source in self._sources.values())
+
+    def _unseen(self, ended: list[TaskModel]) -> list[TaskModel]:
+        """The few of the ended tasks that are to be shown although they were not seen running."""
+        fresh = [model for model in ended if model.output_bytes and model.task_id not in self._ended]
+        is_first, self._ended = self._ended is _NOTHING_YET, frozenset(model.task_id for model in ended)
+        if is_first:
+            return [] if self._sources else fresh[:MOST_BEFORE]
+        return fresh[:MOST_UNSEEN]
 
     async def read(self) -> None:
         """Read what has been written since, a bounded piece of each task."""

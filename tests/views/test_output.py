@@ -80,6 +80,22 @@ async def test_where_nothing_runs_the_last_output_is_shown() -> None:
     assert texts(tail.take()) == ["older", "newer"]
 
 
+async def test_tasks_that_came_and_went_are_shown() -> None:
+    """What a task printed that ran only between two looks is shown; of a burst of them the last few."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    assert not tail.follow([], [])
+    logs.logs["quick"] = b"was here\n"
+    assert tail.follow([], [logs.task("quick", ended=True)])
+    await tail.read()
+    assert texts(tail.take()) == ["was here"]
+    logs.logs |= {f"b{n}": b"burst %d\n" % n for n in range(50)}
+    assert tail.follow([], [logs.task(f"b{n}", ended=True) for n in reversed(range(50))])
+    await tail.read()
+    assert texts(tail.take()) == [f"burst {n}" for n in range(46, 50)]
+    assert not tail.follow([], [logs.task(f"b{n}", ended=True) for n in reversed(range(50))])
+
+
 async def test_a_storm_of_output_is_bounded() -> None:
     """Of a hundred megabytes only a bounded tail is read, kept and sent, and what was left out is said."""
     logs = Logs()

@@ -198,9 +198,17 @@ const TopBar = {
       setTimeout(() => note.remove(), 8000)
       while (toasts.children.length > 4) toasts.firstChild.remove()
     })
-    const tellHidden = () => model.send_msg({type: "hidden", hidden: document.hidden})
+    let isLeaving = false
+    const leave = () => { isLeaving = true }, enter = () => { isLeaving = false }
+    addEventListener("pagehide", leave)
+    addEventListener("pageshow", enter)
+    const tellHidden = () => { if (!isLeaving) model.send_msg({type: "hidden", hidden: document.hidden}) }
     document.addEventListener("visibilitychange", tellHidden)
-    model.on("lifecycle:remove", () => document.removeEventListener("visibilitychange", tellHidden))
+    model.on("lifecycle:remove", () => {
+      document.removeEventListener("visibilitychange", tellHidden)
+      removeEventListener("pagehide", leave)
+      removeEventListener("pageshow", enter)
+    })
     if (document.hidden) tellHidden()
     return root
   },
@@ -628,6 +636,8 @@ const ChartHead = {
 const FirstMinute = {
   render({model}) {
     const root = h("section", "card first")
+    // Which of the page's places are seen follows from this, so the page itself has the class.
+    watch(model, ["shown"], () => document.documentElement.classList.toggle("k-fresh", model.shown))
     watch(model, ["lines"], () => {
       root.replaceChildren(h("h2", "", "Nothing has run yet"), h("p", "", "Start something with one of these lines. It shows up here by itself."))
       const list = h("div", "ways")

@@ -1,0 +1,240 @@
+"""The Overview in a real browser, over real tasks."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from koubou_panel.servers.policy import PagePolicy
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.testing import open_shop, submit, until
+from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
+
+WAITS = (sys.executable, "-c", "import time; print('at work', flush=True); time.sleep(60)")
+SAYS = "import sys,time\nfor n in range(60):\n print(f'line {n}', flush=True)\n time.sleep(0.05)\n"
+BARS = (
+    "import sys,time\nfor n in range(101):\n sys.stderr.write(f'\\r{n:3d}%|bar| {n}/100'); sys.stderr.flush()\n"
+    " time.sleep(0.05)\ntime.sleep(60)"
+)
+
+
+@asynccontextmanager
+async def visit(chromium: object, folder: Path, **options: object) -> AsyncIterator[tuple[LocalShop, Watch]]:
+    """A real workshop, and its page in the browser."""
+    async with (
+        open_shop(folder) as shop,
+        open_dashboard(shop, folder) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **options) as watch,
+    ):
+        yield shop, watch
+
+
+async def test_tiles_show_true_numbers(chromium: object, tmp_path: Path) -> None:
+    """After real tasks the tiles show what became of them."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        await watch.shows(".first", "Nothing has run yet")
+        for code in (0, 0, 0, 3):
+            await submit(shop, sys.executable, "-c", f"raise SystemExit({code})", name=f"ends with {code}")
+        await watch.tile("completed", "3")
+        await watch.tile("failed", "1")
+        await watch.tile("success", "75.0")
+        await watch.tile("workers", "2")
+        await watch.tile("pending", "0")
+        await watch.shows(".attention", "1 task failed in the last 10 minutes")
+        await watch.shows(".ended .row.fail", "exited with code 3")
+        assert await watch.page.locator(".k-first").is_hidden()
+
+
+async def test_cancel_ends_a_running_task(chromium: object, tmp_path: Path) -> None:
+    """A click, and a second to be sure, ends a task; the page shows its end when the workshop has said so."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        task_id = await submit(shop, *WAITS, name="long one")
+        await watch.shows(".running .list .row", "long one")
+        await watch.tile("running", "1")
+        await watch.page.click(".running .cancel")
+        await watch.shows(".running .cancel", "Cancel?")
+        assert shop.state.tasks[task_id].stopping is None
+        await watch.page.click(".running .cancel")
+        await watch.shows(".ended .row", "cancelled by dashboard")
+        assert shop.state.tasks[task_id].status == "cancelled"
+        await watch.tile("running", "0")
+
+
+async def test_retry_runs_a_failed_task_again(chromium: object, tmp_path: Path) -> None:
+    """Retry on a failed task submits it again."""
+    async with visit(chromium, tmp_path) as (_, watch):
+        await submit(_, sys.executable, "-c", "raise SystemExit(1)", name="fails")
+        await watch.tile("failed", "1")
+        await watch.page.click(".ended .retry")
+        await watch.tile("failed", "2")
+
+
+async def test_output_appears_as_it_is_printed(chromium: object, tmp_path: Path) -> None:
+    """Lines of a running task come one after the other; a progress bar stays on one line and moves."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        await submit(shop, sys.executable, "-c", SAYS, name="talks")
+        await watch.shows(".output .log", "line 3")
+        assert shop.state.counts["in_progress"] == 1
+        await watch.shows(".output .log", "line 59")
+        await submit(shop, sys.executable, "-c", BARS, name="bars")
+        await watch.shows(".output .open", "7%|bar|")
+        await watch.shows(".output .open", "100%|bar| 100/100")
+        assert await watch.page.locator(".output .open .line").count() == 1
+        tags = await watch.page.locator(".output .log .tag").all_inner_texts()
+        assert set(tags) == {"talks"}
+
+
+async def test_charts_move(chromium: object, tmp_path: Path) -> None:
+    """Both charts have data at once, and more of it as time goes on."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        last = """() => [...Bokeh.documents[0]._all_models.values()].filter(m => m.type === "ColumnDataSource")
+            .map(m => { const at = m.get_column("at"); return [at.length, at[at.length - 1] || 0] })"""
+        await until(lambda: len(shop.state.metrics) > 1)
+        begin = await watch.page.evaluate(last)
+        assert len(begin) == 2
+        await submit(shop, name="quick")
+
+        async def both_have_moved() -> bool:
+            now = await watch.page.evaluate(last)
+            return all(after[1] > before[1] for before, after in zip(begin, now, strict=True))
+
+        await until(both_have_moved, 30)
+
+
+async def test_a_desktop_page_fits_its_window(chromium: object, tmp_path: Path) -> None:
+    """At 1440 by 900 nothing scrolls, empty or busy, and the tiles do not move when the numbers come."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        fits = (
+            "((e) => [e.scrollWidth <= innerWidth, e.scrollHeight <= innerHeight])(document.documentElement)"
+        )
+        assert await watch.page.evaluate(fits) == [True, True]
+        before = await watch.page.locator(".tile").nth(2).bounding_box()
+        for _ in range(3):
+            await submit(shop, *WAITS)
+        await submit(shop, name="x" * 300)
+        await watch.tile("running", "2")
+        assert await watch.page.evaluate(fits) == [True, True]
+        assert await watch.page.locator(".tile").nth(2).bounding_box() == before
+
+
+async def test_the_phone(chromium: object, tmp_path: Path) -> None:
+    """At 390 px: no sideways scroll, targets of 44 px, one chart at a time, a page that a finger can move."""
+    async with visit(chromium, tmp_path, **PHONE) as (shop, watch):
+        page = watch.page
+        await submit(
+            shop, sys.executable, "-c", "raise SystemExit(1)", name="a failed one with quite a long name"
+        )
+        await watch.tile("failed", "1")
+        await submit(shop, *WAITS, name="a running one with a name that is far too long for a phone's width")
+        await watch.tile("running", "1")
+        assert await page.evaluate("document.documentElement.scrollWidth") == 390
+        sizes = await page.evaluate(
+            """() => {
+              const found = [], look = (root) => { for (const node of root.querySelectorAll("*")) {
+                if (node.shadowRoot) look(node.shadowRoot)
+                if (node.tagName !== "BUTTON" || !node.offsetParent) continue
+                found.push([node.className, node.offsetWidth, node.offsetHeight])
+              } }
+              look(document)
+              return found
+            }"""
+        )
+        assert len(sizes) >= 5
+        assert [size for size in sizes if min(size[1:]) < 44] == []
+        figures = page.locator(".k-chart")
+        assert [await figures.nth(n).is_visible() for n in range(2)] == [True, False]
+        await page.tap("text=Host")
+        assert [await figures.nth(n).is_visible() for n in range(2)] == [False, True]
+        await page.tap(".running .cancel")
+        await page.tap(".running .cancel")
+        await watch.shows(".ended .row", "cancelled by dashboard")
+
+
+async def test_an_empty_page_says_what_to_type(chromium: object, tmp_path: Path) -> None:
+    """Where nothing has run there are four lines to copy, and copying copies."""
+    options = DESKTOP | {"permissions": ["clipboard-read", "clipboard-write"]}
+    async with visit(chromium, tmp_path, **options) as (_, watch):
+        await watch.shows(".first", "koubou run")
+        lines = await watch.page.locator(".first code").all_inner_texts()
+        assert len(lines) == 4
+        await watch.page.locator(".first .copy").nth(1).click()
+        await watch.shows(".first .copy >> nth=1", "Copied")
+        assert await watch.page.evaluate("navigator.clipboard.readText()") == lines[1]
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+async def test_the_theme_follows_the_system(chromium: object, tmp_path: Path, scheme: str) -> None:
+    """The page is as the system wants it; the other is one click away, and stays after a reload."""
+    dark = "matchMedia('(prefers-color-scheme: dark)').matches"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    async with visit(chromium, tmp_path, **DESKTOP, color_scheme=scheme) as (_, watch):
+        page = watch.page
+        assert await page.evaluate(dark) is (scheme == "dark")
+        own = await page.evaluate(ground)
+        await page.click(".theme")
+        other = await page.evaluate(ground)
+        assert own != other
+        assert {own, other} == {"rgb(14, 18, 23)", "rgb(244, 246, 248)"}
+        await page.reload()
+        await page.wait_for_selector(".tile")
+        assert await page.evaluate(ground) == other
+
+
+PAYLOADS = [
+    "<img src=x onerror='window.ran=1'>",
+    "<script>window.ran=1</script>",
+    "<svg onload=window.ran=1>",
+    "\"><iframe srcdoc='<script>parent.ran=1</script>'>",
+    "javascript:window.ran=1//",
+    "{{constructor.constructor('window.ran=1')()}}",
+    "</script><script>window.ran=1</script>",
+    "<% window.ran=1 %>${window.ran=1}`",
+]
+
+
+@pytest.mark.parametrize("has_policy", [True, False], ids=["policy", "no policy"])
+async def test_what_people_write_does_not_run(chromium: object, tmp_path: Path, has_policy: bool) -> None:
+    """Payloads as task names, output, error messages and arguments are shown as text, policy or not."""
+    async with open_shop(tmp_path) as shop, open_dashboard(shop, tmp_path) as dashboard:
+        if not has_policy:
+            dashboard._server._tornado.transforms.remove(PagePolicy)
+        async with open_page(chromium, way_in(dashboard.port)) as watch:
+            for n, payload in enumerate(PAYLOADS):
+                code = f"print({payload!r}); raise SystemExit({n % 2})"
+                await submit(shop, sys.executable, "-c", code, payload, name=payload)
+            await submit(shop, *WAITS, PAYLOADS[0], name=PAYLOADS[0])
+            await submit(
+                shop, sys.executable, "-c", "print(1)", spec={"command": [PAYLOADS[0]]}, name=PAYLOADS[2]
+            )
+            await watch.shows(".running .list .row .name", PAYLOADS[0])
+            await watch.tile("failed", "5")
+            await watch.shows(".output .log", "window.ran=1")
+            await watch.shows(".workers", PAYLOADS[0][:14])
+            await watch.shows(".ended", "<svg onload=window.ran=1>")
+            await watch.page.locator(".output .chip").last.click()
+            await watch.page.hover(".running .list .row .name")
+            assert await watch.page.evaluate("window.ran === undefined")
+            found = await watch.page.evaluate(
+                """() => {
+                  let bad = 0
+                  const look = (root) => {
+                    bad += root.querySelectorAll("img, iframe, svg[onload], [onerror], [onclick]").length
+                    for (const node of root.querySelectorAll("*")) if (node.shadowRoot) look(node.shadowRoot)
+                  }
+                  look(document)
+                  return bad
+                }"""
+            )
+            assert found == 0
+
+
+async def test_a_closed_page_leaves_nothing(chromium: object, tmp_path: Path) -> None:
+    """When its pages are closed the dashboard follows the workshop no more for them."""
+    async with open_shop(tmp_path) as shop, open_dashboard(shop, tmp_path) as dashboard:
+        before = shop.hub.subscribers
+        for _ in range(3):
+            async with open_page(chromium, way_in(dashboard.port)):
+                assert shop.hub.subscribers > before
+        await until(lambda: shop.hub.subscribers == before)

@@ -1,0 +1,98 @@
+"""Never a dead page: it tells what it is cut off from, and comes back by itself."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from koubou_panel.home import Home
+from koubou_panel.servers.credentials import load_or_create_token
+from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.testing import open_inline_shop, submit
+from tests.browser.pages import open_page, way_in
+
+CUT = (
+    "ERR_CONNECTION_REFUSED",
+    "WebSocket",
+    "Lost websocket",
+    "Failed to connect to Bokeh server",
+    "ERR_EMPTY_RESPONSE",
+    "ERR_CONNECTION_RESET",
+)
+
+
+@asynccontextmanager
+async def private_link(shop: LocalShop, home: Home) -> AsyncIterator[None]:
+    """The workshop's private socket, open."""
+    private = PrivateServer(shop, home.socket)
+    await private.start()
+    try:
+        yield
+    finally:
+        await private.close()
+
+
+@asynccontextmanager
+async def dashboard_process(home: Home, port: int) -> AsyncIterator[None]:
+    """The dashboard as a process of its own, serving."""
+    ready, ready_write = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "koubou_panel.servers.dashboard", "--home", str(home.root)),
+        *("--dashboard-port", str(port), "--ready-fd", str(ready_write)),
+        pass_fds=(ready_write,),
+    )
+    os.close(ready_write)
+    try:
+        with os.fdopen(ready, "rb") as file:
+            assert json.loads(await asyncio.to_thread(file.readline))["port"] == port
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+async def test_a_page_survives_the_dashboards_restart(chromium: object, tmp_path: Path) -> None:
+    """Killed and started again, the dashboard finds its page back, signed in and current."""
+    home, port = Home(tmp_path), free_port()
+    home.prepare()
+    token = load_or_create_token(home.runtime, environ={})
+    async with open_inline_shop() as shop, private_link(shop, home):
+        first = dashboard_process(home, port)
+        await first.__aenter__()
+        async with open_page(chromium, way_in(port, token), forgive=CUT) as watch:
+            await watch.shows(".pill", "live")
+            await first.__aexit__(None, None, None)
+            await watch.shows(".pill", "stale")
+            await submit(shop, name="meanwhile")
+            async with dashboard_process(home, port):
+                await watch.shows(".pill", "live", timeout=8)
+                await watch.shows(".running .list .row", "meanwhile")
+
+
+async def test_the_pill_tells_of_a_workshop_that_is_away(chromium: object, tmp_path: Path) -> None:
+    """With the dashboard up and the workshop gone the page says so, with its age; and when it is back, live."""
+    home, port = Home(tmp_path), free_port()
+    home.prepare()
+    token = load_or_create_token(home.runtime, environ={})
+    async with open_inline_shop() as shop:
+        link = private_link(shop, home)
+        await link.__aenter__()
+        async with dashboard_process(home, port), open_page(chromium, way_in(port, token)) as watch:
+            await watch.shows(".pill", "live")
+            await link.__aexit__(None, None, None)
+            await watch.shows(".pill", "reconnecting")
+            await submit(shop, name="unseen as yet")
+            async with private_link(shop, home):
+                await watch.shows(".pill", "live")
+                await watch.shows(".running .list .row", "unseen as yet")
