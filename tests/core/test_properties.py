@@ -1,0 +1,500 @@
+"""Whatever happens in whatever order, the workshop's promises hold: a machine of many random lives.
+
+The engine here is a few lists: what each worker was handed, and how far it got. It reports late, dies, gives back,
+and goes on in any order; the workshop itself may die, and go on from what was stored. After every step the
+invariants below are looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from koubou_panel.core.codec import decode_events, decode_snapshot, encode_events, encode_snapshot
+from koubou_panel.core.commands import (
+    CancelTask,
+    RetryTask,
+    RunEnded,
+    RunProgressed,
+    RunsReturned,
+    ScaleWorkers,
+    SubmitTask,
+    WorkerDied,
+    WorkerReady,
+)
+from koubou_panel.core.decide import Context, conclude, decide, give_back, lose
+from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
+from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Agenda, Recall, Retire, Spawn, Start, Stop, plan
+from koubou_panel.core.records import STATUSES, Metrics, Outcome, Pool, Progress, Request, Usage
+from koubou_panel.errors import Refused
+
+DURATIONS_S = {"short": 0.0001, "middling": 0.006, "long": 0.5}
+LIFE = 60
+FAILURES = ["exit", "exception", "killed", "memory", "start"]
+
+
+def batches(kind):
+    """Functions may share a window."""
+    return kind == "function"
+
+
+class Slot:
+    """One worker of the engine: what it was handed and has not ended, how many it ever was handed, and ever began."""
+
+    def __init__(self):
+        self.jobs = []
+        self.given = 0
+        self.begun = 0
+
+    @property
+    def is_running(self):
+        """Whether the first job has begun."""
+        return bool(self.jobs) and self.jobs[0].claim < self.begun
+
+
+class Workshop(RuleBasedStateMachine):
+    """A hub without a loop, its engine, and a replica far away."""
+
+    tasks = Bundle("tasks")
+
+    @initialize(workers=st.integers(1, 3))
+    def open(self, workers):
+        """Begin with a pool."""
+        self.now = 1_000.0
+        self.state = State("epoch-1")
+        self.agenda = Agenda(batches)
+        self.slots = {}
+        self.log = []
+        self.replica = State.from_snapshot(self.state.snapshot())
+        self.replica_is_lost = False
+        self.submitted = set()
+        self.ended = {}
+        self.begun = Counter()
+        self.runs = Counter()
+        self.marked = set()
+        self.stopped = set()
+        self.step([PoolChanged(self.now, Pool(workers, workers))])
+        for name in list(self.slots):
+            self.report(WorkerReady(name, 7))
+
+    # -- the hub ----------------------------------------------------------------------------------------------
+
+    def step(self, events):
+        """Fold, plan until there is no more, release: what one step of the hub does."""
+        self.fold(events)
+        instructions = []
+        for _ in range(10):
+            self.look_at_ready()
+            planned = plan(self.state, self.agenda, self.now, node="here")
+            self.check_assignment(planned.instructions)
+            instructions += planned.instructions
+            if not planned.events:
+                break
+            self.fold(planned.events)
+        else:
+            raise AssertionError("the plan finds no end")
+        self.wake_at = planned.wake_at
+        for instruction in instructions:
+            self.carry_out(instruction)
+
+    def fold(self, events):
+        """Every event reaches state, agenda, log, and, if it is not lost, the replica; as bytes."""
+        self.log += decode_events(encode_events(events))
+        folded = [evolve(self.state, event) for event in events]
+        facts = [one for one in folded if one is not None]
+        self.agenda.note(facts)
+        for event in events:
+            if not self.replica_is_lost:
+                evolve(self.replica, event)
+        for _, _, record in facts:
+            if getattr(record, "is_finished", False):
+                assert record.task_id not in self.ended, "a task ended twice"
+                self.ended[record.task_id] = record
+
+    def carry_out(self, instruction):
+        """What an engine does, if only on paper."""
+        worker_id = instruction.worker_id
+        if isinstance(instruction, Spawn):
+            assert worker_id not in self.slots
+            self.slots[worker_id] = Slot()
+        elif isinstance(instruction, Start):
+            held = {job.task_id for slot in self.slots.values() for job in slot.jobs}
+            assert not held & {job.task_id for job in instruction.jobs}, "a task is with two workers"
+            slot = self.slots[worker_id]
+            claims = [job.claim for job in instruction.jobs]
+            assert claims == list(range(slot.given, slot.given + len(claims))), "claims are not counted up"
+            slot.given += len(claims)
+            slot.jobs += instruction.jobs
+        elif isinstance(instruction, Retire):
+            assert self.slots[worker_id].jobs == [], "a worker with work was let go"
+        elif isinstance(instruction, Stop):
+            job = next(job for job in self.slots[worker_id].jobs if job.task_id == instruction.task_id)
+            assert job.run == instruction.run
+            self.stopped.add((job.task_id, job.run))
+
+    def look_at_ready(self):
+        """Which priorities may start, before a plan."""
+        self.waiting = [
+            task.request.priority
+            for task in self.state.tasks.values()
+            if task.status == "pending" and (task.not_before or 0) <= self.now
+        ]
+
+    def check_assignment(self, instructions):
+        """What is handed over obeys priorities and windows."""
+        given = [job for one in instructions if type(one) is Start for job in one.jobs]
+        priorities = sorted((self.state.tasks[job.task_id].request.priority for job in given), reverse=True)
+        assert priorities == sorted(self.waiting, reverse=True)[: len(priorities)]
+        for one in instructions:
+            if type(one) is not Start:
+                continue
+            held = self.agenda.lanes[one.worker_id].claims
+            tasks = [self.state.tasks[job.task_id] for job in one.jobs]
+            expected = [self.agenda.expected_s(task) for task in tasks]
+            if len(tasks) + len(held) > 1:
+                assert all(task.request.timeout_s is None and batches(task.request.kind) for task in tasks)
+                assert sum(expected) + sum(held.values()) <= WINDOW_S * (1 + 1e-9)
+
+    def report(self, report):
+        """Take in what the engine says."""
+        self.step(conclude(self.state, report, self.now))
+
+    def do(self, command):
+        """Take in a command; whether it was not refused."""
+        try:
+            events = decide(self.state, command, Context(self.now, "somebody"))
+        except Refused:
+            return False
+        self.step(events)
+        return True
+
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    @rule(
+        target=tasks,
+        count=st.integers(1, 8),
+        kind=st.sampled_from(["function", "function", "script"]),
+        name=st.sampled_from(sorted(DURATIONS_S)),
+        priority=st.sampled_from([1, 5, 5, 10]),
+        timeout_s=st.none() | st.sampled_from([None, 5.0]),
+        retries=st.integers(0, 2),
+        on_crash=st.sampled_from(["mark", "mark", "retry"]),
+    )
+    def submit(self, count, **fields):
+        """Some tasks of one sort come in."""
+        made = []
+        for _ in range(count):
+            task_id = f"task-{len(self.submitted) + 1}"
+            request = Request(task_id=task_id, created_at=0.0, payload=b"p", **fields)
+            self.submitted.add(task_id)
+            if fields["on_crash"] == "mark" and not fields["retries"]:
+                self.marked.add(task_id)
+            assert self.do(SubmitTask(request))
+            made.append(task_id)
+        return multiple(*made[-2:])
+
+    @rule(task_id=tasks)
+    def submit_again(self, task_id):
+        """A resend is the same task, whatever became of it."""
+        before = dict(self.state.counts)
+        self.do(SubmitTask(Request(task_id=task_id, kind="script", created_at=0.0)))
+        assert self.state.counts == before
+
+    @rule(task_id=tasks)
+    def cancel(self, task_id):
+        """It is refused for an ended task only."""
+        is_over = task_id in self.ended
+        assert self.do(CancelTask(task_id)) is not is_over
+
+    @rule(target=tasks, task_id=consumes(tasks))
+    def run_again(self, task_id):
+        """A finished task is submitted as a new one."""
+        new_id = f"task-{len(self.submitted) + 1}"
+        if not self.do(RetryTask(task_id, new_id)):
+            return task_id
+        self.submitted.add(new_id)
+        if task_id in self.marked:
+            self.marked.add(new_id)
+        return new_id
+
+    @rule(bounds=st.sampled_from([(0, 1), (1, 2), (2, 2), (1, 4)]))
+    def scale(self, bounds):
+        """Another size of the pool."""
+        self.do(ScaleWorkers(*bounds))
+
+    @rule(seconds=st.sampled_from([0.0001, 0.06, 1.0, 400.0]))
+    def pass_time(self, seconds):
+        """The clock goes on, and the loop wakes."""
+        self.now += seconds
+        self.step([MetricsSampled(self.now, Metrics(self.now, {"load_1m": 0.5}))])
+
+    # -- the engine -------------------------------------------------------------------------------------------
+
+    def has(self, accept):
+        """The workers that are so, in order."""
+        return sorted(name for name, slot in self.slots.items() if accept(name, slot))
+
+    def starting(self):
+        """The workers that are not there yet."""
+        return self.has(lambda name, slot: self.state.workers[name].status == "starting")
+
+    def working(self):
+        """The workers that hold something."""
+        return self.has(lambda name, slot: slot.jobs)
+
+    @precondition(lambda self: self.starting())
+    @rule()
+    def get_ready(self):
+        """Worker processes have started."""
+        for name in self.starting():
+            self.report(WorkerReady(name, 7))
+
+    @precondition(lambda self: self.working())
+    @rule(draw=st.data(), count=st.integers(1, 6))
+    def complete(self, draw, count):
+        """A worker does some of its jobs, well."""
+        name = draw.draw(st.sampled_from(self.working()))
+        while count and self.slots[name].jobs:
+            count -= 1
+            job = self.begin(name)
+            self.slots[name].jobs.pop(0)
+            duration_s = DURATIONS_S[self.state.tasks[job.task_id].request.name]
+            self.now += duration_s
+            outcome = Outcome(job.task_id, job.run, value=b"v", usage=Usage(duration_s=duration_s))
+            self.report(RunEnded(name, outcome))
+
+    @precondition(lambda self: self.working())
+    @rule(draw=st.data(), reason=st.sampled_from(FAILURES))
+    def fail(self, draw, reason):
+        """A worker ends its first job badly; so does one that was stopped."""
+        name = draw.draw(st.sampled_from(self.working()))
+        job = self.begin(name)
+        self.slots[name].jobs.pop(0)
+        self.report(RunEnded(name, Outcome(job.task_id, job.run, reason, "bad")))
+
+    @precondition(lambda self: self.working())
+    @rule(draw=st.data())
+    def work(self, draw):
+        """A worker begins, and tells how far it is."""
+        name = draw.draw(st.sampled_from(self.working()))
+        job = self.begin(name)
+        self.report(RunProgressed(job.task_id, job.run, Progress(0.5), 10))
+
+    def begin(self, name):
+        """A worker marks its first job as begun before it does anything of it."""
+        slot = self.slots[name]
+        job = slot.jobs[0]
+        if not slot.is_running:
+            slot.begun = job.claim + 1
+            self.begun[job.task_id] += 1
+            assert job.run == self.runs[job.task_id] + 1, "runs are not counted up"
+            self.runs[job.task_id] = job.run
+            assert not (job.task_id in self.marked and self.begun[job.task_id] > 1), "a `mark` task ran twice"
+        return job
+
+    @precondition(lambda self: self.working())
+    @rule(draw=st.data())
+    def give_back(self, draw):
+        """A worker gives back what it has not begun, recalled or not."""
+        name = draw.draw(st.sampled_from(self.working()))
+        slot = self.slots[name]
+        kept = 1 if slot.is_running else 0
+        returned = [job.task_id for job in slot.jobs[kept:]]
+        slot.jobs = slot.jobs[:kept]
+        self.report(RunsReturned(name, returned))
+
+    @precondition(lambda self: self.working())
+    @rule(draw=st.data(), signal=st.sampled_from([9, None]))
+    def die(self, draw, signal):
+        """A worker process is gone."""
+        name = draw.draw(st.sampled_from(sorted(self.slots)))
+        slot = self.slots.pop(name)
+        self.report(WorkerDied(name, slot.begun, "gone", exit_code=1, signal=signal))
+
+    # -- replicas and crashes ---------------------------------------------------------------------------------
+
+    @rule()
+    def lose_the_replica(self):
+        """It misses what comes next."""
+        self.replica_is_lost = True
+
+    @rule()
+    def reset_the_replica(self):
+        """It is given the state as bytes, and follows from there."""
+        self.replica = State.from_snapshot(decode_snapshot(encode_snapshot(self.state.snapshot())))
+        self.replica_is_lost = False
+
+    @rule()
+    def reload(self):
+        """The hub makes its agenda anew from the state, workers living on, as it does after a failed commit."""
+        self.agenda = Agenda.from_state(self.state, batches)
+        for name, lane in self.agenda.lanes.items():
+            lane.given = self.slots[name].given
+        self.stopped = set()
+        self.step([])
+
+    @precondition(lambda self: len(self.log) > LIFE)  # else most lives would be too short for anything else
+    @rule(has_marks=st.booleans())
+    def crash(self, has_marks):
+        """The workshop dies with all its workers, and goes on from the stored tasks and, if it has them, the marks."""
+        marks = {name: slot.begun for name, slot in self.slots.items()}
+        self.slots, self.stopped = {}, set()
+        old, self.state = self.state, State(f"{self.state.epoch}'")
+        self.state.tasks, self.state.finished = dict(old.tasks), old.finished
+        self.state.counts, self.state.order, self.state.pool = dict(old.counts), old.order, old.pool
+        events = []
+        for task in self.state.tasks.values():
+            if task.status == "in_progress":
+                begun = marks.get(task.worker_id) if has_marks else None
+                is_untouched = begun is not None and task.claim >= begun
+                if not is_untouched:
+                    self.runs[task.task_id] = task.run
+                events.append((give_back if is_untouched else lose)(task, self.now))
+        self.log = [("restart", decode_snapshot(encode_snapshot(self.state.snapshot())))]
+        self.replica_is_lost = True
+        for event in events:
+            record = evolve(self.state, event).record
+            self.log.append(event)
+            if record.is_finished:
+                self.ended[record.task_id] = record
+        self.agenda = Agenda.from_state(self.state, batches)
+        self.step([])
+
+    # -- what holds, always -----------------------------------------------------------------------------------
+
+    @invariant()
+    def tasks_are_conserved(self):
+        """No task is lost, none is counted twice."""
+        assert set(self.state.tasks) == self.submitted
+        counted = Counter(task.status for task in self.state.tasks.values())
+        assert self.state.counts == {status: counted[status] for status in STATUSES}
+
+    @invariant()
+    def finished_stays_finished(self):
+        """The record of an ended task is the one with which it ended."""
+        for task_id, record in self.ended.items():
+            assert self.state.tasks[task_id] == record
+        assert len(self.ended) == sum(task.is_finished for task in self.state.tasks.values())
+
+    @invariant()
+    def each_run_is_in_one_lane(self):
+        """Of a task in progress its worker's lane knows, and no other; and the engine has what the lanes say."""
+        lanes = [(task_id, name) for name, lane in self.agenda.lanes.items() for task_id in lane.claims]
+        runs = [(t.task_id, t.worker_id) for t in self.state.tasks.values() if t.status == "in_progress"]
+        assert sorted(lanes) == sorted(runs)
+        assert sorted(lanes) == sorted(
+            (job.task_id, name) for name, slot in self.slots.items() for job in slot.jobs
+        )
+        assert set(self.agenda.lanes) == set(self.state.workers) == set(self.slots)
+
+    @invariant()
+    def what_is_to_be_stopped_is_stopped(self):
+        """Whoever asked for the end of a run, the engine was told."""
+        stopping = {(t.task_id, t.run) for t in self.state.tasks.values() if t.stopping and not t.is_finished}
+        assert stopping <= self.stopped
+
+    @invariant()
+    def old_reports_change_nothing(self):
+        """The end of another run, on another worker, or of an ended task leads to nothing."""
+        for task in self.state.tasks.values():
+            current = (task.run, task.worker_id) if task.status == "in_progress" else None
+            for run, worker_id in (
+                (task.run, task.worker_id),
+                (task.run - 1, task.worker_id),
+                (task.run, "w-9"),
+            ):
+                if (run, worker_id) != current and worker_id is not None:
+                    report = RunEnded(worker_id, Outcome(task.task_id, run))
+                    assert conclude(self.state, report, self.now) == []
+
+    @invariant()
+    def windows_are_small(self):
+        """However short tasks are."""
+        assert all(len(lane.claims) <= WINDOW_TASKS for lane in self.agenda.lanes.values())
+
+    @invariant()
+    def nobody_idles_while_work_waits(self):
+        """Every task that may start has, or every worker that may take it is at work."""
+        tasks = self.state.tasks
+        waiting = [t for t in tasks.values() if t.status == "pending" and (t.not_before or 0) <= self.now]
+        idle = [name for name, worker in self.state.workers.items() if worker.status == "idle"]
+        assert not (waiting and idle)
+
+    @invariant()
+    def workers_say_what_they_do(self):
+        """Busy with work, idle without."""
+        for name, worker in self.state.workers.items():
+            if worker.status in ("idle", "busy"):
+                assert (worker.status == "busy") is bool(self.agenda.lanes[name].claims)
+
+    @invariant()
+    def the_pool_is_what_is_wanted(self):
+        """Never more are started than wanted; fewer only for the time that a failing start waits."""
+        wanted = self.state.pool.max_workers
+        alive = [worker for worker in self.state.workers.values() if worker.status != "stopping"]
+        assert len(self.state.workers) >= wanted or self.agenda.respawn_at > self.now
+        assert len(alive) <= wanted or not any(worker.status == "idle" for worker in alive)
+
+    @invariant()
+    def it_wakes_when_something_is_due(self):
+        """A delayed task or a time-out is not slept over."""
+        due = [t.not_before for t in self.state.tasks.values() if t.status == "pending" and t.not_before]
+        due += [at for at, task_id, run in self.agenda.deadlines]
+        assert all(self.wake_at is not None and self.wake_at <= at for at in due if at > self.now)
+
+    @invariant()
+    def a_replica_that_follows_is_equal(self):
+        """Whatever it was reset from, it has the same state, but for what only workers need."""
+        if not self.replica_is_lost:
+            assert self.replica.snapshot() == self.state.snapshot()
+
+    def teardown(self):
+        """All events folded into an empty state (or that of the last restart) are the state; a replica converges."""
+        if not hasattr(self, "state"):
+            return
+        events, replayed = self.log, State(self.state.epoch)
+        if events and isinstance(events[0], tuple):
+            replayed = State.from_snapshot(events[0][1])
+            replayed.tasks = {task.task_id: task for task in events[0][1].tasks}
+            events = events[1:]
+        for event in events:
+            evolve(replayed, event)
+        assert replayed.snapshot() == self.state.snapshot()
+        self.reset_the_replica()
+        assert self.replica.snapshot() == self.state.snapshot()
+
+
+Workshop.TestCase.settings = settings(max_examples=80, stateful_step_count=80, deadline=None)
+
+
+@pytest.mark.timeout(600)  # finding the shortest life that breaks a promise takes minutes
+class TestWorkshop(Workshop.TestCase):
+    """Random lives of a workshop."""
+
+
+def test_a_log_of_submits_is_replayed_in_order():
+    """The plainest case of replay, by hand."""
+    events = [
+        TaskSubmitted(1.0, Request(task_id=f"t{n}", kind="script", created_at=1.0), n) for n in range(1, 4)
+    ]
+    live, replayed = State("e"), State("e")
+    for event in events:
+        evolve(live, event)
+    for event in decode_events(encode_events(events)):
+        evolve(replayed, event)
+    assert live.snapshot() == replayed.snapshot()
+    assert Recall not in map(type, plan(live, Agenda.from_state(live, batches), 1.0).instructions)
