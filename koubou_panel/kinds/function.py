@@ -199,12 +199,12 @@ def _traceback(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
     except Exception:  # noqa: BLE001 - an exception's own __str__ may raise
         lines = traceback.format_tb(error.__traceback__)
-    return "".join(lines)[-20_000:]
+    return _encodable("".join(lines)[-20_000:])
 
 
 def _safe_str(error: BaseException) -> str:
     try:
-        return str(error)
+        return _encodable(str(error))
     except Exception as worse:  # noqa: BLE001 - the user's __str__ may raise anything
         return f"<no text: its __str__ raised {type(worse).__name__}>"
 
@@ -222,12 +222,17 @@ def _pickled_error(error: BaseException, text: str, message: str) -> bytes:
     return blob
 
 
+def _encodable(text: str) -> str:
+    """`text` with what UTF-8 cannot say (lone surrogates) spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def short_repr(value: object) -> str:
     """At most 200 characters that tell what a value is; never raises."""
     kind = type(value)
     if kind is int or kind is float or kind is bool:
         return repr(value)[:SHORT]
     try:
-        return reprlib.repr(value)[:SHORT]
+        return _encodable(reprlib.repr(value)[:SHORT])
     except Exception:  # noqa: BLE001 - the user's __repr__ may raise anything
         return f"<{kind.__name__}>"

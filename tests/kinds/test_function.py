@@ -110,6 +110,18 @@ def test_a_result_that_cannot_be_printed_is_shortened():
     assert short_repr(Unprintable()).startswith("<Unprintable")
 
 
+def raise_surrogate():
+    """Raise with a text that is no UTF-8."""
+    raise OSError("no file \udcff")
+
+
+def test_a_message_that_is_no_text_is_spelt_out():
+    """A file name of odd bytes in an exception's message can be sent and stored."""
+    outcome = run(raise_surrogate)
+    assert outcome.message == "OSError: no file \\udcff"
+    assert outcome.error.traceback.encode()
+
+
 def test_a_function_that_cannot_be_pickled_is_refused():
     """The caller is told what cannot cross and what to do instead."""
     lock = threading.Lock()
