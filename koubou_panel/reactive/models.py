@@ -110,13 +110,18 @@ class ShopModel(_Model):
     metrics = param.ClassSelector(class_=MetricsModel)
 
 
+def label_of(task: Task) -> str:
+    """What a task is called: its name, its summary where it has none."""
+    return task.request.name or task.request.summary or task.request.kind
+
+
 def task_values(task: Task) -> dict[str, object]:
     """A task's record as the parameters of its `TaskModel`."""
     request, usage, progress = task.request, task.usage, task.progress
     values: dict[str, object] = {
         "task_id": request.task_id,
         "kind": request.kind,
-        "label": request.name or request.summary or request.kind,
+        "label": label_of(task),
         "summary": request.summary,
         "status": task.status,
         "reason": task.reason,
@@ -146,7 +151,6 @@ def task_values(task: Task) -> dict[str, object]:
 def worker_values(worker: Worker, tasks: Mapping[TaskId, Task]) -> dict[str, object]:
     """A worker's record as the parameters of its `WorkerModel`; `tasks` tells what its task is called."""
     task = tasks.get(worker.current_task) if worker.current_task else None
-    request = task.request if task is not None else None
     return {
         "worker_id": worker.worker_id,
         "status": worker.status,
@@ -154,7 +158,7 @@ def worker_values(worker: Worker, tasks: Mapping[TaskId, Task]) -> dict[str, obj
         "node": worker.node,
         "started_at": worker.started_at,
         "current_task": worker.current_task,
-        "current_label": (request.name or request.summary or request.kind) if request else "",
+        "current_label": label_of(task) if task is not None else "",
         "completed": worker.completed,
         "failed": worker.failed,
         "cpu_percent": worker.cpu_percent,

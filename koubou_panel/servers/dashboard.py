@@ -25,6 +25,7 @@ from bokeh.settings import settings as bokeh_settings
 from tornado.httpclient import AsyncHTTPClient, HTTPError
 from tornado.ioloop import IOLoop
 from tornado.web import RedirectHandler, RequestHandler
+from tornado.websocket import WebSocketClosedError
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.ports import Shop
@@ -196,6 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until asked to end; gives the exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="dashboard: %(levelname)s: %(message)s")
+    for name in ("panel", "tornado.access"):  # a browser that leaves in mid-sentence is no news
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return asyncio.run(_serve(args))
     except CannotStart as error:
@@ -223,6 +226,7 @@ async def _serve(args: argparse.Namespace) -> int:
         raise CannotStart(error.message, exit_code=EXIT_USAGE) from error
     except Refused as error:
         raise CannotStart(error.message, exit_code=EXIT_NO_WORKSHOP) from error
+    asyncio.get_running_loop().set_exception_handler(_mind)
     async with shop:
         dashboard = _open(args, home, token, shop)
         # After the page server: it takes SIGINT for itself when it is made.
@@ -253,6 +257,12 @@ def _open(args: argparse.Namespace, home: Home, token: str, shop: RemoteShop) ->
         raise CannotStart(error.message, exit_code=EXIT_USAGE) from error
     except OSError as error:
         raise CannotStart(child.taken(args.port, PORT_FLAG), exit_code=EXIT_TAKEN) from error
+
+
+def _mind(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a task died of, unless it was writing to a browser that had just left."""
+    if not isinstance(context.get("exception"), WebSocketClosedError):
+        loop.default_exception_handler(context)
 
 
 def place_of(home: Home) -> str:

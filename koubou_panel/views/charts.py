@@ -128,7 +128,7 @@ class ThroughputChart:
             y_range_name="p95",
         )
         axis.update(
-            ticker=CompositeTicker(tickers=_duration_tickers()),
+            ticker=CompositeTicker(tickers=_duration_tickers(), desired_num_ticks=3),
             formatter=CustomJSTickFormatter(code=_SECONDS),
         )
         fig.add_layout(_quiet(axis), "right")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import inf, isnan
 
 from koubou_panel.core.records import Task
-from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel
+from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
 from koubou_panel.views.words import count, duration, plural, size
@@ -127,21 +127,34 @@ def running_rows(model: ShopModel, now: float) -> list[Row]:
     return [_running_row(task, memory.get(task.task_id), now) for task in shown]
 
 
-def ended_rows(tasks: Iterable[TaskModel]) -> list[Row]:
-    """The tasks that ended last, the latest first."""
-    return [
-        {
-            "id": task.task_id,
-            "label": line(task.label, LABEL),
-            "full": _full(task),
-            "status": task.status,
-            "mark": MARK.get(task.status, "cancel"),
-            "why": "" if task.status == "completed" else line(task.message, 120),
-            "took": "" if task.duration_s is None else duration(task.duration_s),
-            "finished_at": task.finished_at,
-        }
-        for task in list(tasks)[:SHOWN_ENDED]
-    ]
+def ended_rows(latest_first: Iterable[Task]) -> list[Row]:
+    """The tasks that ended last; of the same work done many times over, one row that says how often."""
+    found: list[Row] = []
+    for task in latest_first:
+        label = line(label_of(task), LABEL)
+        last = found[-1] if found else {}
+        if task.status == "completed" == last.get("status") and label == last["label"]:
+            last["times"] = int(str(last["times"])) + 1
+            continue
+        if len(found) == SHOWN_ENDED:
+            break
+        found.append(_ended_row(task, label))
+    return found
+
+
+def _ended_row(task: Task, label: str) -> Row:
+    took = run_seconds(task)
+    return {
+        "id": task.task_id,
+        "label": label,
+        "full": _full(label_of(task), task.request.summary),
+        "status": task.status,
+        "mark": MARK.get(task.status, "cancel"),
+        "why": "" if task.status == "completed" else line(task.message, 120),
+        "took": "" if took is None else duration(took),
+        "finished_at": task.finished_at,
+        "times": 1,
+    }
 
 
 def worker_rows(workers: Sequence[WorkerModel]) -> list[Row]:
@@ -185,7 +198,7 @@ def _running_row(task: TaskModel, rss_bytes: int | None, now: float) -> Row:
     return {
         "id": task.task_id,
         "label": line(task.label, LABEL),
-        "full": _full(task),
+        "full": _full(task.label, task.summary),
         "started_at": task.started_at,
         "eta_at": None if task.eta_s is None else now + task.eta_s,
         "fraction": None if task.fraction is None else min(1.0, max(0.0, task.fraction)),
@@ -211,8 +224,8 @@ def _facts(task: TaskModel, rss_bytes: int | None) -> list[str]:
     return facts
 
 
-def _full(task: TaskModel) -> str:
-    parts = [task.label] if task.summary in ("", task.label) else [task.label, task.summary]
+def _full(label: str, summary: str) -> str:
+    parts = [label] if summary in ("", label) else [label, summary]
     return line(" — ".join(parts), 400)
 
 

@@ -119,8 +119,19 @@ async def test_ended_rows_say_why() -> None:
         await finish(shop, await start(shop, name="good"))
         await finish(shop, await start(shop, name="bad"), reason="exit", message="exited with code 3")
         mirror = Mirror(shop, now=shop.clock)
-        told = [(row["label"], row["mark"], row["why"]) for row in rows.ended_rows(mirror.model.finished)]
+        told = [(row["label"], row["mark"], row["why"]) for row in rows.ended_rows(reversed(mirror.recent))]
         assert told == [("bad", "fail", "exited with code 3"), ("good", "ok", "")]
+        mirror.close()
+
+
+async def test_the_same_work_many_times_is_one_row() -> None:
+    """A burst of equal tasks that completed is one row with a count; a failure among them keeps its own."""
+    async with open_inline_shop(workers=1) as shop:
+        for n in range(7):
+            await finish(shop, await start(shop, name="burst"), reason="exit" if n == 2 else None)
+        mirror = Mirror(shop, now=shop.clock)
+        told = [(row["mark"], row["times"]) for row in rows.ended_rows(reversed(mirror.recent))]
+        assert told == [("ok", 4), ("fail", 1), ("ok", 2)]
         mirror.close()
 
 

@@ -370,12 +370,13 @@ const RunningCard = {
       row._mark = icon(t.mark, t.status)
       row._name = h("span", "name", t.label)
       row._name.title = t.full
+      row._times = h("span", "times")
       row._why = h("span", "why", t.why)
       row._why.title = t.why
       row._time = h("span", "time")
       row._time.title = moment(t.finished_at)
       const top = h("div", "top")
-      top.append(row._mark, row._name, row._why, row._time)
+      top.append(row._mark, row._name, row._times, row._why, row._time)
       row.append(top)
       row._at = t.finished_at
       row._took = t.took
@@ -389,6 +390,7 @@ const RunningCard = {
       }
       return row
     }
+    const showEnded = (row, t) => { setText(row._times, t.times > 1 ? `× ${t.times}` : ""); drawEnded(row) }
     const drawEnded = (row) => setText(row._time, `${row._took ? row._took + " · " : ""}${ago(row._at)}`)
     const times = () => {
       for (const row of list.children) drawTime(row)
@@ -398,7 +400,7 @@ const RunningCard = {
       setText(count, model.rows.length ? String(model.rows.length + model.more) : "")
       keyed(list, model.rows, (t) => t.id, makeRow, drawRow)
       setText(more, model.more ? `+${model.more} more` : "")
-      keyed(ended, model.ended, (t) => t.id, makeEnded, drawEnded)
+      keyed(ended, model.ended, (t) => t.id, makeEnded, showEnded)
       endedHead.hidden = !model.ended.length
       empty.hidden = model.rows.length > 0
       setText(empty, model.hint)
@@ -561,7 +563,7 @@ const OutputCard = {
     }
     const choose = (task) => {
       only = task
-      root.classList.toggle("one", only !== null)
+      root.classList.toggle("one", only !== null || sources.length < 2)
       for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
       drawChips()
       toEnd()
@@ -596,6 +598,8 @@ const OutputCard = {
       open.replaceChildren(...message.open.map(([task, runs]) => line(task, runs)))
       open.hidden = !message.open.length
       empty.hidden = log.children.length > 0 || message.open.length > 0
+      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.task))
+      root.classList.toggle("one", only !== null || talking.size < 2)
       setText(empty, message.hint)
       drawChips()
       if (stuck && !hovered) toEnd()

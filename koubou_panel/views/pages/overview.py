@@ -170,7 +170,7 @@ class Overview:
         _set(
             self.running,
             rows=running,
-            ended=rows.ended_rows(model.finished),
+            ended=rows.ended_rows(reversed(self._mirror.recent)),
             more=max(0, model.in_progress - len(running)) if running else 0,
             hint="Nothing runs just now. What you start appears here, with its progress and a way to stop it.",
         )
