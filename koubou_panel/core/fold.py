@@ -123,7 +123,7 @@ class State:
             counts=dict(self.counts),
             order=self.order,
             pool=self.pool,
-            tasks=[_without_payload(task) for task in self.tasks.values()],
+            tasks=[without_payload(task) for task in self.tasks.values()],
             finished=list(self.finished),
             workers=list(self.workers.values()),
             worker_totals=self.worker_totals,
@@ -159,7 +159,8 @@ def evolve(state: State, event: Event) -> Folded | None:
     return _FOLDS[type(event)](state, event)
 
 
-def _without_payload(task: Task) -> Task:
+def without_payload(task: Task) -> Task:
+    """`task` without the opaque bytes of its request, which nobody but a worker needs."""
     if not task.request.payload:
         return task
     return replace(task, request=replace(task.request, payload=b""))
@@ -261,7 +262,7 @@ def _completed(state: State, fact: TaskCompleted) -> Folded:
     task = _task(state, fact, fact.task_id)
     after = replace(
         task,
-        request=_without_payload(task).request,
+        request=without_payload(task).request,
         status=next_status(task.status, TaskCompleted),
         message="",
         error=None,
@@ -279,7 +280,7 @@ def _failed(state: State, fact: TaskFailed) -> Folded:
     task = _task(state, fact, fact.task_id)
     after = replace(
         task,
-        request=_without_payload(task).request,
+        request=without_payload(task).request,
         status=next_status(task.status, TaskFailed),
         reason=fact.reason,
         message=fact.message,
@@ -297,7 +298,7 @@ def _cancelled(state: State, fact: TaskCancelled) -> Folded:
     task = _task(state, fact, fact.task_id)
     after = replace(
         task,
-        request=_without_payload(task).request,
+        request=without_payload(task).request,
         status=next_status(task.status, TaskCancelled),
         reason=fact.reason,
         message=fact.message,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from koubou_panel.core.events import OutputGrew, Sample, TaskProgressed
-from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.fold import Folded, State, without_payload
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import ProtocolFault
@@ -147,7 +147,7 @@ class PrivateServer:
         task_id = task.task_id
         told = [client for client in followers if task_id in client.followed and not client.is_behind]
         if told:
-            frame = link.encode(link.Now(task_id, link.bare(task)))
+            frame = link.encode(link.Now(task_id, without_payload(task)))
             for client in told:
                 client.write(frame)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from koubou_panel.core.commands import Command, RetryTask, SubmitTask
+from koubou_panel.core.fold import without_payload
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
 from koubou_panel.errors import ProtocolFault, Refused
@@ -273,7 +274,7 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.find(query)
             case link.Get(task_id=task_id):
                 task = await shop.get(task_id)
-                found = None if task is None else link.bare(task)
+                found = None if task is None else without_payload(task)
             case link.Read(task_id=task_id, offset=offset, limit=limit):
                 found = await shop.read_output(task_id, offset, limit)
             case link.ReadBytes():
@@ -290,7 +291,7 @@ class PrivateClient(asyncio.Protocol):
         with suppress(Refused):
             task = await self._desk.shop.get(task_id)
             if task_id in self.followed:
-                self.write(link.encode(link.Now(task_id, None if task is None else link.bare(task))))
+                self.write(link.encode(link.Now(task_id, None if task is None else without_payload(task))))
 
 
 def _failed(call: int) -> bytes:

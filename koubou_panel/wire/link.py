@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
 from koubou_panel.core.commands import Caller, Command, SubmitTask
 from koubou_panel.core.events import Fact, Sample
@@ -370,15 +370,6 @@ def _decoded(decoder: msgspec.msgpack.Decoder[M], body: bytes) -> M:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolFault("bad_frame", f"a frame is not a message of the private link: {error}") from None
-
-
-def bare(task: Task) -> Task:
-    """`task` without the opaque bytes of its request, which nobody but a worker needs."""
-    return (
-        structs.replace(task, request=structs.replace(task.request, payload=b""))
-        if task.request.payload
-        else task
-    )
 
 
 def refusal(error: Refused | ProtocolFault) -> Refusal:

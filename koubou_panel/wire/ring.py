@@ -1,7 +1,8 @@
 """The facts of this epoch that are still held, so that a reader who was cut off or fell behind can go on.
 
 One ring serves every reader: a slow one needs no queue of its own, only its place. Facts are kept as they were
-folded and encoded when somebody first needs them.
+folded and encoded when somebody first needs them; without their opaque bytes (pickled calls and results) and
+their specs, which no message has.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from koubou_panel.core.codec import without_bytes
+from koubou_panel.core.events import TaskCompleted, TaskFailed, TaskSubmitted
 from koubou_panel.core.fold import Folded
 from koubou_panel.core.records import FACT_CHANNELS, Channel, Task
 
@@ -20,6 +24,7 @@ MAX_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 CHUNKS_KEPT = 32
 _TYPICAL_BYTES = 800
+_FEW_BYTES = 512  # so many opaque bytes are cheaper kept, and counted, than taken out
 
 Place = dict[Channel, int]
 
@@ -82,7 +87,10 @@ class Ring:
             lane.clear()
             self._sizes[channel] = 0
         self._number += 1
-        entry = Entry(self._number, channel, folded.seq, folded, _estimate(folded))
+        opaque = _opaque_bytes(folded)
+        if opaque > _FEW_BYTES or (type(folded.record) is Task and folded.record.request.spec):
+            folded, opaque = _for_messages(folded), 0
+        entry = Entry(self._number, channel, folded.seq, folded, _estimate(folded) + opaque)
         lane.append(entry)
         self.head[channel] = folded.seq
         self._sizes[channel] += entry.size
@@ -140,6 +148,25 @@ class Ring:
     def _first(self, channel: Channel) -> int:
         lane = self._lanes[channel]
         return lane[0].seq if lane else self.head[channel] + 1
+
+
+def _opaque_bytes(folded: Folded) -> int:
+    """How many bytes the fact and its record hold that no message has."""
+    fact, _, record = folded
+    size = len(record.request.payload) if type(record) is Task else 0
+    if type(fact) is TaskCompleted or type(fact) is TaskFailed:
+        size += len(fact.value)
+    return size
+
+
+def _for_messages(folded: Folded) -> Folded:
+    """`folded` without its opaque bytes and its spec, which may be as large as a client's message."""
+    fact, seq, record = folded
+    if type(record) is not Task:
+        return folded
+    request = replace(record.request, payload=b"", spec={})
+    fact = replace(fact, request=request) if type(fact) is TaskSubmitted else without_bytes(fact)
+    return Folded(fact, seq, replace(record, request=request))
 
 
 def _estimate(folded: Folded) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
+from koubou_panel.core.events import Event, TaskCompleted, TaskFailed
 from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.records import TaskId
 from koubou_panel.wire.messages import message_of
 from koubou_panel.wire.ring import Ring
-from tests.wire.pair import noted, submitted
+from tests.wire.pair import NOW, noted, started, submitted
 
 
 def ring_of(state: State, **bounds) -> Ring:
@@ -110,3 +113,35 @@ def test_each_message_is_made_once():
     entry = ring.add(evolve(state, noted(1)))
     assert ring.message(entry) == ring.message(entry) == b"x"
     assert made == [1]
+
+
+def test_what_no_message_has_is_not_held():
+    """However large calls, results and specs are, the ring holds messages' worth, and tells the same."""
+    state, small = State("one"), State("one")
+    ring, other = ring_of(state), ring_of(small)
+
+    def live(size: int) -> list[Event]:
+        """The life of three tasks."""
+        call = submitted(1, kind="function", payload=b"p" * size)
+        command = submitted(2, spec={"command": ["x" * size]})
+        return [
+            *(call, started(1), TaskCompleted(NOW, TaskId("task-1"), 1, value=b"v" * size)),
+            *(command, started(2), TaskCompleted(NOW, TaskId("task-2"), 1)),
+            *(submitted(3), started(3)),
+            TaskFailed(NOW, TaskId("task-3"), 1, "error", "no", value=b"v" * size),
+        ]
+
+    entries = [ring.add(evolve(state, event)) for event in live(1 << 20)]
+    assert sum(len(msgpack.encode((e.folded.fact, e.folded.record))) for e in entries) < 10_000
+    others = [other.add(evolve(small, event)) for event in live(1)]
+    assert [ring.message(e) for e in entries] == [other.message(e) for e in others]
+    assert state.tasks["task-2"].request.spec  # the state is another's
+
+
+def test_a_few_opaque_bytes_are_counted():
+    """What is too little to be taken out counts against the bound."""
+    state = State("one")
+    ring = ring_of(state)
+    bare = ring.add(evolve(state, submitted(1)))
+    with_call = ring.add(evolve(state, submitted(2, payload=b"p" * 500)))
+    assert with_call.size == bare.size + 500
