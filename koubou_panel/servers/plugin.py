@@ -17,8 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import panel as pn
+from bokeh.document import Document
 from bokeh.server.tornado import BokehTornado
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
@@ -34,10 +36,12 @@ from koubou_panel.servers.dashboard import MESSAGE_BYTES, TOKEN_LIFE_S, page_key
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, guard_application, request_verdict
 from koubou_panel.servers.policy import PagePolicy
+from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.tornado_socket import SocketHandler
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.views.page import one_line
 from koubou_panel.views.session import visit
+from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED
 
 HOW = "panel serve apps/dashboard.py --port 8080 --address 127.0.0.1 --plugins koubou_panel.servers.plugin"
 PANEL_PORT = 5006
@@ -63,12 +67,31 @@ class Attachment:
         self.boot_id = secrets.token_hex(8)
         self.shop: RemoteShop | None = None
         self.feed: Feed | None = None
-        self._attaching: asyncio.Task[None] | None = None
+        self.guard: Guard | None = None
+        self.applications: list[BokehTornado] = []
+        self.pages: WeakSet[Document] = WeakSet()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
-        """Attach, as soon as a workshop answers."""
-        if self._attaching is None:
-            self._attaching = asyncio.get_running_loop().create_task(self._attach())
+        """Attach, as soon as a workshop answers, and follow the token."""
+        if not self._tasks:
+            loop = asyncio.get_running_loop()
+            following = follow_token(self.home.runtime, os.environ, self.rotate)
+            self._tasks = [loop.create_task(self._attach()), loop.create_task(following)]
+
+    def rotate(self, token: str) -> None:
+        """Take a new token; what the old one opened ends, and cannot be opened again."""
+        self.token = token
+        if self.guard is not None:
+            self.guard.rotate(token, read_token=derive_read_token(token))
+        if self.feed is not None:
+            self.feed.dismiss()
+        for application in self.applications:
+            for connection in tuple(application._clients):  # noqa: SLF001 - it has no other door
+                connection._socket.close(CLOSE_UNAUTHORIZED, "the token was changed")  # noqa: SLF001
+        for document in self.pages if self.guard is None else ():
+            # Nothing stands before the port to keep its browser from coming back: it finds nothing.
+            document.add_next_tick_callback(document.clear)
 
     async def _attach(self) -> None:
         while self.shop is None:
@@ -117,6 +140,7 @@ def page() -> pn.Template:
             f"No workshop of {place_of(here.home)} answers yet. `koubou up` starts it; this page then opens by itself.",
             again_s=2,
         )
+    here.pages.add(document)
     caller = Caller("dashboard", verdict.role.value)
     return visit(here.shop, caller=caller, boot_id=here.boot_id, place=place_of(here.home))
 
@@ -197,8 +221,9 @@ def routes(argv: Sequence[str]) -> list[tuple[str, type[RequestHandler], dict[st
         auth_by_frame=("/ws",),
     )
     guard = Guard(access, sessions=Sessions(here.home.runtime / f"sessions-{told.port}", here.token))
+    here.guard = guard
     guard_application(BokehTornado, guard)
-    harden(BokehTornado, here.token)
+    harden(BokehTornado, here.token, on_made=here.applications.append)
     IOLoop.current().add_callback(here.begin)
     socket = {"feed": lambda: attachment().feed, "guard": lambda: guard, "limits": None}
     sys.stderr.write(
@@ -214,10 +239,12 @@ def login_path(token: str) -> str:
     return f"/login?code={mint_code(token, time.time())}"
 
 
-def harden(target: type[BokehTornado], token: str) -> Callable[[], None]:
+def harden(
+    target: type[BokehTornado], token: str, *, on_made: Callable[[BokehTornado], None]
+) -> Callable[[], None]:
     """Sign every page session, keep headers and cookies out of pages, and put the script policy on them.
 
-    Gives what undoes it.
+    Calls `on_made` with each application that is made; gives what undoes it.
     """
     build = target.__init__
     own = {
@@ -232,6 +259,7 @@ def harden(target: type[BokehTornado], token: str) -> Callable[[], None]:
     def __init__(self: BokehTornado, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
         build(self, *args, **(kwargs | own))
         self.add_transform(PagePolicy)
+        on_made(self)
 
     setattr(target, "__init__", __init__)  # noqa: B010 - a checker refuses an assignment to a method
 

@@ -13,7 +13,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from websockets.asyncio.client import connect
 
 from koubou_panel.home import Home
-from koubou_panel.servers.credentials import load_or_create_token
+from koubou_panel.servers.credentials import load_or_create_token, rotate_token
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.testing import open_inline_shop, until
 
@@ -116,3 +116,68 @@ async def test_without_the_plugin_a_visitor_gets_one_line(tmp_path: Path) -> Non
             return 'class="k-page"' in (await get(port, "/dashboard", **bearer)).body.decode()
 
         await until(is_shown)
+
+
+def page_socket(port: int, page: str, **headers: str) -> connect:
+    """The WebSocket of a page that was loaded, as its own script opens it."""
+    found = re.search(r'"token":"([^"]+)"', page)
+    assert found
+    return connect(
+        f"ws://127.0.0.1:{port}/dashboard/ws",
+        subprotocols=["bokeh", found[1]],
+        additional_headers=headers,
+        compression=None,
+    )
+
+
+async def test_a_new_token_ends_what_the_old_one_opened(tmp_path: Path) -> None:
+    """Within seconds of a rotation the old token, its cookies, its pages and its connections are at their end."""
+    async with open_home(tmp_path) as home, panel_serve(home, *PLUGIN) as (port, said):
+        old = {"Authorization": f"Bearer {load_or_create_token(home.runtime, environ={})}"}
+
+        async def is_attached() -> bool:
+            return json.loads((await get(port, "/healthz", **old)).body)["link"] == "live"
+
+        await until(is_attached)
+        way_in = re.search(r"/login\?code=\S+", said)
+        assert way_in
+        signed_in = await AsyncHTTPClient(force_instance=True).fetch(
+            f"http://127.0.0.1:{port}{way_in[0]}", follow_redirects=False, raise_error=False
+        )
+        cookie = {"Cookie": signed_in.headers["Set-Cookie"].partition(";")[0]}
+        page = (await get(port, "/dashboard", **cookie)).body.decode()
+        async with (
+            connect(f"ws://127.0.0.1:{port}/ws", additional_headers=old, compression=None) as feed,
+            page_socket(port, page, **cookie) as shown,
+        ):
+            new = {"Authorization": f"Bearer {rotate_token(home.runtime)}"}
+            for socket in (feed, shown):
+                await asyncio.wait_for(socket.wait_closed(), 10)
+                assert socket.close_code == 4401
+        for stale in (old, cookie):
+            assert (await get(port, "/dashboard", **stale)).code == 401
+        assert (await get(port, "/dashboard", **new)).code == 200
+
+
+async def test_without_the_plugin_a_new_token_counts_too(tmp_path: Path) -> None:
+    """A bare `panel serve` lets the old token in no more, and empties the pages that it opened."""
+    async with open_home(tmp_path) as home, panel_serve(home) as (port, _):
+        old = {"Authorization": f"Bearer {load_or_create_token(home.runtime, environ={})}"}
+
+        async def page(headers: dict[str, str]) -> str:
+            return (await get(port, "/dashboard", **headers)).body.decode()
+
+        async def is_shown() -> bool:
+            return 'class="k-page"' in await page(old)
+
+        await until(is_shown)
+        async with page_socket(port, await page(old)) as shown:
+            new = {"Authorization": f"Bearer {rotate_token(home.runtime)}"}
+
+            async def is_emptied() -> bool:
+                said = await asyncio.wait_for(shown.recv(), 10)
+                return "RootRemoved" in str(said)
+
+            await until(is_emptied)
+        assert 'class="k-page"' not in await page(old)
+        assert 'class="k-page"' in await page(new)
