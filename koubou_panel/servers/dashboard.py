@@ -131,7 +131,6 @@ class Dashboard:
     def _serve(self, host: str, port: int) -> Any:
         # A page must ask nothing of any other host, whatever the environment says.
         bokeh_settings.resources.set_value("server")
-        pn.config.reconnect = True
         return pn.serve(
             {PAGE: self._page},
             address=host,

@@ -41,6 +41,7 @@ _CLOCK = (
     "return new Date(tick).toLocaleTimeString([], {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'})"
 )
 _SECONDS = """
+if (tick > 0 && tick < 1) return `${+(tick * 1000).toPrecision(2)} ms`
 if (tick < 60) return `${+tick.toPrecision(2)} s`
 return tick < 3600 ? `${+(tick / 60).toPrecision(2)} min` : `${+(tick / 3600).toPrecision(2)} h`
 """
@@ -138,6 +139,7 @@ class ThroughputChart:
             HoverTool(
                 renderers=[ok],
                 mode="vline",
+                show_arrow=False,
                 point_policy="follow_mouse",
                 tooltips=[("completed", "@ok{0,0}"), ("failed", "@bad{0,0}"), ("p95", "@p95{0.0} s")],
             )
@@ -188,6 +190,7 @@ class HostChart:
             HoverTool(
                 renderers=[lines[0]],
                 mode="vline",
+                show_arrow=False,
                 line_policy="nearest",
                 tooltips=[("CPU", "@cpu{0} %"), ("memory", "@memory{0} %"), ("disk", "@disk{0} %")],
             )

@@ -23,6 +23,7 @@ TAG_LIMIT = 15
 HUES = 6
 MOST_UNSEEN = 4
 MOST_BEFORE = 2
+MOST_NAMES = 100
 
 _NOTHING_YET: frozenset[str] = frozenset({""})
 
@@ -58,7 +59,7 @@ class OutputTail:
         self._kept: deque[Line] = deque(maxlen=KEEP_LINES)
         self._fresh: deque[Line] = deque(maxlen=KEEP_LINES)
         self._is_new = True
-        self._hue = 0
+        self._hues: dict[str, int] = {}
 
     @property
     def is_new(self) -> bool:
@@ -135,14 +136,20 @@ class OutputTail:
     def _see(self, model: TaskModel) -> None:
         source = self._sources.get(model.task_id)
         if source is None:
-            self._hue = self._hue % HUES + 1
+            label = line(model.label, LABEL_LIMIT)
             source = self._sources[model.task_id] = _Source(
-                model.task_id, line(model.label, LABEL_LIMIT), line(model.label), self._hue
+                model.task_id, label, line(model.label), self._hue_of(label)
             )
             self._is_new = True
         source.size = max(source.size, model.output_bytes)
         if model.is_finished and not source.is_finished:
             source.is_finished = self._is_new = True
+
+    def _hue_of(self, label: str) -> int:
+        """A colour for a name: runs of the same work have the same."""
+        if len(self._hues) > MOST_NAMES:
+            self._hues = {source.label: source.hue for source in self._sources.values()}
+        return self._hues.setdefault(label, len(self._hues) % HUES + 1)
 
     def _forget(self) -> None:
         """Keep the newest eight; of the finished only those whose lines may still be seen."""

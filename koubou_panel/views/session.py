@@ -50,9 +50,9 @@ def visit(shop: Shop, *, caller: Caller, boot_id: str, place: str = "") -> pn.Te
         page = shell(
             session.view.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh
         )
-        # Both are for this document alone; the pill says what Bokeh's own notices would.
-        pn.config.reconnect = True
-        doc.config.update(reconnect_session=True, notify_connection_status=False)
+        # Bokeh's own way back sends every root of the page to the server again, which refuses them one by one;
+        # page.js loads the page anew instead. And the pill says what Bokeh's notices would.
+        doc.config.update(reconnect_session=False, notify_connection_status=False)
         session.start(doc)
     except BaseException:
         session.close()
@@ -77,6 +77,7 @@ class PageSession:
         """Build the page from what the shop holds now."""
         self._shop = shop
         self._caller = caller
+        self._now = now
         self._doc: Document | None = None
         self._is_live = False
         self._hidden = False
@@ -201,9 +202,11 @@ class PageSession:
 
     async def _fill_history(self) -> None:
         """Samples of the host from before this state began."""
-        first = self.mirror.metrics[0].at if self.mirror.metrics else time.time()
-        if time.time() - first < HISTORY_S - 10:
-            self.mirror.backfill(await self._shop.metrics_since(time.time() - HISTORY_S))
+        now = self._now()
+        first = self.mirror.metrics[0].at if self.mirror.metrics else now
+        if now - first < HISTORY_S - 10:
+            with suppress(KoubouError):  # the workshop is away: what was measured since is there all the same
+                self.mirror.backfill(await self._shop.metrics_since(now - HISTORY_S))
 
     def _read_output(self) -> None:
         """Read on, in the background, one reading at a time."""

@@ -69,8 +69,8 @@ ANSI = (
 )
 
 _FIGURE = {
-    "background-fill-color": "transparent",
-    "border-fill-color": "transparent",
+    "background-fill-color": "var(--k-surface)",
+    "border-fill-color": "var(--k-surface)",
     "outline-line-color": "transparent",
     "axis-line-color": "transparent",
     "major-tick-line-color": "transparent",

@@ -14,7 +14,7 @@ from koubou_panel.servers.credentials import load_or_create_token
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit
-from tests.browser.pages import open_page, way_in
+from tests.browser.pages import open_dashboard, open_page, way_in
 
 CUT = (
     "ERR_CONNECTION_REFUSED",
@@ -96,3 +96,21 @@ async def test_the_pill_tells_of_a_workshop_that_is_away(chromium: object, tmp_p
             async with private_link(shop, home):
                 await watch.shows(".pill", "live")
                 await watch.shows(".running .list .row", "unseen as yet")
+
+
+async def test_a_cut_connection_heals(chromium: object, tmp_path: Path) -> None:
+    """When only the page's connection is cut, it is there again within seconds, and what changed is shown."""
+    async with (
+        open_inline_shop() as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), forgive=CUT) as watch,
+    ):
+        first = await submit(shop, name="before the cut")
+        await watch.shows(".running .list .row", "before the cut")
+        for connection in tuple(dashboard._server._tornado._clients):
+            connection._socket.close()
+        shop.engine.finish(first)
+        await submit(shop, name="after the cut")
+        await watch.shows(".running .list .row", "after the cut")
+        await watch.tile("completed", "1")
+        await watch.shows(".pill", "live")

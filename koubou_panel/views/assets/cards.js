@@ -258,8 +258,12 @@ const AttentionStrip = {
 
 const TileRow = {
   render({model}) {
-    const root = h("div", "tiles")
-    watch(model, ["tiles"], () => keyed(root, model.tiles, (t) => t.key, (t) => {
+    const root = h("div", "whole"), row = h("div", "tiles"), spoken = h("p", "spoken")
+    spoken.setAttribute("role", "status")
+    root.append(row, spoken)
+    // Read out at most every ten seconds: numbers change too often to be heard.
+    everySecond(root, () => setText(spoken, model.tiles.slice(0, 4).map((t) => `${t.value} ${t.label}`).join(", ")), 10000)
+    watch(model, ["tiles"], () => keyed(row, model.tiles, (t) => t.key, (t) => {
       const node = h("div")
       node._value = h("span", "value")
       node._of = h("span", "of")
@@ -345,6 +349,7 @@ const RunningCard = {
       setText(row._name, t.label)
       row._name.title = t.full
       row._started = t.started_at
+      row._time.title = t.started_at ? `since ${moment(t.started_at)}` : ""
       row._eta = t.eta_at
       row.classList.toggle("stopping", t.stopping)
       const known = t.fraction !== null
@@ -551,33 +556,36 @@ const OutputCard = {
 
     const line = (task, runs) => {
       const node = h("div", "line")
-      node.dataset.task = task
       const source = names.get(task)
+      node.dataset.name = source ? source.label : ""
       const tag = h("span", `tag t${source ? source.hue : 0}`, source ? source.tag : "")
       node.append(tag)
       const text = h("span", "text")
       for (const [style, piece] of runs) text.append(style ? h("span", style, piece) : document.createTextNode(piece))
       node.append(text)
-      node.hidden = only !== null && only !== task
+      node.hidden = only !== null && only !== node.dataset.name
       return node
     }
-    const choose = (task) => {
-      only = task
+    const choose = (name) => {
+      only = name
       root.classList.toggle("one", only !== null || sources.length < 2)
-      for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
+      for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.name
       drawChips()
       toEnd()
     }
     const drawChips = () => {
-      const all = sources.length > 1 ? [{id: "", label: "all"}, ...sources] : []
-      keyed(chips, all, (s) => s.id, (s) => {
+      // One for each name: runs of the same work share it, and it is quiet when all of them have ended.
+      const named = new Map()
+      for (const s of sources) named.set(s.label, {...s, quiet: s.quiet && (named.get(s.label)?.quiet ?? true)})
+      const all = named.size > 1 ? [{label: "all", hue: 0, all: true}, ...named.values()] : []
+      keyed(chips, all, (s) => (s.all ? " all" : s.label), (s) => {
         const chip = h("button", "chip", s.label)
         chip.type = "button"
-        chip.onclick = () => choose(s.id || null)
+        chip.onclick = () => choose(s.all ? null : s.label)
         return chip
       }, (chip, s) => {
-        const on = (only || "") === s.id
-        chip.className = `chip ${s.id ? `t${s.hue}` : ""}`
+        const on = s.all ? only === null : only === s.label
+        chip.className = `chip t${s.hue}`
         chip.classList.toggle("on", on)
         chip.classList.toggle("quiet", s.quiet === true)
         chip.setAttribute("aria-pressed", on)
@@ -590,7 +598,7 @@ const OutputCard = {
       sources = message.sources
       names.clear()
       for (const s of sources) names.set(s.id, s)
-      if (only !== null && !names.has(only)) choose(null)
+      if (only !== null && !sources.some((s) => s.label === only)) choose(null)
       const batch = document.createDocumentFragment()
       for (const [task, runs] of message.lines) batch.append(line(task, runs))
       log.append(batch)
@@ -598,7 +606,7 @@ const OutputCard = {
       open.replaceChildren(...message.open.map(([task, runs]) => line(task, runs)))
       open.hidden = !message.open.length
       empty.hidden = log.children.length > 0 || message.open.length > 0
-      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.task))
+      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.name))
       root.classList.toggle("one", only !== null || talking.size < 2)
       setText(empty, message.hint)
       drawChips()

@@ -7,11 +7,11 @@
   }
 
   // The bar's card notes each beat of the server in `koubouBeat`. When they stay away, ask how the server is:
-  // another process (its boot id differs) or a session that is gone means loading the page again, as it was.
-  const ASK_AFTER_MS = 2500, GONE_AFTER_MS = 12000
+  // if it answers, what this page was connected to is gone (another process: its boot id differs; a connection
+  // that was cut; a session that ran out), and the page is loaded again, as it was.
+  const ASK_AFTER_MS = 2500, GONE_AFTER_MS = 4000, MOST_PATIENCE_MS = 60000
   const boot = document.documentElement.dataset.boot
-  const loaded = performance.now()
-  let seenAt = loaded, asking = false
+  let seenAt = performance.now(), asking = false
   document.addEventListener("visibilitychange", () => { seenAt = performance.now() })
   setInterval(async () => {
     if (document.hidden || asking || !boot) return
@@ -20,20 +20,17 @@
     asking = true
     try {
       const answer = await fetch("/healthz", {cache: "no-store", signal: AbortSignal.timeout(3000)})
-      if (answer.status === 401 || answer.status === 403) return again(10)
-      if (answer.status === 404 && silent > GONE_AFTER_MS) return again(30)
-      if (!answer.ok) return
-      const health = await answer.json()
-      if (health.boot !== boot) return again(1)
-      if (silent > GONE_AFTER_MS) return again(10)
+      const isOther = answer.ok && (await answer.json()).boot !== boot
+      if (isOther || silent > GONE_AFTER_MS) again()
     } catch { /* still away */ } finally { asking = false }
   }, 1000)
 
-  // Not over and over: a page that cannot live is loaded again less and less often.
-  function again(patience_s) {
-    const last = Number(sessionStorage.getItem("koubou-again") || 0), now = Date.now()
-    if (now - last < patience_s * 1000) return
-    sessionStorage.setItem("koubou-again", String(now))
+  // A page that cannot live is loaded again less and less often; one that has lived for a while, at once.
+  function again() {
+    const [last, wait] = JSON.parse(sessionStorage.getItem("koubou-again") || "[0, 0]"), now = Date.now()
+    if (now - last < wait) return
+    const next = now - last > 2 * MOST_PATIENCE_MS ? 2000 : Math.min(MOST_PATIENCE_MS, 2 * wait)
+    sessionStorage.setItem("koubou-again", JSON.stringify([now, next]))
     location.reload()
   }
 }

@@ -191,7 +191,7 @@ class Overview:
             items=[
                 _key("completed", "ok", "box", ""),
                 _key("failed", "fail", "hatch", ""),
-                _key("p95 run time", "run", "dots", p95),
+                _key("p95 run", "run", "dots", p95),
             ],
         )
         host = model.metrics
