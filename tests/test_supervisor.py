@@ -7,15 +7,16 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
 
+from koubou_panel.cli import service
 from tests.cli.conftest import Shell, end
 
 START_S = 60.0
@@ -304,17 +305,39 @@ def test_browser_opens_only_where_a_person_sits() -> None:
         assert not has_browser(environ) or sys.platform == "darwin"
 
 
-def test_browser_that_hangs_holds_up_nothing(tmp_path, monkeypatch) -> None:
-    """A browser command that never returns is left to itself."""
-    from koubou_panel.cli.service import browse
-
+@pytest.fixture
+def browser(tmp_path, monkeypatch):
+    """A browser command that never returns; it writes down what it was asked to open."""
     seen = tmp_path / "seen"
     fake = tmp_path / "fake-browser"
-    fake.write_text(f'#!/bin/sh\necho "$1" > {seen}\nexec sleep 5\n')
+    fake.write_text(f'#!/bin/sh\necho "$1" > {seen}.new && mv {seen}.new {seen}\nexec sleep 5\n')
     fake.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(fake))
+    return seen
+
+
+def test_browser_that_hangs_holds_up_nothing(tmp_path, browser) -> None:
+    """A browser command that never returns is left to itself."""
     began = time.monotonic()
-    browse("http://127.0.0.1:1/login?code=x")
+    service.browse("http://127.0.0.1:1/", tmp_path)
     assert time.monotonic() - began < 1
-    _wait(lambda: seen.exists() and seen.read_text())
-    assert Path(seen).read_text() == "http://127.0.0.1:1/login?code=x\n"
+    _wait(browser.exists)
+
+
+def test_login_code_is_in_no_process_s_arguments(tmp_path, browser) -> None:
+    """The browser is given a page that only this user can read, which leads to the address with the code."""
+    service.browse("http://127.0.0.1:1/login?code=x&more=1", tmp_path)
+    _wait(browser.exists)
+    page = tmp_path / service.WAY_IN
+    assert browser.read_text() == f"{page.as_uri()}\n"
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "url=http://127.0.0.1:1/login?code=x&amp;more=1" in page.read_text()
+
+
+def test_the_page_with_the_code_goes_again(tmp_path, browser, monkeypatch) -> None:
+    """It is removed once the browser has had time to read it, and made anew where one was left behind."""
+    (tmp_path / service.WAY_IN).write_text("left behind")
+    monkeypatch.setattr(service, "BROWSER_S", 0.2)
+    service.browse("http://127.0.0.1:1/login?code=x", tmp_path)
+    assert "left behind" not in (tmp_path / service.WAY_IN).read_text()
+    _wait(lambda: not (tmp_path / service.WAY_IN).exists())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import click
 import psutil
@@ -34,6 +38,11 @@ from koubou_panel.wire.messages import task_counts, worker_totals
 POLL_S = 0.1
 PATIENCE_S = 60.0
 BROWSER_S = 20.0
+WAY_IN = "open.html"
+_PAGE = """<!doctype html><meta charset="utf-8"><title>Koubou</title>
+<meta name="referrer" content="no-referrer"><meta http-equiv="refresh" content="0;url={address}">
+<p><a href="{address}">Open the dashboard</a></p>
+"""
 
 
 @click.command()
@@ -71,6 +80,7 @@ def up(
         given["home"] = home
     settings = settings_of(ctx, **given)
     kept = Home(settings.home)
+    opens = not no_browser and has_browser(dict(os.environ))
 
     async def main() -> int:
         supervisor = Supervisor(
@@ -78,9 +88,13 @@ def up(
             dashboard=not no_dashboard,
             insecure_no_auth=insecure_no_auth,
             link=lambda port: link_to(kept, settings.host, port, insecure_no_auth=insecure_no_auth),
-            browse=browse if not no_browser and has_browser(dict(os.environ)) else None,
+            browse=partial(browse, folder=kept.runtime) if opens else None,
         )
-        return await supervisor.run()
+        try:
+            return await supervisor.run()
+        finally:
+            if opens:
+                forget_way_in(kept.runtime)
 
     return asyncio.run(main())
 
@@ -92,13 +106,18 @@ def has_browser(environ: dict[str, str]) -> bool:
     return sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
 
 
-def browse(address: str) -> None:
-    """Open the browser without waiting for it; one that hangs or complains is left to itself."""
+def browse(address: str, folder: Path) -> None:
+    """Open the browser without waiting for it; one that hangs or complains is left to itself.
+
+    Every user of the machine sees the arguments of a process: it is given a page in `folder`, for this user's eyes
+    alone, that leads on to the address with its code.
+    """
+    page = folder / WAY_IN
 
     def open_it() -> None:
-        argv = [sys.executable, "-P", "-m", "webbrowser", address]
+        argv = [sys.executable, "-P", "-m", "webbrowser", page.as_uri()]
         quiet = subprocess.DEVNULL
-        try:
+        with suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
                 argv,
                 stdin=quiet,
@@ -108,10 +127,21 @@ def browse(address: str) -> None:
                 start_new_session=True,
                 check=False,
             )
-        except (OSError, subprocess.SubprocessError):
-            return
+        # The browser may have been handed the page by then, and not have read it.
+        time.sleep(BROWSER_S)
+        forget_way_in(folder)
 
-    threading.Thread(target=open_it, daemon=True).start()
+    forget_way_in(folder)
+    with suppress(OSError):  # the link is printed all the same
+        with os.fdopen(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(_PAGE.format(address=html.escape(address)))
+        threading.Thread(target=open_it, daemon=True).start()
+
+
+def forget_way_in(folder: Path) -> None:
+    """Remove the page that `browse` made."""
+    with suppress(OSError):
+        (folder / WAY_IN).unlink(missing_ok=True)
 
 
 @click.command()
