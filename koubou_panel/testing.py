@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from koubou_panel import registry
-from koubou_panel.archive.sqlite import Archive
+from koubou_panel.archive.sqlite import Archive, Batch
 from koubou_panel.core.commands import (
     Caller,
     Report,
@@ -171,8 +171,8 @@ async def open_inline_shop(
     """A workshop in memory with an `InlineEngine` as `shop.engine`; it samples nothing."""
     clock = clock or ManualClock()
     archive = Archive.open(None)
+    archive.commit([Batch(pool=Pool(workers, workers))])
     state = state_of(archive.load(), secrets.token_hex(4))
-    state.pool = Pool(workers, workers)
     hub = Hub(
         loop=asyncio.get_running_loop(),
         archive=archive,

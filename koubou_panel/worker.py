@@ -14,13 +14,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from koubou_panel import registry
 from koubou_panel.archive.output import OutputLog, output_path
-from koubou_panel.core.ports import RunContext, TaskKind
+from koubou_panel.core.ports import OutputSink, RunContext, TaskKind
 from koubou_panel.core.records import Fault, Job, Outcome, Progress
 from koubou_panel.engines.frames import (
     TO_WORKER,
@@ -37,8 +38,43 @@ from koubou_panel.engines.frames import (
 from koubou_panel.engines.guard import become_subreaper, descendants, kill_below, reap
 from koubou_panel.engines.marks import Mark
 
+CHUNK_BYTES = 1 << 20
 PULSE_S = 0.05
 FLUSH_S = 0.002
+
+
+class LazyLog(OutputSink):
+    """A run's log that costs nothing until something is printed; most short functions print nothing."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        """The log of `job` below `folder`; one that an earlier run may have begun is looked at now."""
+        self._job = job
+        self._folder = folder
+        self._log = self._open() if job.run > 1 else None
+
+    def _open(self) -> OutputLog:
+        return OutputLog(output_path(self._folder, self._job.task_id))
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        if self._log is None:
+            self._log = self._open()
+        self._log.write(data)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the log, those of earlier runs too."""
+        return 0 if self._log is None else self._log.size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the quota is reached, so that nothing more is kept."""
+        return self._log is not None and self._log.dropped > 0
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._log is not None:
+            self._log.close()
 
 
 class Context(RunContext):
@@ -47,7 +83,7 @@ class Context(RunContext):
     def __init__(self, job: Job, folder: Path) -> None:
         """The context of `job`, its output below `folder`."""
         self.job = job
-        self.output = OutputLog(output_path(folder, job.task_id))
+        self.output: LazyLog = LazyLog(job, folder)
         self.started = time.monotonic()
         self.told = (None, self.output.size)
         self._progress: Progress | None = None
@@ -87,25 +123,35 @@ class Capture:
         self._moved = 0
         self._lock = threading.Lock()
 
-    def move(self, output: OutputLog) -> None:
-        """Move what was printed since the last call."""
-        if os.fstat(self._fd).st_size <= self._moved:
-            return
+    def move(self, output: LazyLog, is_current: Callable[[], bool]) -> None:
+        """Move what was printed since the last call, while the run that `output` belongs to goes on."""
         with self._lock:
-            while data := os.pread(self._fd, 1 << 20, self._moved):
-                output.write(data)
-                self._moved += len(data)
+            size = os.fstat(self._fd).st_size
+            # Asked after the size is known: all of it was then printed by this run.
+            if size > self._moved and is_current():
+                self._move(output, size)
+                if output.is_full:
+                    os.ftruncate(self._fd, 0)
+                    self._moved = 0
 
-    def finish(self, output: OutputLog) -> None:
-        """Move the rest and begin anew."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(ValueError, OSError):
-                stream.flush()
-        if os.fstat(self._fd).st_size:
-            self.move(output)
+    def finish(self, output: OutputSink) -> None:
+        """Move the rest and begin anew. Main thread only, when its run has ended."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (ValueError, OSError, AttributeError):
+            """The task has closed or replaced a stream; what it printed is in the file all the same."""
+        size = os.fstat(self._fd).st_size
+        if size:
             with self._lock:
+                self._move(output, size)
                 os.ftruncate(self._fd, 0)
                 self._moved = 0
+
+    def _move(self, output: OutputSink, size: int) -> None:
+        while self._moved < size and (data := os.pread(self._fd, CHUNK_BYTES, self._moved)):
+            output.write(data)
+            self._moved += len(data)
 
 
 class WorkerProcess:
@@ -121,7 +167,7 @@ class WorkerProcess:
         self.capture = Capture(folder)
         self.current: Context | None = None
         self._send_lock = threading.Lock()
-        self._ended: list[Outcome] = []
+        self._ended: deque[Outcome] = deque()
         self._flushed_at = 0.0
 
     def run(self) -> None:
@@ -135,9 +181,18 @@ class WorkerProcess:
             self._ended.append(self._do(job))
             now = time.monotonic()
             if self.jobs.empty() or now - self._flushed_at > FLUSH_S:
-                self.send(Ended(self._ended))
-                self._ended = []
+                self.flush()
                 self._flushed_at = now
+
+    def flush(self) -> None:
+        """Tell what has ended; any thread. A long task must not sit on what ended before it."""
+        with self._send_lock:
+            outcomes: list[Outcome] = []
+            with contextlib.suppress(IndexError):
+                while True:
+                    outcomes.append(self._ended.popleft())
+            if outcomes:
+                self.link.sendall(frame(Ended(outcomes)))
 
     def send(self, message: FromWorker) -> None:
         """Send one frame; any thread."""
@@ -146,15 +201,18 @@ class WorkerProcess:
 
     def _do(self, job: Job) -> Outcome:
         context = self.current = Context(job, self.folder)
+        batches = False
         try:
-            outcome = self._kind(job.kind).run(job, context)
+            kind = self._kind(job.kind)
+            batches = kind.batches
+            outcome = kind.run(job, context)
         except Exception as error:  # noqa: BLE001 - the edge: a kind's own bug must not end the worker
             fault = Fault(type(error).__name__, str(error))
             outcome = Outcome(job.task_id, job.run, "start", f"could not run: {error}", error=fault)
         self.capture.finish(context.output)
         self.current = None
         context.output.close()
-        if not self._kind(job.kind).batches:
+        if not batches:
             sweep()
         return _with_output(outcome, context.output.size)
 
@@ -176,6 +234,8 @@ class WorkerProcess:
                     self._give_back()
                 else:
                     self.jobs.put(None)
+        # The workshop is gone, or it took this worker for dead: nothing below may outlive it, guard or no guard.
+        kill_below(os.getpid())
         os._exit(0)
 
     def _receive(self) -> bytes:
@@ -191,16 +251,19 @@ class WorkerProcess:
                 job = self.jobs.get_nowait()
                 if job is not None:
                     returned.append(job.task_id)
+        self.flush()
         self.send(GivenBack(returned))
 
     def _pulse(self) -> None:
         wait: Callable[[float], bool] = threading.Event().wait
         while not wait(PULSE_S):
+            if self._ended:
+                self.flush()
             context = self.current
             if context is None or time.monotonic() - context.started < PULSE_S:
                 continue
             with contextlib.suppress(OSError, ValueError):
-                self.capture.move(context.output)
+                self.capture.move(context.output, lambda context=context: self.current is context)  # type: ignore[misc]
             news = context.news()
             if news is not None:
                 self.send(news)

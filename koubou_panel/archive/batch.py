@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from koubou_panel.archive import rows
 from koubou_panel.core.codec import encode_events, without_bytes
-from koubou_panel.core.events import Fact
+from koubou_panel.core.events import Fact, TaskSubmitted
 from koubou_panel.core.records import Metrics, Pool, Request, Task, TaskId
 
 # A statement for every number of rows would be prepared anew each time, so numbers are rounded up to these and
@@ -81,8 +81,10 @@ def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
             yield _entry("metrics", metrics.at, rows.encode(metrics))
     for task_id, task in tasks.items():
         yield _task_row(task, born.get(task_id), values.get(task_id))
-    if facts:
-        yield _entry("journal", facts[-1].at, encode_events([without_bytes(fact) for fact in facts]))
+    # What was submitted is in the task's own row, for good.
+    told = [without_bytes(fact) for fact in facts if type(fact) is not TaskSubmitted]
+    if told:
+        yield _entry("journal", told[-1].at, encode_events(told))
     if pool is not None:
         yield _entry("pool", 0.0, rows.encode(pool))
 

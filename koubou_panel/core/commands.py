@@ -98,4 +98,10 @@ class RunProgressed(Struct, frozen=True, gc=False):
     output_bytes: int | None = None
 
 
-Report = WorkerReady | WorkerDied | RunEnded | RunsReturned | RunProgressed
+class ShutDown(Struct, frozen=True, gc=False):
+    """The workshop ends: what still runs is to be stopped."""
+
+    by: str
+
+
+Report = WorkerReady | WorkerDied | RunEnded | RunsReturned | RunProgressed | ShutDown

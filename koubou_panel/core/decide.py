@@ -21,6 +21,7 @@ from koubou_panel.core.commands import (
     RunProgressed,
     RunsReturned,
     ScaleWorkers,
+    ShutDown,
     SubmitTask,
     WorkerDied,
     WorkerReady,
@@ -267,19 +268,17 @@ def give_back(task: Task, now: float) -> Event:
 
 
 def _died(state: State, report: WorkerDied, now: float) -> list[Event]:
-    worker = state.workers.get(report.worker_id)
-    if worker is None:
-        return []
     owned = [
         task
         for task in state.tasks.values()
         if task.status == "in_progress" and task.worker_id == report.worker_id
     ]
     begun = sorted((task for task in owned if task.claim < report.begun), key=lambda task: task.claim)
+    known = report.worker_id in state.workers  # a reload after a failed commit may have left it out
     return [
         *(end_run(task, _cut_off(task, report), now) for task in begun),
         *_give_back_all([task for task in owned if task.claim >= report.begun], now),
-        WorkerStopped(now, report.worker_id, report.message),
+        *([WorkerStopped(now, report.worker_id, report.message)] if known else []),
     ]
 
 
@@ -310,6 +309,14 @@ def lose(task: Task, now: float) -> Event:
     return end_run(task, outcome, now)
 
 
+def _shutdown(state: State, report: ShutDown, now: float) -> list[Event]:
+    return [
+        StopRequested(now, task.task_id, task.run, "shutdown", report.by)
+        for task in state.tasks.values()
+        if task.status == "in_progress" and task.stopping is None
+    ]
+
+
 def _progressed(state: State, report: RunProgressed, now: float) -> list[Event]:
     task = state.tasks.get(report.task_id)
     if task is None or task.run != report.run or task.status != "in_progress":
@@ -335,6 +342,7 @@ _REPORTS: dict[type, Callable[..., list[Event]]] = {
     RunEnded: _ended,
     RunsReturned: _returned,
     RunProgressed: _progressed,
+    ShutDown: _shutdown,
 }
 
 __all__ = ["Context", "check_request", "conclude", "decide", "end_run", "give_back", "lose"]

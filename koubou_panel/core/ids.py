@@ -51,3 +51,11 @@ class TaskIds:
 def is_task_id(text: str) -> bool:
     """Whether `text` has the shape of a task id."""
     return _SHAPE.fullmatch(text) is not None
+
+
+def made_at(task_id: TaskId) -> float:
+    """The UTC second at which an id was made."""
+    ms = 0
+    for digit in task_id[:8]:
+        ms = ms << 5 | _DIGITS.index(digit)
+    return (ms + _EPOCH_MS) / 1000

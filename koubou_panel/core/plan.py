@@ -31,9 +31,11 @@ from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Job, StopCause, Task, TaskId, Worker, WorkerId
 
 WINDOW_S = 0.02
-WINDOW_TASKS = 64
+WINDOW_TASKS = 256
 RECALL_AFTER_S = 0.05
 PACE_KEPT = 1_000
+SHORTEST_S = 20e-6
+OUTLIER = 4
 FIRST_RESPAWN_S = 0.1
 LONGEST_RESPAWN_S = 30.0
 FREE_RESPAWNS = 8
@@ -195,12 +197,19 @@ class Agenda:
         self.touched.add(worker_id)
 
     def learn(self, task: Task, duration_s: float | None) -> None:
-        """Remember how long tasks of this name take: up at once, down slowly."""
+        """Remember how long tasks of this name take.
+
+        One run that was held up (a busy machine) says little: a longer one counts as at most four times what
+        was expected. A name whose tasks do become long is believed after some ten of them; until then `Recall`
+        takes back what waits behind one.
+        """
         if duration_s is None or not self._batches(task.request.kind):
             return
         name = task.request.name
         before = self.pace_s.pop(name, duration_s)
-        self.pace_s[name] = max(duration_s, 0.9 * before + 0.1 * duration_s)
+        seen = min(max(duration_s, SHORTEST_S), OUTLIER * max(before, SHORTEST_S))
+        share = 0.2 if seen > before else 0.1
+        self.pace_s[name] = (1 - share) * before + share * seen
         if len(self.pace_s) > PACE_KEPT:
             del self.pace_s[next(iter(self.pace_s))]
 
@@ -361,6 +370,8 @@ def _assign(this: _Round) -> None:
         if worker.status in ("idle", "busy") and not lanes[name].recalled
     ]
     able.sort(key=lambda name: len(lanes[name].claims))
+    # Those that the pool is to lose get nothing more: the idle ones first.
+    able = able[max(0, len(able) - this.state.pool.max_workers) :]
     share = ceil(waiting / max(1, len(able)))
     for worker_id in able:
         tasks = _take(this, lanes[worker_id], min(WINDOW_TASKS, share))

@@ -206,8 +206,7 @@ class WorkerLink(asyncio.Protocol):
         begun = self.mark.begun if self.mark else 0
         if self.mark is not None:
             self.mark.close()
-        if self.mark_path is not None:
-            self.mark_path.unlink(missing_ok=True)
+        # The mark's file stays until the name is used again: what it proves may not be stored yet.
         self.engine.forget(self)
         self.engine.report(_death(self.worker_id, begun, said, is_leaving=self.is_leaving))
 
@@ -320,26 +319,29 @@ class LocalEngine:
         task.add_done_callback(self._spawning.discard)
 
     async def _start_process(self, link: WorkerLink) -> None:
-        path = self._marks / f"{link.worker_id}.mark"
-        ours, theirs = socket.socketpair()
-        control, guard_end = socket.socketpair()
-        try:
-            mark_fd = marks.create(path)
-            link.mark, link.mark_path = marks.Mark(mark_fd), path
-            link.process = await self.loop.run_in_executor(
-                None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd
-            )
-            marks.set_guard(mark_fd, link.process.pid)
-            os.close(mark_fd)
-        except OSError as error:
-            for end in (ours, control):
-                end.close()
-            self.forget(link)
-            self.report(WorkerDied(link.worker_id, 0, f"could not be started: {error}", 255))
-            return
-        finally:
-            theirs.close()
-            guard_end.close()
+        """Start a worker; whatever keeps it from starting (no descriptors, no memory) is its death."""
+        with contextlib.ExitStack() as ends, contextlib.ExitStack() as kept:
+            try:
+                ours, theirs = socket.socketpair()
+                kept.callback(ours.close)
+                ends.callback(theirs.close)
+                control, guard_end = socket.socketpair()
+                kept.callback(control.close)
+                ends.callback(guard_end.close)
+                link.mark_path = self._marks / f"{link.worker_id}.mark"
+                mark_fd = marks.create(link.mark_path)
+                ends.callback(os.close, mark_fd)
+                link.mark = marks.Mark(mark_fd)
+                kept.callback(link.mark.close)
+                link.process = await self.loop.run_in_executor(
+                    None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd
+                )
+                marks.set_guard(mark_fd, link.process.pid)
+            except OSError as error:
+                self.forget(link)
+                self.report(WorkerDied(link.worker_id, 0, f"could not be started: {error}", 255))
+                return
+            kept.pop_all()
         ours.settimeout(0)
         control.settimeout(0)
         link.control = control

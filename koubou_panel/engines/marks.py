@@ -54,9 +54,13 @@ def create(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, SIZE)
-    os.pwrite(fd, boot_id(), _BOOT_AT)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        os.ftruncate(fd, SIZE)
+        os.pwrite(fd, boot_id(), _BOOT_AT)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

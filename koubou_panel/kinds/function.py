@@ -6,6 +6,8 @@ is the same for all tasks of one `map`, so a worker keeps the last ones loaded.
 
 from __future__ import annotations
 
+import importlib
+import os
 import pickle
 import reprlib
 import sys
@@ -21,6 +23,7 @@ from koubou_panel.errors import Refused
 
 KEPT_FUNCTIONS = 64
 SHORT = 200
+MOST_BYTES = 200 << 20
 PREPARED = Prepared({}, "function", "")
 NONE = pickle.dumps((True, None), protocol=5)
 
@@ -121,11 +124,20 @@ class FunctionKind:
     def __init__(self) -> None:
         """With nothing loaded."""
         self._loaded: dict[bytes, Callable[..., object]] = {}
+        self._base = list(sys.path)
+        self._path: list[str] = []
 
     def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
         """The payload stays closed; its name comes with the request."""
         if not payload:
             raise Refused("invalid", "a function comes from Python: use Workshop.submit", field="payload")
+        if len(payload) > MOST_BYTES:
+            raise Refused(
+                "invalid",
+                f"the arguments are {len(payload) >> 20} MB, more than {MOST_BYTES >> 20}; write them to a file "
+                "and pass its name",
+                field="payload",
+            )
         return PREPARED if not spec else Prepared(dict(spec), "function", "")
 
     def run(self, job: Job, context: RunContext) -> Outcome:
@@ -148,15 +160,21 @@ class FunctionKind:
             value = _pickled_result(result)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             return _raised(job, error, "exception", "the result cannot be pickled: ", duration_s)
+        if len(value) > MOST_BYTES:
+            large = ValueError(
+                f"{len(value) >> 20} MB are too many; write them to a file and return its name"
+            )
+            return _raised(job, large, "exception", "the result is too large: ", duration_s)
         return Outcome(
             job.task_id, job.run, value=value, result=short_repr(result), usage=Usage(duration_s=duration_s)
         )
 
     def _load(self, payload: bytes) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
         call = _DECODER.decode(payload)
+        if call.path != self._path:
+            self._serve(call.path)
         function = self._loaded.get(call.function)
         if function is None:
-            sys.path.extend(folder for folder in call.path if folder not in sys.path)
             function = pickle.loads(call.function)  # noqa: S301 - only a worker opens it
             self._loaded[call.function] = function
             if len(self._loaded) > KEPT_FUNCTIONS:
@@ -165,6 +183,18 @@ class FunctionKind:
             return function, (), {}
         args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - only a worker opens it
         return function, args, kwargs
+
+    def _serve(self, path: list[str]) -> None:
+        """Import as another caller does: two callers' modules of one name are two modules."""
+        theirs = tuple(f"{folder}{os.sep}" for folder in self._path if folder not in self._base)
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file is not None and file.startswith(theirs):
+                del sys.modules[name]
+        self._loaded.clear()
+        self._path = path
+        sys.path[:] = [*self._base, *(folder for folder in path if folder not in self._base)]
+        importlib.invalidate_caches()
 
 
 def _pickled_result(result: object) -> bytes:

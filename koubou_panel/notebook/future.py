@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from threading import Condition, Lock
 from typing import Any
 
 from koubou_panel.core.records import TaskId
@@ -16,6 +17,8 @@ class TaskFuture(Future[Any]):
     def __init__(self, task_id: TaskId, cancel: Callable[[TaskId], None]) -> None:
         """The future of task `task_id`; `cancel` asks the workshop to end it."""
         super().__init__()
+        # A plain lock is enough and costs half: nothing here takes it twice.
+        self._condition = Condition(Lock())
         self.task_id = task_id
         self._ask_cancel = cancel
         self._value = b""

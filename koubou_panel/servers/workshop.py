@@ -134,7 +134,8 @@ async def _open_doors(
 
     def renew(new: str) -> None:
         sockets.guard.rotate(new, read_token=derive_read_token(new))
-        sockets.feed.dismiss()
+        if sockets.feed is not None:
+            sockets.feed.dismiss()
 
     following = asyncio.create_task(follow_token(home.runtime, os.environ, renew))
     stack.callback(following.cancel)

@@ -37,7 +37,7 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import Folded, State, evolve
 from koubou_panel.core.plan import Agenda, Instruction, plan
 from koubou_panel.core.ports import Subscriber
-from koubou_panel.core.records import Task, TaskId, WorkerId, WorkerStatus
+from koubou_panel.core.records import Task, TaskId, WorkerId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 
@@ -177,24 +177,36 @@ class Hub:
             return
         now = self._clock()
         step = Step(Batch())
-        for _ in range(min(STEP_ITEMS, len(self._inbox))):
-            item = self._inbox.popleft()
-            if type(item) is Ask:
-                self._decide(item, step, now)
-            elif type(item) in _EVENTS:
-                self._fold([item], step)  # type: ignore[list-item]
-            else:
-                step.reports.append(item)  # type: ignore[arg-type]
-                self._fold(conclude(self.state, item, now), step)  # type: ignore[arg-type]
-        wake_at = self._plan(step, now)
+        try:
+            for _ in range(min(STEP_ITEMS, len(self._inbox))):
+                self._take(self._inbox.popleft(), step, now)
+            wake_at = self._plan(step, now)
+        except Exception as error:
+            # A bug of ours. What was folded is not stored: go back to what is, without what led here.
+            log.exception("a step failed; the state is read again from the archive")
+            self._fail(step, error)
+            return
         self._commit(step)
         if self._inbox:
             self._wake()
         self._sleep_until(wake_at, now)
 
+    def _take(self, item: Ask | Report | Event, step: Step, now: float) -> None:
+        if type(item) is Ask:
+            try:
+                self._decide(item, step, now)
+            except Exception as error:
+                item.reply(_not_stored(error))
+                raise
+        elif type(item) in _EVENTS:
+            self._fold([item], step)  # type: ignore[list-item]
+        else:
+            self._fold(conclude(self.state, item, now), step)  # type: ignore[arg-type]
+            step.reports.append(item)  # type: ignore[arg-type]
+
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
-        if type(command) is SubmitTask:
+        if type(command) is SubmitTask and ask.caller.role == "full":
             key = command.request.idempotency_key
             if key is not None and key in self._keys:
                 step.replies.append((ask.reply, self._keys[key]))
@@ -357,8 +369,8 @@ class Hub:
                 continue
             revived.append(WorkerStarted(worker.started_at, worker.worker_id, worker.node))
             if worker.status != "starting":
-                status: WorkerStatus = "stopping" if worker.status == "stopping" else "idle"
-                revived.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
+                # One that was to leave may not have been told: idle, it will be.
+                revived.append(WorkerChanged(now, worker.worker_id, "idle", None, worker.pid))
         for event in revived:
             evolve(state, event)
         self.agenda = Agenda.from_state(state, self._batches)
@@ -406,6 +418,6 @@ def _not_stored(error: BaseException | None) -> Refused:
     why = f" ({error})" if error else ""
     return Refused(
         "storage",
-        f"the workshop could not store this{why}; nothing was taken in. Free space on the disk of the home; "
-        "it goes on by itself",
+        f"the workshop could not store this{why}; it was not taken in. If the disk of the home is full, free some "
+        "space: it goes on by itself",
     )

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -15,19 +16,18 @@ from msgspec.structs import replace
 from koubou_panel import registry
 from koubou_panel.archive.output import output_path, read_output
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
-from koubou_panel.core.commands import Caller, CancelTask, Command, DrainPool, RetryTask, SubmitTask
+from koubou_panel.core.commands import Caller, CancelTask, Command, DrainPool, RetryTask, ShutDown, SubmitTask
 from koubou_panel.core.decide import give_back, lose
 from koubou_panel.core.events import (
     Event,
     MetricsSampled,
     PoolChanged,
     Sample,
-    StopRequested,
     SystemNoted,
     WorkerSampled,
 )
 from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
-from koubou_panel.core.ids import TaskIds
+from koubou_panel.core.ids import TaskIds, is_task_id, made_at
 from koubou_panel.core.ports import Link, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Pool, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
@@ -44,6 +44,7 @@ T = TypeVar("T")
 MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
+FRESH_S = 10.0
 FOUND = (RetryTask, CancelTask)
 
 
@@ -175,8 +176,11 @@ class LocalShop:
     async def _checked(self, command: Command, caller: Caller) -> Ask:
         """The command with its spec checked, and with the archived task where it is about an old one."""
         if type(command) is SubmitTask:
+            await self._check_id(command.request.task_id)
             command = SubmitTask(registry.prepare(command.request, from_network=caller.from_network))
             return Ask(command, caller, _nowhere)
+        if type(command) is RetryTask:
+            await self._check_id(command.new_id)
         if isinstance(command, FOUND):
             found = await self._found(command)
             if type(command) is RetryTask and command.spec is not None and found is not None:
@@ -185,6 +189,15 @@ class LocalShop:
                 command = replace(command, spec=checked.spec)
             return Ask(command, caller, _nowhere, found)
         return Ask(command, caller, _nowhere)
+
+    async def _check_id(self, task_id: TaskId) -> None:
+        """Refuse an id that is none, or that a task had which has ended and left the state long ago."""
+        if not is_task_id(task_id):
+            raise Refused("invalid", f"{task_id[:40]!r} is no task id; next_id() makes one", field="task_id")
+        if made_at(task_id) > self.clock() - FRESH_S or task_id in self.state.tasks:
+            return
+        if await self._read(self._archive.get, task_id) is not None:
+            raise Refused("conflict", f"task {task_id} was submitted before and has ended")
 
     async def _found(self, command: RetryTask | CancelTask) -> Task | None:
         task = self.state.tasks.get(command.task_id)
@@ -274,25 +287,20 @@ class LocalShop:
 
     async def close(self, grace_s: float = 0.0, skip: asyncio.Event | None = None) -> None:
         """Drain, end what still runs (`shutdown`), store everything, and let go of the archive."""
-        await self.drain(grace_s, skip)
-        await self._end_runs()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        if self.engine is not None:
-            await self.engine.close()
-        await self.hub.close()
-        self._readers.shutdown()
-        self._archive.close()
-
-    async def _end_runs(self) -> None:
-        """TERM to what runs, KILL after five seconds, and its end stored."""
-        now = self.clock()
-        running = [task for task in self.state.tasks.values() if task.status == "in_progress"]
-        for task in running:
-            if task.stopping is None:
-                self.hub.note(StopRequested(now, task.task_id, task.run, "shutdown", "koubou"))
-        await self._until_idle(END_LIMIT_S)
+        try:
+            with suppress(Refused):  # it cannot be stored just now; the end comes all the same
+                await self.drain(grace_s, skip)
+            self.hub.report(ShutDown("koubou"))
+            await self._until_idle(END_LIMIT_S)
+        finally:
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+            if self.engine is not None:
+                await self.engine.close()
+            await self.hub.close()
+            self._readers.shutdown()
+            self._archive.close()
 
 
 class _Idle:

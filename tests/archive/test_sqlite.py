@@ -254,14 +254,11 @@ def test_the_journal_gives_the_last_facts_in_order(archive):
 
 
 def test_the_journal_holds_no_opaque_bytes(archive, tasks):
-    """Payloads and results have their own place."""
+    """Payloads and results have their own place, and what was submitted is in the task's own row."""
     task = tasks.make(1, payload=b"secret function")
     facts = [TaskSubmitted(1.0, task.request, 1), TaskCompleted(2.0, task.task_id, 1, value=b"secret result")]
     archive.commit([tasks.batch(task, facts=facts)])
-    assert archive.journal(2) == [
-        replace(facts[0], request=replace(task.request, payload=b"")),
-        replace(facts[1], value=b""),
-    ]
+    assert archive.journal(2) == [replace(facts[1], value=b"")]
 
 
 def test_pruning_forgets_old_metrics_and_facts_bite_by_bite(archive):

@@ -20,6 +20,7 @@ from koubou_panel.core.plan import (
     NEWS_EVERY_S,
     PACE_KEPT,
     RECALL_AFTER_S,
+    WINDOW_S,
     WINDOW_TASKS,
     Agenda,
     Recall,
@@ -132,7 +133,7 @@ def test_a_paused_pool_starts_nothing(make_world):
 def test_short_tasks_share_a_window(make_world):
     """Functions known to be short are claimed together, in order, up to the window."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(WINDOW_TASKS + 10)]
     (start,) = world.plan()
     assert [job.task_id for job in start.jobs] == ids[:WINDOW_TASKS]
@@ -152,7 +153,7 @@ def test_a_window_holds_what_takes_no_longer_than_its_time(make_world):
 def test_short_tasks_are_shared_out(make_world):
     """No worker takes what another could begin at once."""
     world = make_world(3)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     for _ in range(9):
         world.submitted(kind="function", name="f")
     assert sorted(map(len, world.handed(world.plan()).values())) == [3, 3, 3]
@@ -161,7 +162,7 @@ def test_short_tasks_are_shared_out(make_world):
 def test_a_window_is_refilled_at_half(make_world):
     """A worker with more than half of a window is not bothered; below it, it is filled again."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(3 * WINDOW_TASKS)]
     world.plan()
     half = WINDOW_TASKS // 2
@@ -185,7 +186,7 @@ def test_a_window_is_refilled_at_half(make_world):
 def test_what_may_be_long_is_claimed_alone(make_world, alone):
     """Unknown, long, timed, or not a function: it waits for an idle worker and shares it with none."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     world.paced("slow", 0.5)
     short = [world.submitted(kind="function", name="f") for _ in range(2)]
     long = world.submitted(**alone)
@@ -199,14 +200,21 @@ def test_what_may_be_long_is_claimed_alone(make_world, alone):
     assert world.handed(world.plan()) == {"worker-1": after}
 
 
-def test_a_pace_rises_at_once_and_falls_slowly(make_world):
-    """One long run makes a name long; many short ones are needed to make it short again."""
+def test_one_run_that_was_held_up_makes_no_name_long(make_world):
+    """On a busy machine a short run may take a second; its name is still short."""
     world = make_world(1)
     world.paced("f", 0.001)
     world.paced("f", 1.0)
-    assert world.agenda.pace_s["f"] == 1.0
-    world.paced("f", 0.0)
-    assert world.agenda.pace_s["f"] == pytest.approx(0.9)
+    assert world.agenda.pace_s["f"] == pytest.approx(0.0016)
+
+
+def test_a_name_whose_runs_become_long_is_long_after_some(make_world):
+    """A dozen long runs in a row are believed, and then claimed alone."""
+    world = make_world(1)
+    world.paced("f", 0.001)
+    for _ in range(12):
+        world.paced("f", 1.0)
+    assert world.agenda.pace_s["f"] > WINDOW_S
 
 
 def test_paces_are_forgotten_one_by_one(make_world):
@@ -225,7 +233,7 @@ def test_paces_are_forgotten_one_by_one(make_world):
 def stuck(make_world):
     """Worker 1 holds six short tasks, of which the first turns out to be long; worker 2 has ended its own."""
     world = make_world(2)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(12)]
     handed = world.handed(world.plan())
     for task_id in handed["worker-2"]:
@@ -277,7 +285,7 @@ def test_a_worker_that_gave_everything_back_is_idle(stuck):
 def test_returned_tasks_keep_their_place(make_world):
     """They are older than what waits, and go before it in their old order."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(4)]
     world.plan()
     later = world.submitted(kind="function", name="f")
@@ -288,7 +296,7 @@ def test_returned_tasks_keep_their_place(make_world):
 def test_returned_tasks_keep_their_place_after_a_death(make_world):
     """The same holds when a worker dies with a window that it had not begun."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(4)]
     world.plan()
     world.die(begun=1)
@@ -424,13 +432,14 @@ def test_a_busy_worker_goes_once_it_is_idle(make_world):
     assert world.plan() == [Retire("worker-2")]
 
 
-def test_a_worker_that_was_just_given_work_is_not_let_go(make_world):
-    """A task and a smaller pool in one step: the worker that gets the task is not idle."""
+def test_a_smaller_pool_takes_effect_while_work_waits(make_world):
+    """Work that waits goes to those who stay; an idle worker too many leaves at once."""
     world = make_world(2)
     ids = [world.submitted(), world.submitted()]
     world.do(ScaleWorkers(1, 1))
-    assert sorted(task for tasks in world.handed(world.plan()).values() for task in tasks) == ids
-    assert all(worker.status == "busy" for worker in world.state.workers.values())
+    handed = world.handed(instructions := world.plan())
+    assert [task for tasks in handed.values() for task in tasks] == ids[:1]
+    assert sum(isinstance(instruction, Retire) for instruction in instructions) == 1
 
 
 def test_workers_that_never_get_ready_are_started_ever_more_slowly(world):
@@ -481,7 +490,7 @@ def test_a_worker_is_idle_again_after_its_last_task(make_world):
 def test_within_a_window_the_current_task_is_told_now_and_then(make_world):
     """Not at every short task, but the last word about it is never an old one."""
     world = make_world(1)
-    world.paced("f", 0.0001)
+    world.paced("f", 0.00005)
     ids = [world.submitted(kind="function", name="f") for _ in range(5)]
     world.plan()
     before = len(world.events)

@@ -109,7 +109,7 @@ def test_daemons_do_not_outlive_the_worker(start, tmp_path):
     one = start(
         "/bin/sh",
         "-c",
-        f'"{sys.executable}" -c "$0" {mark} & while [ ! -s {mark}.daemon ]; do :; done',
+        f'"{sys.executable}" -c "$0" {mark} & while [ ! -s {mark}.daemon ] || [ ! -s {mark}.main ]; do :; done',
         HOSTILE,
     )
     assert one.status() == b"exit 0"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -162,6 +164,60 @@ async def test_two_cancels_in_one_window_both_count(shop):
         await shop.do(CancelTask(task_id), ME)
     for task_id in (long_one, second, third):
         assert (await ended(shop, task_id)).status == "cancelled"
+
+
+async def test_what_ended_before_a_long_task_is_told_at_once(shop):
+    """Results do not wait in the worker for the long task behind them, and do not go down with it."""
+    await shop.do(ScaleWorkers(1, 1), ME)
+    await until(lambda: len(shop.state.workers) == 1)
+    for _ in range(20):
+        await ended(shop, await call(shop, time.sleep, 0.0, name="nap"))
+    commands = [call(shop, time.sleep, 0.0, name="nap") for _ in range(8)]
+    short = await asyncio.gather(*commands, call(shop, time.sleep, 60, name="nap"))
+    for task_id in short[:-1]:
+        assert (await ended(shop, task_id)).status == "completed"
+    await shop.do(CancelTask(short[-1]), ME)
+    assert (await ended(shop, short[-1])).status == "cancelled"
+
+
+async def test_two_callers_modules_of_one_name_are_two(shop, tmp_path):
+    """A function runs from its own caller's folder, whoever used the worker before."""
+    for project in ("a", "b", "a"):
+        folder = tmp_path / project
+        folder.mkdir(exist_ok=True)
+        (folder / "helper_of_two.py").write_text(f"def who():\n    return {project!r}\n")
+        function = b"\x80\x04\x8c\rhelper_of_two\x94\x8c\x03who\x94\x93."
+        payload = pack(function, pickled_arguments((), {}), [str(folder)])
+        for _ in range(3):
+            request = Request(
+                task_id=shop.next_id(), kind="function", created_at=0, payload=payload, name="who"
+            )
+            task = await ended(shop, await shop.do(SubmitTask(request), ME))
+            assert task.result == repr(project)
+
+
+async def test_a_killed_guard_leaves_no_orphan(shop, tmp_path):
+    """When somebody kills the guard, its worker ends what it ran."""
+    task_id = await submit(shop, "sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 600")
+    pid = await pid_in(tmp_path / "pid")
+    worker_id = shop.state.tasks[task_id].worker_id
+    os.kill(shop.engine.pids()[worker_id], signal.SIGKILL)
+    assert (await ended(shop, task_id)).reason == "killed"
+    await until(lambda: not is_alive(pid), 2)
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(shop, monkeypatch):
+    """Without descriptors a worker is not started; once there are some, it is."""
+    real = socket.socketpair
+
+    def none_left():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    await shop.do(ScaleWorkers(3, 3), ME)
+    await until(lambda: shop.hub.agenda.failed_spawns > 1)
+    monkeypatch.setattr(socket, "socketpair", real)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
 
 
 async def test_a_long_task_does_not_hold_up_its_window(shop):

@@ -6,8 +6,9 @@ import asyncio
 import sqlite3
 
 import pytest
+from msgspec.structs import replace
 
-from koubou_panel.core.commands import Caller, CancelTask, RetryTask
+from koubou_panel.core.commands import Caller, CancelTask, RetryTask, SubmitTask
 from koubou_panel.core.events import TaskSubmitted
 from koubou_panel.core.records import TaskId
 from koubou_panel.errors import Refused
@@ -100,7 +101,7 @@ async def test_retry_is_a_new_task_of_the_same_work(shop):
     task_id = await submit(shop, "echo", "hi")
     await until(lambda: task_id in shop.engine.jobs)
     with pytest.raises(Refused, match="still in_progress"):
-        await shop.do(RetryTask(task_id, TaskId("x")), ME)
+        await shop.do(RetryTask(task_id, shop.next_id()), ME)
     shop.engine.finish(task_id, reason="exit", message="exited with code 1", exit_code=1)
     await until(lambda: shop.state.tasks[task_id].is_finished)
     again = await shop.do(RetryTask(task_id, shop.next_id()), ME)
@@ -156,6 +157,51 @@ async def test_a_full_disk_refuses_and_recovers_by_itself(shop, monkeypatch):
     assert collector.resets == 2
     after = await submit(shop, "true")
     await until(lambda: after in shop.engine.jobs)
+
+
+async def test_a_worker_that_dies_while_storing_fails_is_not_forgotten(shop, monkeypatch):
+    """Its task ends when the archive stores again, and another worker takes its place."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    disk = Disk(shop._archive)
+    running = await submit(shop, "true")
+    await until(lambda: running in shop.engine.jobs)
+    disk.is_full = True
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    shop.engine.kill(shop.engine.jobs[running][0])
+    disk.is_full = False
+    await until(lambda: shop.state.tasks[running].is_finished)
+    assert shop.state.tasks[running].reason == "killed"
+    await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2)
+
+
+async def test_a_bug_in_a_step_loses_no_state(shop, monkeypatch):
+    """A step that fails is undone: who asked is told, and the state is what the archive holds."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    kept = await submit(shop, "true")
+    epoch = shop.state.epoch
+    monkeypatch.setattr(hub_module, "decide", lambda *_: 1 / 0)
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    monkeypatch.undo()
+    await until(lambda: shop.state.epoch != epoch)
+    assert kept in shop.state.tasks
+    await submit(shop, "true")
+
+
+async def test_a_reader_learns_no_id_by_a_key(shop):
+    """An idempotency key answers only those who may submit."""
+    await submit(shop, "true", idempotency_key="k")
+    with pytest.raises(Refused, match="may only read"):
+        await shop.do(submission(shop, "true", idempotency_key="k"), Caller("guest", "read"))
+
+
+async def test_an_id_that_is_none_is_refused(shop):
+    """What is no task id never becomes one."""
+    command = submission(shop, "true")
+    request = replace(command.request, task_id=TaskId("../../x"))
+    with pytest.raises(Refused, match="no task id"):
+        await shop.do(SubmitTask(request), ME)
 
 
 async def test_a_time_out_is_kept_by_the_clock():
