@@ -17,13 +17,10 @@ from koubou_panel.cli.follow import Interrupt, Printer, exit_code, follow
 from koubou_panel.cli.link import CALLER, ask, find_task, open_shop
 from koubou_panel.cli.show import print_tasks_json
 from koubou_panel.core.commands import CancelTask, SubmitTask
+from koubou_panel.core.environment import allowed
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
-
-# What a task sees of the environment of whoever called `koubou run` (SECURITY.md, "Secrets").
-ALLOWED = ("PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV")
-ALLOWED_BEGINNINGS = ("LC_", "CONDA_")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -102,7 +99,7 @@ def environment(own: dict[str, str], variables: tuple[str, ...]) -> dict[str, st
     Raises:
         click.UsageError: `--env K` of a variable that is not set.
     """
-    env = {key: own[key] for key in own if key in ALLOWED or key.startswith(ALLOWED_BEGINNINGS)}
+    env = allowed(own)
     for text in variables:
         key, equals, value = text.partition("=")
         if not key or (not equals and key not in own):

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from koubou_panel.core.commands import (
@@ -23,6 +23,7 @@ from koubou_panel.core.commands import (
     WorkerDied,
     WorkerReady,
 )
+from koubou_panel.core.environment import allowed
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
 from koubou_panel.core.records import Job, TaskId, WorkerId
 from koubou_panel.engines import guard, marks
@@ -40,31 +41,8 @@ from koubou_panel.engines.frames import (
     frame,
 )
 
-ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LANGUAGE",
-    "TERM",
-    "TZ",
-    "TMPDIR",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-)
-PREFIXES = ("LC_", "CONDA_", "XDG_")
 RECALL_LIMIT_S = 1.0
 LOOK_AGAIN_S = 0.05
-
-
-def task_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of `environ` a task may have: an allow-list."""
-    return {key: text for key, text in environ.items() if key in ENVIRONMENT or key.startswith(PREFIXES)}
 
 
 class WorkerLink(asyncio.Protocol):
@@ -264,7 +242,7 @@ class LocalEngine:
         self._spawning: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._environment = task_environment(os.environ)
+        self._environment = allowed(os.environ)
 
     def carry_out(self, instruction: Instruction) -> None:
         """Do what the plan says; what cannot be done any more is told by a report."""

@@ -17,6 +17,7 @@ import termios
 import time
 from collections.abc import Mapping
 
+from koubou_panel.core.environment import names_a_python
 from koubou_panel.core.ports import Prepared, RunContext
 from koubou_panel.core.records import Job, Outcome, Reason, Usage
 from koubou_panel.core.suggest import nearest
@@ -109,11 +110,16 @@ def _env(value: object) -> dict[str, str]:
 
 
 def environment(spec: Mapping[str, object]) -> dict[str, str]:
-    """The environment of a run: the worker's own allow-list, the task's over it, no `KOUBOU_*`."""
+    """The environment of a run: the worker's own allow-list, the task's over it, no `KOUBOU_*`.
+
+    A task with a `PATH` of its own is not told of the environment that the workshop was started in.
+    """
     env = {key: value for key, value in os.environ.items() if not key.startswith("KOUBOU_")}
     env["PYTHONUNBUFFERED"] = "1"
     own = spec.get("env")
     if isinstance(own, dict):
+        if "PATH" in own:
+            env = {key: value for key, value in env.items() if not names_a_python(key)}
         env.update({key: value for key, value in own.items() if not key.startswith("KOUBOU_")})
     return env
 

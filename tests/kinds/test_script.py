@@ -157,6 +157,17 @@ def test_environment_has_no_koubou_variables(monkeypatch):
     assert "HOME" in os.environ
 
 
+def test_a_path_of_its_own_comes_without_the_worker_s_python(monkeypatch):
+    """What `koubou up` was typed in is activated for no task that brings the PATH of another shell."""
+    monkeypatch.setenv("VIRTUAL_ENV", "/of/up")
+    monkeypatch.setenv("CONDA_PREFIX", "/of/up")
+    names = {"VIRTUAL_ENV", "CONDA_PREFIX"}
+    assert names <= environment({}).keys()
+    assert names <= environment({"env": {"A": "1"}}).keys()
+    assert not names & environment({"env": {"PATH": "/bin"}}).keys()
+    assert environment({"env": {"PATH": "/bin", "VIRTUAL_ENV": "/mine"}})["VIRTUAL_ENV"] == "/mine"
+
+
 def test_python_programs_do_not_buffer():
     """A Python program's output is live without its doing."""
     assert environment({})["PYTHONUNBUFFERED"] == "1"
