@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
+from bokeh.server.tornado import BokehTornado
 from bokeh.settings import settings as bokeh_settings
 from tornado.httpclient import AsyncHTTPClient, HTTPError
 from tornado.ioloop import IOLoop
@@ -43,6 +44,7 @@ from koubou_panel.servers.tornado_socket import ws_routes
 from koubou_panel.settings import EXIT_NO_WORKSHOP, EXIT_TAKEN, EXIT_USAGE
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.views.session import visit
+from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED
 
 PORT_FLAG = "--dashboard-port"
 PAGE = "overview"
@@ -119,8 +121,8 @@ class Dashboard:
         self._token = token
         self.guard.rotate(token, read_token=derive_read_token(token))
         self.feed.dismiss()
-        for connection in tuple(self._server._tornado._clients):  # noqa: SLF001 - it has no other door
-            connection._socket.close(4401, "the token was changed")  # noqa: SLF001
+        self.feed.dismiss()
+        dismiss_pages(self._server._tornado)  # noqa: SLF001 - it has no other door
 
     async def close(self) -> None:
         """Serve no more."""
@@ -185,6 +187,12 @@ class HealthHandler(RequestHandler):
                 "lag_s": round(link.lag_s, 1),
             }
         )
+
+
+def dismiss_pages(application: BokehTornado) -> None:
+    """Cut every page's connection, as when what let it in no longer does: it asks again, and is refused."""
+    for connection in tuple(application._clients):  # noqa: SLF001 - it has no other door
+        connection._socket.close(CLOSE_UNAUTHORIZED, "the token was changed")  # noqa: SLF001
 
 
 def page_key(token: str) -> str:

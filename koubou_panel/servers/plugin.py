@@ -32,7 +32,7 @@ from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.servers.access import Access, Allow, Request
 from koubou_panel.servers.credentials import Sessions, derive_read_token, load_or_create_token
-from koubou_panel.servers.dashboard import MESSAGE_BYTES, TOKEN_LIFE_S, page_key, place_of
+from koubou_panel.servers.dashboard import MESSAGE_BYTES, TOKEN_LIFE_S, dismiss_pages, page_key, place_of
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, guard_application, request_verdict
 from koubou_panel.servers.policy import PagePolicy
@@ -41,7 +41,6 @@ from koubou_panel.servers.tornado_socket import SocketHandler
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.views.page import one_line
 from koubou_panel.views.session import visit
-from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED
 
 HOW = "panel serve apps/dashboard.py --port 8080 --address 127.0.0.1 --plugins koubou_panel.servers.plugin"
 PANEL_PORT = 5006
@@ -87,8 +86,7 @@ class Attachment:
         if self.feed is not None:
             self.feed.dismiss()
         for application in self.applications:
-            for connection in tuple(application._clients):  # noqa: SLF001 - it has no other door
-                connection._socket.close(CLOSE_UNAUTHORIZED, "the token was changed")  # noqa: SLF001
+            dismiss_pages(application)
         for document in self.pages if self.guard is None else ():
             # Nothing stands before the port to keep its browser from coming back: it finds nothing.
             document.add_next_tick_callback(document.clear)

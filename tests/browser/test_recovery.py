@@ -114,3 +114,15 @@ async def test_a_cut_connection_heals(chromium: object, tmp_path: Path) -> None:
         await watch.shows(".running .list .row", "after the cut")
         await watch.tile("completed", "1")
         await watch.shows(".pill", "live")
+
+
+async def test_a_new_token_ends_open_pages(chromium: object, tmp_path: Path) -> None:
+    """When the token is changed an open page is cut off and asks its visitor to sign in."""
+    async with (
+        open_inline_shop() as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), forgive=(*CUT, "401")) as watch,
+    ):
+        await watch.shows(".pill", "live")
+        dashboard.rotate("another-token-of-this-test")
+        await watch.shows("body", "Access needs the token")
