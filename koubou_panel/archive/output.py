@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from threading import Lock
 
-from koubou_panel.core.ports import OutputPage, OutputSink
+from koubou_panel.core.ports import OutputBytes, OutputPage, OutputSink
 from koubou_panel.core.records import TaskId
 from koubou_panel.errors import Refused
 
@@ -98,29 +98,36 @@ def output_path(folder: Path, task_id: TaskId) -> Path:
     return folder / task_id[-2:] / f"{task_id}.log"
 
 
+def read_output_bytes(path: Path, offset: int, limit: int) -> OutputBytes:
+    """A piece of a log as it was printed; an empty one if there is no log.
+
+    Args:
+        path: the log.
+        offset: byte to begin at; negative: that many before the end.
+        limit: at most so many bytes.
+
+    """
+    _, data, begin, size = _read(path, offset, limit)
+    return OutputBytes(data, begin, begin + len(data), size)
+
+
 def read_output(path: Path, offset: int, limit: int) -> OutputPage:
-    """A piece of a log; an empty one if there is no log.
+    """A piece of a log as text; an empty one if there is no log.
 
     A page ends between two characters; where the log itself ends within one, the bytes come alone, in a page that
     follows. Reading on from `end` always gets further, until `end` is `size`.
 
     Args:
         path: the log.
-        offset: byte to begin at; negative: that many before the end. Within a character, the next one.
+        offset: as for `read_output_bytes`. Within a character, the next one.
         limit: at most so many bytes, but at least the 4 of the longest character.
 
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return OutputPage("", 0, 0, 0)
-    try:
-        size = os.fstat(fd).st_size
-        begin = min(size, offset) if offset >= 0 else max(0, size + offset)
-        begin += _rest_of_character(fd, begin)
-        data = os.pread(fd, min(max(limit, _LONGEST_CHARACTER), size - begin), begin)
-    finally:
-        os.close(fd)
+    limit = max(limit, _LONGEST_CHARACTER)
+    beyond = _LONGEST_CHARACTER - 1
+    before, data, begin, size = _read(path, offset, limit + beyond, before=beyond)
+    skipped = _rest_of_character(before, data[:beyond])
+    begin, data = begin + skipped, data[skipped : skipped + limit]
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data)
     held_back = len(decoder.getstate()[0])
@@ -129,16 +136,30 @@ def read_output(path: Path, offset: int, limit: int) -> OutputPage:
     return OutputPage(text, begin, begin + len(data) - held_back, size)
 
 
-def _rest_of_character(fd: int, begin: int) -> int:
-    """How many bytes after `begin` belong to a character that starts before it."""
-    longest = _LONGEST_CHARACTER - 1
-    start = max(0, begin - longest)
-    around = os.pread(fd, begin - start + longest, start)
-    for before in range(1, min(longest, begin) + 1):
-        first = begin - start - before
-        for length in range(before + 1, _LONGEST_CHARACTER + 1):
+def _read(path: Path, offset: int, limit: int, *, before: int = 0) -> tuple[bytes, bytes, int, int]:
+    """Up to `before` bytes before `offset`, up to `limit` from it on, where that is, and the log's size."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", b"", 0, 0
+    try:
+        size = os.fstat(fd).st_size
+        begin = min(size, offset) if offset >= 0 else max(0, size + offset)
+        start = max(0, begin - before)
+        data = os.pread(fd, begin - start + max(0, min(limit, size - begin)), start)
+    finally:
+        os.close(fd)
+    return data[: begin - start], data[begin - start :], begin, size
+
+
+def _rest_of_character(before: bytes, after: bytes) -> int:
+    """How many bytes of `after` belong to a character that starts in `before`."""
+    around = before + after
+    for back in range(1, len(before) + 1):
+        first = len(before) - back
+        for length in range(back + 1, _LONGEST_CHARACTER + 1):
             if _is_one_character(around[first : first + length], length):
-                return length - before
+                return length - back
     return 0
 
 

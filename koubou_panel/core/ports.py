@@ -57,6 +57,16 @@ class OutputPage(Struct, frozen=True):
     start: int = 0
 
 
+class OutputBytes(Struct, frozen=True):
+    """A piece of a task's output as it was printed; the positions are those of `OutputPage`."""
+
+    data: bytes
+    offset: int
+    end: int
+    size: int
+    start: int = 0
+
+
 class Subscriber(Protocol):
     """Who follows a shop. Every call is on the shop's loop and must return quickly."""
 
@@ -108,6 +118,9 @@ class Shop(Protocol):
 
     async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
         """Output from byte `offset` (negative: that many bytes before the end), at most `limit` bytes."""
+
+    async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
+        """As `read_output`, byte for byte."""
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from koubou_panel.core.events import OutputGrew, Sample, TaskProgressed
 from koubou_panel.core.fold import Folded, State, without_payload
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import Task, TaskId
+from koubou_panel.core.records import Task
 from koubou_panel.errors import ProtocolFault
 from koubou_panel.servers.private_client import PrivateClient
 from koubou_panel.shop.address import bind_private
@@ -24,8 +24,6 @@ from koubou_panel.wire.replica import fact_frames
 
 BEAT_S = 1.0
 BACKLOG = 1_024
-
-ReadBytes = Callable[[TaskId, int, int], Awaitable[link.OutputBytes]]
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +34,13 @@ class PrivateServer:
     Args:
         shop: the workshop.
         path: the socket's file; its folder exists, and the caller holds the home's lock.
-        read_bytes: gives output byte for byte; without it, the text of `shop.read_output`.
     """
 
-    def __init__(self, shop: Shop, path: Path, *, read_bytes: ReadBytes | None = None) -> None:
+    def __init__(self, shop: Shop, path: Path) -> None:
         """Nothing listens before `start`."""
         self.shop = shop
         self.python = f"{sys.version_info.major}.{sys.version_info.minor}"
         self._path = path
-        self._read_bytes = read_bytes
         self._clients: set[PrivateClient] = set()
         self._server: asyncio.Server | None = None
         self._beats: asyncio.Task[None] | None = None
@@ -90,13 +86,6 @@ class PrivateServer:
     def left(self, client: PrivateClient) -> None:
         """The client is gone."""
         self._clients.discard(client)
-
-    async def read_bytes(self, question: link.ReadBytes) -> link.OutputBytes:
-        """Output as it was printed."""
-        if self._read_bytes is not None:
-            return await self._read_bytes(question.task_id, question.offset, question.limit)
-        page = await self.shop.read_output(question.task_id, question.offset, question.limit)
-        return link.OutputBytes(page.text.encode(), page.offset, page.end, page.size, page.start)
 
     # -- what the shop tells (Subscriber) ---------------------------------------------------------------------
 

@@ -37,9 +37,6 @@ class Desk(Protocol):
     def left(self, client: PrivateClient) -> None:
         """The client is gone."""
 
-    async def read_bytes(self, question: link.ReadBytes) -> link.OutputBytes:
-        """Output as it was printed."""
-
 
 class PrivateClient(asyncio.Protocol):
     """One connection. `write` sends a frame; `feed` sends one that may be lost, and is made good by a reset."""
@@ -277,8 +274,8 @@ class PrivateClient(asyncio.Protocol):
                 found = None if task is None else without_payload(task)
             case link.Read(task_id=task_id, offset=offset, limit=limit):
                 found = await shop.read_output(task_id, offset, limit)
-            case link.ReadBytes():
-                found = await self._desk.read_bytes(question)
+            case link.ReadBytes(task_id=task_id, offset=offset, limit=limit):
+                found = await shop.read_bytes(task_id, offset, limit)
             case link.Values(task_ids=task_ids):
                 found = await shop.values(task_ids)
             case link.MetricsSince(at=at):

@@ -17,9 +17,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from koubou_panel.archive.output import output_path
 from koubou_panel.archive.schema import HomeRefused
-from koubou_panel.core.records import TaskId
 from koubou_panel.errors import KoubouError, SettingsError
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers import child
@@ -31,9 +29,7 @@ from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.socket import SocketServer
 from koubou_panel.settings import EXIT_DATA, EXIT_TAKEN, EXIT_USAGE, parse_workers
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.wire.link import OutputBytes
 
-MOST_OUTPUT_BYTES = 1 << 20
 SOCKET_FLAG = "--socket-port"
 
 log = logging.getLogger(__name__)
@@ -115,12 +111,7 @@ async def _open_doors(
     args: argparse.Namespace, shop: LocalShop, access: Access, stack: AsyncExitStack
 ) -> int:
     home = shop.home
-
-    async def read_bytes(task_id: TaskId, offset: int, limit: int) -> OutputBytes:
-        path = output_path(home.output, task_id)
-        return await asyncio.to_thread(read_output_bytes, path, offset, min(limit, MOST_OUTPUT_BYTES))
-
-    private = PrivateServer(shop, home.socket, read_bytes=read_bytes)
+    private = PrivateServer(shop, home.socket)
     await private.start()
     stack.push_async_callback(private.close)
     sockets = SocketServer(shop, access, host=args.host, port=args.socket_port)
@@ -153,21 +144,6 @@ def _access(args: argparse.Namespace, token: str) -> Access:
         insecure_no_auth=args.insecure_no_auth,
         auth_by_frame=("*",),
     )
-
-
-def read_output_bytes(path: Path, offset: int, limit: int) -> OutputBytes:
-    """A piece of a log as it was printed; an empty one if there is no log. Negative: so far before the end."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return OutputBytes(b"", 0, 0, 0)
-    try:
-        size = os.fstat(fd).st_size
-        begin = min(size, offset) if offset >= 0 else max(0, size + offset)
-        data = os.pread(fd, max(0, min(limit, size - begin)), begin)
-    finally:
-        os.close(fd)
-    return OutputBytes(data, begin, begin + len(data), size)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from koubou_panel import registry
-from koubou_panel.archive.output import output_path, read_output
+from koubou_panel.archive.output import output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.core.commands import Caller, CancelTask, Command, DrainPool, RetryTask, ShutDown, SubmitTask
 from koubou_panel.core.decide import give_back, lose
@@ -28,7 +28,7 @@ from koubou_panel.core.events import (
 )
 from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
 from koubou_panel.core.ids import TaskIds, is_task_id, made_at
-from koubou_panel.core.ports import Link, OutputPage, Subscriber, TaskPage, TaskQuery
+from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Pool, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.engines.rescue import sweep
@@ -230,6 +230,11 @@ class LocalShop:
         """A piece of a task's output, at most 1 MiB."""
         path = output_path(self.home.output, task_id)
         return await self._read(read_output, path, offset, min(limit, MOST_OUTPUT_BYTES))
+
+    async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
+        """As `read_output`, byte for byte."""
+        path = output_path(self.home.output, task_id)
+        return await self._read(read_output_bytes, path, offset, min(limit, MOST_OUTPUT_BYTES))
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

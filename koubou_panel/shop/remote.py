@@ -20,7 +20,7 @@ from typing import Self, cast
 from koubou_panel.core.commands import Caller, Command
 from koubou_panel.core.fold import Snapshot, State
 from koubou_panel.core.ids import TaskIds
-from koubou_panel.core.ports import Link, OutputPage, Subscriber, TaskPage, TaskQuery
+from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Task, TaskId
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.shop.connection import AskCall, Connection, DoCall, is_repeatable
@@ -175,15 +175,15 @@ class RemoteShop:
         """Output as text; see `core.ports.Shop.read_output`."""
         return cast("OutputPage", await self._ask(wire.Read(task_id, offset, limit)))
 
+    async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
+        """Output as it was printed, byte for byte."""
+        return cast("OutputBytes", await self._ask(wire.ReadBytes(task_id, offset, limit)))
+
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
         return cast("list[Metrics]", await self._ask(wire.MetricsSince(at)))
 
     # -- beyond the Shop door ---------------------------------------------------------------------------------
-
-    async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> wire.OutputBytes:
-        """Output as it was printed, byte for byte."""
-        return cast("wire.OutputBytes", await self._ask(wire.ReadBytes(task_id, offset, limit)))
 
     async def look(self) -> Snapshot:
         """How the workshop stands, its tasks apart. Needs no replica."""

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from koubou_panel.core.commands import Caller, Command, SubmitTask
 from koubou_panel.core.events import Fact, Sample
 from koubou_panel.core.fold import Snapshot
-from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
+from koubou_panel.core.ports import OutputBytes, OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Task, TaskId
 from koubou_panel.errors import ProtocolFault, Refused
 
@@ -127,16 +127,6 @@ ClientMessage = Hello | Do | Ask | Follow | Unfollow
 
 
 # -- server to client -----------------------------------------------------------------------------------------
-
-
-class OutputBytes(Struct, frozen=True):
-    """A piece of a task's output as it was printed; the positions are those of `OutputPage`."""
-
-    data: bytes
-    offset: int
-    end: int
-    size: int
-    start: int = 0
 
 
 class Welcome(Struct, frozen=True, tag=True, array_like=True):

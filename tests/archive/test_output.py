@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from koubou_panel.archive.output import OutputLog, output_path, read_output
+from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
 from koubou_panel.core.ports import OutputPage
 from koubou_panel.errors import Refused
 
@@ -272,3 +272,14 @@ def test_text_is_never_broken(path, text, offset, limit):
     pages = pages_of(log, limit, offset)
     assert text.endswith("".join(page.text for page in pages))
     assert text.encode()[pages[0].offset :].decode() == "".join(page.text for page in pages)
+
+
+def test_output_is_read_by_its_bytes(tmp_path) -> None:
+    """A piece of a log as it was printed: from an offset, from the end, beyond the end, of no log."""
+    log = tmp_path / "log"
+    log.write_bytes(bytes(range(256)))
+    assert read_output_bytes(log, 250, 100).data == bytes(range(250, 256))
+    assert read_output_bytes(log, -2, 100).data == b"\xfe\xff"
+    beyond = read_output_bytes(log, 999, 100)
+    assert (beyond.data, beyond.offset, beyond.end, beyond.size) == (b"", 256, 256, 256)
+    assert read_output_bytes(tmp_path / "none", 0, 100).size == 0

@@ -17,6 +17,7 @@ import pytest
 
 from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.events import SystemNoted
+from koubou_panel.core.ports import OutputBytes
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.servers import private, private_client
@@ -31,9 +32,9 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @asynccontextmanager
-async def _server(tmp_path, **more):
+async def _server(tmp_path):
     async with open_inline_shop() as shop:
-        server = PrivateServer(shop, tmp_path / "shop.sock", **more)
+        server = PrivateServer(shop, tmp_path / "shop.sock")
         await server.start()
         try:
             yield shop, server
@@ -246,12 +247,13 @@ async def test_large_answer_does_not_count_as_being_slow(tmp_path, monkeypatch) 
     monkeypatch.setattr(private_client, "CAUGHT_UP_BYTES", 50_000)
 
     async def read_bytes(task_id, offset, limit):
-        return link.OutputBytes(b"x" * 3_000_000, 0, 3_000_000, 3_000_000)
+        return OutputBytes(b"x" * 3_000_000, 0, 3_000_000, 3_000_000)
 
     async with (
-        _server(tmp_path, read_bytes=read_bytes) as (shop, server),
+        _server(tmp_path) as (shop, server),
         await RemoteShop.connect(tmp_path / "shop.sock", by="test") as remote,
     ):
+        monkeypatch.setattr(shop, "read_bytes", read_bytes)
         (client,) = server._clients
         states = []
         monkeypatch.setattr(client, "send_state", lambda: states.append(1))

@@ -13,7 +13,6 @@ import pytest
 from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.records import Request
 from koubou_panel.home import Home
-from koubou_panel.servers.workshop import read_output_bytes
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.testing import until
 
@@ -106,14 +105,3 @@ async def test_its_supervisors_death_ends_it_and_what_runs(start, tmp_path) -> N
         assert shop.state.tasks[task_id].reason == "shutdown"
     await until(lambda: workshop.process.poll() is not None, limit_s=15)
     assert workshop.process.returncode == 0
-
-
-def test_output_is_read_by_its_bytes(tmp_path) -> None:
-    """A piece of a log as it was printed: from an offset, from the end, beyond the end, of no log."""
-    log = tmp_path / "log"
-    log.write_bytes(bytes(range(256)))
-    assert read_output_bytes(log, 250, 100).data == bytes(range(250, 256))
-    assert read_output_bytes(log, -2, 100).data == b"\xfe\xff"
-    beyond = read_output_bytes(log, 999, 100)
-    assert (beyond.data, beyond.offset, beyond.end, beyond.size) == (b"", 256, 256, 256)
-    assert read_output_bytes(tmp_path / "none", 0, 100).size == 0

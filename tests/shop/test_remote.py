@@ -122,15 +122,15 @@ async def test_questions_are_answered_from_the_archive(tmp_path) -> None:
         _serving(shop, tmp_path / "s.sock"),
         await RemoteShop.connect(tmp_path / "s.sock", by="test", replica=False) as remote,
     ):
-        spec = {"command": ["sh", "-c", "echo hello"]}
+        spec = {"command": ["sh", "-c", r"printf 'hello \377\n'"]}
         request = Request(task_id=remote.next_id(), kind="script", created_at=0.0, spec=spec)
         task_id = await remote.do(SubmitTask(request), CALLER)
         async with remote.follow(task_id) as news:
             while not (task := await news.next(10.0)).is_finished:
                 pass
         assert task.exit_code == 0
-        assert (await remote.read_output(task_id, 0, 100)).text == "hello\n"
-        assert (await remote.read_bytes(task_id, 0, 100)).data == b"hello\n"
+        assert (await remote.read_output(task_id, 0, 100)).text == "hello \ufffd\n"
+        assert (await remote.read_bytes(task_id, 0, 100)).data == b"hello \xff\n"
         assert (await remote.get(task_id)).status == "completed"
         assert await remote.get(TaskId("00000000000000")) is None
         assert [t.task_id for t in (await remote.find(TaskQuery())).tasks] == [task_id]
