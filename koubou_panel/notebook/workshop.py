@@ -51,6 +51,7 @@ class Workshop(Executor):
 
     Raises:
         HomeTaken: another process holds the home and does not answer.
+        Refused: `version`: the workshop that runs is of another version.
     """
 
     def __init__(
@@ -93,8 +94,11 @@ class Workshop(Executor):
             return shop
 
     async def _open_once(self) -> Shop:
-        with contextlib.suppress(OSError, Refused):
+        try:
             return await RemoteShop.connect(self.home.socket, by=self._caller.by)
+        except Refused as refusal:
+            if refusal.code != "unavailable":  # somebody answers, and will answer the same next time
+                raise
         self.home.lock()
         try:
             shop = await LocalShop.open(self.home, workers=self._workers)

@@ -11,6 +11,7 @@ import pytest
 
 from koubou_panel import Workshop
 from koubou_panel.errors import Refused, TaskFailure
+from koubou_panel.wire import link
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,13 @@ def test_a_command_that_fails_raises_task_failure(either):
     assert (raised.value.reason, raised.value.exit_code) == ("exit", 3)
 
 
+def test_output_that_is_no_text_is_read_as_it_is(shop, attached):
+    """Bytes arrive as they were printed, also from a workshop that a notebook holds."""
+    future = shop.run("printf", r"\377\000\376")
+    assert future.result(20) is None
+    assert attached.call(attached.shop.read_bytes(future.task_id, 0, 100)).data == b"\xff\0\xfe"
+
+
 def test_a_command_that_succeeds_gives_none(either):
     """A command has no value; its output is in the log."""
     future = either.run("echo", "hello")
@@ -115,3 +123,14 @@ def test_nothing_is_taken_after_shutdown(tmp_path):
         assert shop.submit(pow, 2, 2).result(20) == 4
     with pytest.raises(RuntimeError, match="after shutdown"):
         shop.submit(pow, 2, 2)
+
+
+def test_a_workshop_of_another_version_is_told_at_once(shop, home, monkeypatch):
+    """Who attaches with another version hears that, and not half a minute later that the home is taken."""
+    other, encode = link.encode(link.Hello(99, "3.11", "test", replica=True)), link.encode
+    monkeypatch.setattr(link, "encode", lambda m: other if isinstance(m, link.Hello) else encode(m))
+    began = time.monotonic()
+    with pytest.raises(Refused, match="koubou down") as refused:
+        Workshop(home)
+    assert refused.value.code == "version"
+    assert time.monotonic() - began < 10
