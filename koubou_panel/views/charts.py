@@ -101,40 +101,17 @@ class ThroughputChart:
     def _draw(self) -> None:
         fig, wide = self.figure, BIN_S * 1000 * 0.82
         bars: dict[str, Any] = {"x": "at", "width": wide, "source": self.source, "line_color": None}
+        hatch: dict[str, Any] = {
+            "hatch_pattern": "right_diagonal_line",
+            "hatch_alpha": 0.25,
+            "hatch_scale": 6,
+        }
         ok = fig.vbar(top="ok", bottom=0, fill_color=DATA["ok"], fill_alpha=0.9, **bars)
-        bad = fig.vbar(
-            top="top",
-            bottom="ok",
-            fill_color=DATA["fail"],
-            hatch_pattern="right_diagonal_line",
-            hatch_color="black",
-            hatch_alpha=0.25,
-            hatch_scale=6,
-            **bars,
-        )
+        bad = fig.vbar(top="top", bottom="ok", fill_color=DATA["fail"], **hatch, **bars)
         fig.y_range = DataRange1d(start=0, min_interval=4, range_padding=0.12, renderers=[ok, bad])
-        p95_range = DataRange1d(start=0, range_padding=0.25)
-        fig.extra_y_ranges = {"p95": p95_range}
-        p95 = fig.line(
-            "at",
-            "p95",
-            source=self.source,
-            y_range_name="p95",
-            color=DATA["run"],
-            line_width=1.6,
-            line_dash=[2, 2],
-        )
-        p95_range.renderers = [p95]
-        axis = LinearAxis(
-            y_range_name="p95",
-        )
-        axis.update(
-            ticker=CompositeTicker(tickers=_duration_tickers(), desired_num_ticks=3),
-            formatter=CustomJSTickFormatter(code=_SECONDS),
-        )
-        fig.add_layout(_quiet(axis), "right")
         fig.yaxis[0].ticker = BasicTicker(desired_num_ticks=3, min_interval=1, num_minor_ticks=0)
         fig.yaxis[0].formatter = NumeralTickFormatter(format="0[.]0a")
+        self._draw_p95()
         fig.add_tools(
             HoverTool(
                 renderers=[ok],
@@ -144,6 +121,19 @@ class ThroughputChart:
                 tooltips=[("completed", "@ok{0,0}"), ("failed", "@bad{0,0}"), ("p95", "@p95{0.0} s")],
             )
         )
+
+    def _draw_p95(self) -> None:
+        """The dotted line, on a range and an axis of its own."""
+        fig, seconds = self.figure, DataRange1d(start=0, range_padding=0.25)
+        fig.extra_y_ranges = {"p95": seconds}
+        look: dict[str, Any] = {"color": DATA["run"], "line_width": 1.6, "line_dash": [2, 2]}
+        seconds.renderers = [fig.line("at", "p95", source=self.source, y_range_name="p95", **look)]
+        axis = LinearAxis(y_range_name="p95")
+        axis.update(
+            ticker=CompositeTicker(tickers=_duration_tickers(), desired_num_ticks=3),
+            formatter=CustomJSTickFormatter(code=_SECONDS),
+        )
+        fig.add_layout(_quiet(axis), "right")
 
 
 class HostChart:

@@ -38,40 +38,19 @@ def tiles(
 
     """
     completed, failed = _spark(throughput)
+    pending, busy = [waiting for waiting, _ in levels], [running for _, running in levels]
+    of, per_minute = f"/ {model.workers_total}", "{} per minute"
+    tone = "fail" if throughput.last(SPAN_S)[1] else ""
+    well, badly = count(model.completed_per_minute), count(model.failed_per_minute)
     return [
+        _tile("pending", "Pending", count(model.pending), _waits(model, now), "wait", spark=pending),
         _tile(
-            "pending",
-            "Pending",
-            count(model.pending),
-            _waits(model, now),
-            "wait",
-            spark=[p for p, _ in levels],
+            "running", "Running", count(model.workers_busy), _claimed(model, now), "run", of=of, spark=busy
         ),
         _tile(
-            "running",
-            "Running",
-            count(model.workers_busy),
-            _claimed(model, now),
-            "run",
-            of=f"/ {model.workers_total}",
-            spark=[busy for _, busy in levels],
+            "completed", "Completed", count(model.completed), per_minute.format(well), "ok", spark=completed
         ),
-        _tile(
-            "completed",
-            "Completed",
-            count(model.completed),
-            f"{count(model.completed_per_minute)} per minute",
-            "ok",
-            spark=completed,
-        ),
-        _tile(
-            "failed",
-            "Failed",
-            count(model.failed),
-            f"{count(model.failed_per_minute)} per minute",
-            "fail" if throughput.last(SPAN_S)[1] else "",
-            spark=failed,
-        ),
+        _tile("failed", "Failed", count(model.failed), per_minute.format(badly), tone, spark=failed),
         _success(model),
         _tile(
             "workers", "Workers", str(model.workers_total), _pool(model), "warn" if model.workers_lost else ""
