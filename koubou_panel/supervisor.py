@@ -32,6 +32,7 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
 TAIL_LINES = 20
 END_S = 5.0
+RESTART = signal.SIGUSR1
 DRAIN_S = 20.0  # what a workshop may take beyond the grace: TERM, 5 s, KILL, the last commit
 SLOW_S = 10.0
 VERDICT_S = 2.0
@@ -103,6 +104,7 @@ class Supervisor:
         self._browse = browse
         self._out = out or sys.stdout
         self._err = err or sys.stderr
+        self.is_to_return = False
         self._asked = asyncio.Event()
         self._skip = asyncio.Event()
         self._started_at = psutil.Process().create_time()
@@ -115,6 +117,8 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start, keep, and end the services; gives the exit code of `koubou up`.
+
+        Afterwards `is_to_return` says whether all is to be started again (`RESTART` was the last word).
 
         Raises:
             SettingsError: the home cannot be made.
@@ -129,6 +133,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`, and `&` in a script
                 loop.add_signal_handler(number, self._ask)
+        loop.add_signal_handler(RESTART, self._ask_to_return)
         try:
             await self._start_all()
             if not self._asked.is_set():
@@ -142,16 +147,20 @@ class Supervisor:
             await self._end_all()
         return self._code
 
-    def _ask(self) -> None:
+    def _ask_to_return(self) -> None:
+        if self.is_to_return or not self._asked.is_set():  # what was asked to end stays ended
+            self._ask(is_to_return=True)
+
+    def _ask(self, *, is_to_return: bool = False) -> None:
+        self.is_to_return = is_to_return
         if self._asked.is_set():
             self._skip.set()
             return
         self._asked.set()
         if any(service.process for service in self._services):
             grace = f"{self._settings.grace_s:g} s"
-            self._say(
-                f"koubou: stopping. What runs may go on for {grace}; once more (Ctrl-C) ends it at once"
-            )
+            word = "restarting" if is_to_return else "stopping"
+            self._say(f"koubou: {word}. What runs may go on for {grace}; once more (Ctrl-C) ends it at once")
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -201,6 +201,23 @@ def test_down_ends_it(shell, up) -> None:
     assert shell("down").returncode == 3
 
 
+def test_restart_brings_everything_back(shell, up) -> None:
+    """`koubou restart` ends the services and starts them anew in the same terminal, with the same flags."""
+    process = up("--no-dashboard", "--workers", "2:2")
+    before = _services(shell)["workshop"]
+    done = shell("restart")
+    assert done.returncode == 0, done.stderr
+    after = _services(shell)["workshop"]
+    assert after["state"] == "running"
+    assert after["pid"] != before["pid"]
+    assert process.poll() is None
+    assert "ready in" in process.stdout.readline()
+    assert len(json.loads(shell("workers", "--json").stdout)["workers"]) == 2
+    assert end(process) == 0
+    done = shell("restart")
+    assert (done.returncode, "no workshop runs" in done.stderr) == (3, True)
+
+
 def test_down_leaves_somebody_elses_process_alone(shell) -> None:
     """A workshop that a program holds in its own process is not ended, but named."""
     script = (

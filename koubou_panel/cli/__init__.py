@@ -14,6 +14,7 @@ from koubou_panel import __version__
 COMMANDS = {
     "up": ("koubou_panel.cli.service:up", "Start the workshop and its dashboard; Ctrl-C ends them."),
     "down": ("koubou_panel.cli.service:down", "End the workshop that `koubou up` started."),
+    "restart": ("koubou_panel.cli.service:restart", "End the workshop and start it again, with its flags."),
     "status": ("koubou_panel.cli.service:status", "Every service, and a fresh link to the dashboard."),
     "doctor": ("koubou_panel.cli.doctor:doctor", "What is missing on this machine, and what mends it."),
     "run": ("koubou_panel.cli.run:run", "Run a command as a task and follow its output."),

@@ -1,4 +1,4 @@
-"""`koubou up`, `koubou down` and `koubou status`."""
+"""`koubou up`, `koubou down`, `koubou restart` and `koubou status`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.settings import EXIT_NO_WORKSHOP
 from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.supervisor import RESTART
 from koubou_panel.wire.messages import task_counts, worker_totals
 
 POLL_S = 0.1
@@ -82,7 +83,7 @@ def up(
     kept = Home(settings.home)
     opens = not no_browser and has_browser(dict(os.environ))
 
-    async def main() -> int:
+    async def main() -> tuple[int, bool]:
         supervisor = Supervisor(
             settings,
             dashboard=not no_dashboard,
@@ -91,12 +92,16 @@ def up(
             browse=partial(browse, folder=kept.runtime) if opens else None,
         )
         try:
-            return await supervisor.run()
+            return await supervisor.run(), supervisor.is_to_return
         finally:
             if opens:
                 forget_way_in(kept.runtime)
 
-    return asyncio.run(main())
+    code, is_to_return = asyncio.run(main())
+    if is_to_return:
+        # The same command anew, in the same process and terminal; pages that are open come back by themselves.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--no-browser"])  # noqa: S606 - it is our own
+    return code
 
 
 def has_browser(environ: dict[str, str]) -> bool:
@@ -165,6 +170,44 @@ def down(ctx: click.Context) -> int:
         time.sleep(POLL_S)
     say("the workshop has ended")
     return 0
+
+
+@click.command()
+@click.pass_context
+def restart(ctx: click.Context) -> int:
+    """End the workshop as `koubou down` does, and start it again with the flags that `koubou up` was given."""
+    settings = settings_of(ctx)
+    home = Home(settings.home)
+    found = running(home)
+    if found is None:
+        pid = _workshop_alone(home)
+        raise Refused(
+            "conflict", f"`koubou up` did not start the workshop with pid {pid}: end it, then start it"
+        )
+    before = {service.pid for service in found.services}
+    os.kill(found.pid, RESTART)
+    deadline = time.monotonic() + settings.grace_s + PATIENCE_S
+    say("waiting for running tasks; `koubou restart` once more ends them")
+    while not _is_back(running(home), before):
+        if not _is_alive(found.pid):
+            raise Refused("unavailable", "it did not come back; the terminal where `koubou up` ran says why")
+        if time.monotonic() > deadline:
+            raise Refused(
+                "conflict", f"process {found.pid} does not restart; `koubou down`, then `koubou up`"
+            )
+        time.sleep(POLL_S)
+    say("the workshop runs again")
+    link = dashboard_link(home, running(home))
+    if link:
+        print(link)
+    return 0
+
+
+def _is_back(found: Running | None, before: set[int | None]) -> bool:
+    """Whether every service runs, and none of the processes of `before`."""
+    return found is not None and all(
+        service.state == "running" and service.pid not in before for service in found.services
+    )
 
 
 def _workshop_alone(home: Home) -> int:
