@@ -121,7 +121,6 @@ class Dashboard:
         self._token = token
         self.guard.rotate(token, read_token=derive_read_token(token))
         self.feed.dismiss()
-        self.feed.dismiss()
         dismiss_pages(self._server._tornado)  # noqa: SLF001 - it has no other door
 
     async def close(self) -> None:
