@@ -48,6 +48,7 @@ SHOW_RUNNING = 24
 SHOW_FINISHED = 30
 KEEP_ENDED = 1_000
 RATE_S = 60
+RECOVERED_S = 600.0
 _LOOK_AT_MOST = 5_000
 
 _ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
@@ -318,6 +319,7 @@ class Mirror:
             "max_workers": state.pool.max_workers,
             "paused": state.pool.paused,
             "draining": state.pool.draining,
+            "recovered": _recovered(state, now),
             "completed_per_minute": completed,
             "failed_per_minute": failed,
             "success_percent": 100 * ended_well / ended if ended else None,
@@ -336,6 +338,16 @@ class Mirror:
             self._values[key] = values if before is None else before | values
             model.param.update(**changed)
         return set(changed)
+
+
+def _recovered(state: State, now: float) -> str:
+    """What the last crash left: the words of the note that the workshop made when it came back."""
+    for note in reversed(state.notes):
+        if note.at < now - RECOVERED_S:
+            break
+        if note.event in ("recovered", "storage_recovered"):
+            return note.details
+    return ""
 
 
 def _differs(before: object, after: object) -> bool:

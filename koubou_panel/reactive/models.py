@@ -96,6 +96,7 @@ class ShopModel(_Model):
     max_workers = param.Integer()
     paused = param.Boolean()
     draining = param.Boolean()
+    recovered = param.String(doc="what the last crash left, for ten minutes after it; else empty")
     completed_per_minute = param.Integer(doc="completed in the last 60 s")
     failed_per_minute = param.Integer(doc="failed in the last 60 s")
     success_percent = param.Number(default=None, allow_None=True, doc="of those that ended in 15 minutes")

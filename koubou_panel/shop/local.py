@@ -24,6 +24,7 @@ from koubou_panel.core.events import (
     PoolChanged,
     Sample,
     SystemNoted,
+    TaskRetried,
     WorkerSampled,
 )
 from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
@@ -353,7 +354,7 @@ def state_of(loaded: Loaded, epoch: str) -> State:
 def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> list[Event]:
     """The facts that follow from a crash, by proof: runs that had begun are lost, the rest is pending again."""
     events: list[Event] = []
-    lost = returned = 0
+    lost = retried = returned = 0
     for task in state.tasks.values():
         if task.status != "in_progress" or task.worker_id is None:
             continue
@@ -363,11 +364,12 @@ def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> l
             returned += 1
         else:
             events.append(lose(task, now))
-            lost += 1
-    queued = state.counts["pending"]
-    if lost or returned:
-        details = f"{lost} interrupted, {returned} returned to the queue, {queued} still queued"
-        data: dict[str, object] = {"interrupted": lost, "returned": returned, "queued": queued}
+            retried += isinstance(events[-1], TaskRetried)
+            lost += not isinstance(events[-1], TaskRetried)
+    queued = state.counts["pending"] + returned
+    if lost or retried or returned:
+        details = f"{lost} interrupted, {retried} retried, {queued} still queued"
+        data: dict[str, object] = {"interrupted": lost, "retried": retried, "queued": queued}
         events.append(SystemNoted(now, "recovered", details, data))
     return events
 

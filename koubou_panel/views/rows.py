@@ -82,6 +82,8 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
         found.append(_notice("drain", "warn", "The workshop is shutting down: it takes no new work."))
     elif model.paused:
         found.append(_notice("pause", "warn", "The workers are paused: nothing new starts."))
+    if model.recovered:
+        found.append(_notice("recovered", "warn", f"The workshop came back: {line(model.recovered)}"))
     failed = throughput.last(FAILED_WINDOW_S)[1]
     if failed:
         found.append(_notice("failed", "bad", f"{plural(failed, 'task')} failed in the last 10 minutes"))

@@ -43,7 +43,7 @@ def test_a_run_that_had_begun_is_lost(mark):
     assert isinstance(fact, TaskFailed)
     assert fact.reason == "lost"
     assert isinstance(note, SystemNoted)
-    assert note.data == {"interrupted": 1, "returned": 0, "queued": 0}
+    assert note.data == {"interrupted": 1, "retried": 0, "queued": 0}
 
 
 def test_a_run_whose_worker_left_no_mark_is_lost():

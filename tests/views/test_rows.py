@@ -1,7 +1,7 @@
 """What the page says, as plain data."""
 
 from koubou_panel.core.commands import Caller, CancelTask, DrainPool
-from koubou_panel.core.events import MetricsSampled, WorkerSampled
+from koubou_panel.core.events import MetricsSampled, SystemNoted, WorkerSampled
 from koubou_panel.core.records import Metrics, Progress
 from koubou_panel.reactive import Mirror
 from koubou_panel.shop.local import LocalShop
@@ -60,6 +60,22 @@ async def test_nothing_is_noticed_when_all_is_well() -> None:
         mirror = Mirror(shop, now=shop.clock)
         assert rows.notices(mirror.model, mirror.throughput) == []
         mirror.close()
+
+
+async def test_what_a_crash_left_is_noticed_for_a_while() -> None:
+    """After a crash the page says what became of the work; ten minutes later it is no news."""
+    clock = ManualClock()
+    async with open_inline_shop(clock=clock) as shop:
+        shop.hub.note(SystemNoted(clock(), "recovered", "1 interrupted, 2 retried, 3 still queued"))
+        await until(lambda: shop.state.notes)
+        mirror = Mirror(shop, now=clock)
+        (notice,) = rows.notices(mirror.model, mirror.throughput)
+        assert notice["text"] == "The workshop came back: 1 interrupted, 2 retried, 3 still queued"
+        mirror.close()
+        clock.advance(601)
+        later = Mirror(shop, now=clock)
+        assert rows.notices(later.model, later.throughput) == []
+        later.close()
 
 
 async def test_what_is_wrong_is_noticed() -> None:
