@@ -18,6 +18,7 @@ from typing import Protocol
 
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.archive.writer import Writer
+from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.commands import Caller, Command, Report, RetryTask, SubmitTask
 from koubou_panel.core.decide import Context, conclude, decide
 from koubou_panel.core.events import (
@@ -35,7 +36,7 @@ from koubou_panel.core.events import (
     WorkerStarted,
 )
 from koubou_panel.core.fold import Folded, State, evolve
-from koubou_panel.core.plan import Agenda, Instruction, plan
+from koubou_panel.core.plan import Instruction, plan
 from koubou_panel.core.ports import Subscriber
 from koubou_panel.core.records import Task, TaskId, WorkerId
 from koubou_panel.errors import Refused

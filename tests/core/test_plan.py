@@ -6,6 +6,7 @@ from math import inf
 
 import pytest
 
+from koubou_panel.core.agenda import LONGEST_RESPAWN_S, PACE_KEPT, Agenda
 from koubou_panel.core.commands import CancelTask, DrainPool, ScaleWorkers, WorkerReady
 from koubou_panel.core.events import (
     PoolChanged,
@@ -16,13 +17,10 @@ from koubou_panel.core.events import (
     WorkerStarted,
 )
 from koubou_panel.core.plan import (
-    LONGEST_RESPAWN_S,
     NEWS_EVERY_S,
-    PACE_KEPT,
     RECALL_AFTER_S,
     WINDOW_S,
     WINDOW_TASKS,
-    Agenda,
     Recall,
     Retire,
     Spawn,

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.codec import decode_events, decode_snapshot, encode_events, encode_snapshot
 from koubou_panel.core.commands import (
     CancelTask,
@@ -38,7 +39,7 @@ from koubou_panel.core.commands import (
 from koubou_panel.core.decide import Context, conclude, decide, give_back, lose
 from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
 from koubou_panel.core.fold import State, evolve
-from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Agenda, Recall, Retire, Spawn, Start, Stop, plan
+from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Recall, Retire, Spawn, Start, Stop, plan
 from koubou_panel.core.records import STATUSES, Metrics, Outcome, Pool, Progress, Request, Usage
 from koubou_panel.errors import Refused
 

@@ -1,0 +1,238 @@
+"""The agenda: the loop owner's working index over the state: who waits, who holds what, and what is due when.
+
+It is kept by `note` from the same facts as the state, so that a replica folds them without carrying queues. It also
+remembers how long tasks of each name took lately.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappush
+from math import inf
+
+from koubou_panel.core.events import (
+    StopRequested,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetried,
+    TaskReturned,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerChanged,
+    WorkerStarted,
+    WorkerStopped,
+)
+from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.records import Task, TaskId, Worker, WorkerId
+
+PACE_KEPT = 1_000
+SHORTEST_S = 20e-6
+OUTLIER = 4
+FIRST_RESPAWN_S = 0.1
+LONGEST_RESPAWN_S = 30.0
+FREE_RESPAWNS = 8
+
+
+class Lane:
+    """What one worker holds: its claims with their expected seconds, and when it was last heard of."""
+
+    __slots__ = ("changed_at", "claims", "given", "heard_at", "load_s", "recalled")
+
+    def __init__(self) -> None:
+        """An empty lane."""
+        self.claims: dict[TaskId, float] = {}
+        self.load_s = 0.0
+        self.given = 0
+        self.heard_at = 0.0
+        self.changed_at = 0.0
+        self.recalled = False
+
+    def add(self, task_id: TaskId, expected_s: float) -> None:
+        """Count a claim."""
+        self.claims[task_id] = expected_s
+        self.load_s += expected_s
+
+    def drop(self, task_id: TaskId) -> None:
+        """Forget a claim."""
+        expected_s = self.claims.pop(task_id, 0.0)
+        self.load_s = sum(self.claims.values()) if expected_s == inf else self.load_s - expected_s
+        if not self.claims:
+            self.load_s = 0.0
+
+
+class Agenda:
+    """Who waits, who holds what, and what is due when. Kept by `note` from the same facts as the state."""
+
+    def __init__(self, batches: Callable[[str], bool]) -> None:
+        """An empty agenda; `batches(kind)` says whether tasks of a kind may share a window."""
+        self._batches = batches
+        self.ready: dict[int, deque[TaskId]] = {priority: deque() for priority in range(10, 0, -1)}
+        self.delayed: list[tuple[float, int, TaskId]] = []
+        self.deadlines: list[tuple[float, TaskId, int]] = []
+        self.stops: list[TaskId] = []
+        self.lanes: dict[WorkerId, Lane] = {}
+        self.touched: set[WorkerId] = set()
+        self.pace_s: dict[str, float] = {}
+        self.respawn_at = 0.0
+        self.failed_spawns = 0
+
+    @classmethod
+    def from_state(cls, state: State, batches: Callable[[str], bool]) -> Agenda:
+        """The agenda of a state that was loaded, not folded."""
+        agenda = cls(batches)
+        for worker_id in state.workers:
+            agenda.lanes[worker_id] = Lane()
+        unfinished = [task for task in state.tasks.values() if not task.is_finished]
+        for task in sorted(unfinished, key=lambda task: task.order):
+            if task.status == "pending":
+                agenda.queue(task)
+        for task in sorted(unfinished, key=lambda task: task.claim):
+            if task.status == "in_progress" and task.worker_id in agenda.lanes:
+                agenda.claim(task, task.started_at or 0.0)
+                if task.stopping is not None:
+                    agenda.stops.append(task.task_id)
+        return agenda
+
+    def note(self, folded: Iterable[Folded]) -> None:
+        """Keep up with facts that were just folded."""
+        for fact, _, record in folded:
+            handler = _NOTES.get(type(fact))
+            if handler is not None:
+                handler(self, fact, record)
+
+    def expected_s(self, task: Task) -> float:
+        """Seconds that a run of `task` should take; infinite when unknown or when it must run alone."""
+        request = task.request
+        if request.timeout_s is not None or not self._batches(request.kind):
+            return inf
+        return self.pace_s.get(request.name, inf)
+
+    def waiting(self) -> int:
+        """How many tasks are ready; a few of them may have been cancelled meanwhile."""
+        return sum(map(len, self.ready.values()))
+
+    # -- keeping up -------------------------------------------------------------------------------------------
+
+    def queue(self, task: Task) -> None:
+        """Let a pending task wait: for its turn, or first for its time."""
+        if task.not_before is not None:
+            heappush(self.delayed, (task.not_before, task.order, task.task_id))
+        else:
+            self.ready[task.request.priority].append(task.request.task_id)
+
+    def claim(self, task: Task, at: float) -> None:
+        """Count a run on its worker's lane, and its time-out."""
+        if task.worker_id is None:
+            return
+        lane = self.lanes[task.worker_id]
+        lane.add(task.request.task_id, self.expected_s(task))
+        lane.given = task.claim + 1
+        lane.heard_at = at
+        self.touched.add(task.worker_id)
+        if task.request.timeout_s is not None:
+            heappush(self.deadlines, (at + task.request.timeout_s, task.task_id, task.run))
+
+    def release(self, task: Task, worker_id: WorkerId | None, at: float) -> None:
+        """Take a run off its worker's lane."""
+        lane = self.lanes.get(worker_id) if worker_id else None
+        if lane is None or worker_id is None:
+            return
+        lane.drop(task.request.task_id)
+        lane.heard_at = at
+        lane.recalled = False
+        self.touched.add(worker_id)
+
+    def learn(self, task: Task, duration_s: float | None) -> None:
+        """Remember how long tasks of this name take.
+
+        One run that was held up (a busy machine) says little: a longer one counts as at most four times what
+        was expected. A name whose tasks do become long is believed after some ten of them; until then `Recall`
+        takes back what waits behind one.
+        """
+        if duration_s is None or not self._batches(task.request.kind):
+            return
+        name = task.request.name
+        before = self.pace_s.pop(name, duration_s)
+        seen = min(max(duration_s, SHORTEST_S), OUTLIER * max(before, SHORTEST_S))
+        share = 0.2 if seen > before else 0.1
+        self.pace_s[name] = (1 - share) * before + share * seen
+        if len(self.pace_s) > PACE_KEPT:
+            del self.pace_s[next(iter(self.pace_s))]
+
+    def holder(self, task_id: TaskId) -> WorkerId | None:
+        """The worker whose lane holds a task."""
+        return next((worker_id for worker_id, lane in self.lanes.items() if task_id in lane.claims), None)
+
+
+def _on_submitted(agenda: Agenda, fact: TaskSubmitted, task: Task) -> None:  # noqa: ARG001 - one signature for all
+    agenda.queue(task)
+
+
+def _on_started(agenda: Agenda, fact: TaskStarted, task: Task) -> None:
+    agenda.claim(task, fact.at)
+
+
+def _on_returned(agenda: Agenda, fact: TaskReturned, task: Task) -> None:
+    holder = agenda.holder(fact.task_id)
+    agenda.release(task, holder, fact.at)
+    lane = agenda.lanes.get(holder) if holder else None
+    if lane is not None and lane.claims:
+        lane.recalled = True  # it gave back what waits behind a long task, which has not ended by that
+    agenda.ready[task.request.priority].appendleft(task.task_id)
+
+
+def _on_retried(agenda: Agenda, fact: TaskRetried, task: Task) -> None:
+    agenda.release(task, agenda.holder(fact.task_id), fact.at)
+    agenda.queue(task)
+
+
+def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
+    agenda.release(task, task.worker_id, fact.at)
+    agenda.learn(task, fact.usage.duration_s)
+
+
+def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
+    agenda.release(task, task.worker_id, fact.at)
+
+
+def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:  # noqa: ARG001 - one signature for all
+    agenda.stops.append(fact.task_id)
+
+
+def _on_worker_started(agenda: Agenda, fact: WorkerStarted, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    agenda.lanes[fact.worker_id] = Lane()
+    agenda.failed_spawns += 1
+    wait_s = FIRST_RESPAWN_S * 2.0 ** min(agenda.failed_spawns // 4, 10)
+    agenda.respawn_at = (
+        fact.at + min(LONGEST_RESPAWN_S, wait_s) if agenda.failed_spawns > FREE_RESPAWNS else 0.0
+    )
+
+
+def _on_worker_changed(agenda: Agenda, fact: WorkerChanged, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    lane = agenda.lanes[fact.worker_id]
+    lane.changed_at = fact.at
+    if fact.pid is not None:
+        agenda.failed_spawns = 0
+        agenda.respawn_at = 0.0
+
+
+def _on_worker_stopped(agenda: Agenda, fact: WorkerStopped, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    agenda.lanes.pop(fact.worker_id, None)
+    agenda.touched.discard(fact.worker_id)
+
+
+_NOTES: dict[type, Callable[..., None]] = {
+    TaskSubmitted: _on_submitted,
+    TaskStarted: _on_started,
+    TaskReturned: _on_returned,
+    TaskRetried: _on_retried,
+    TaskCompleted: _on_completed,
+    TaskFailed: _on_ended,
+    TaskCancelled: _on_ended,
+    StopRequested: _on_stop,
+    WorkerStarted: _on_worker_started,
+    WorkerChanged: _on_worker_changed,
+    WorkerStopped: _on_worker_stopped,
+}
