@@ -55,6 +55,11 @@ class Home:
         return self.runtime / "shop.sock"
 
     @property
+    def lock_file(self) -> Path:
+        """The file whose lock is the home's: not below `runtime`, which a person may clear."""
+        return self.root / "lock"
+
+    @property
     def marks(self) -> Path:
         """The folder of the workers' mapped files."""
         return self.runtime / "marks"
@@ -70,7 +75,7 @@ class Home:
         Raises:
             HomeTaken: another process holds it.
         """
-        path = self.runtime / "lock"
+        path = self.lock_file
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

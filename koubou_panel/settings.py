@@ -186,7 +186,8 @@ def _value(name: str, told: tuple[object, str]) -> object:
     try:
         return setting.read(value)
     except ValueError as error:
-        raise SettingsError(f"{name} ({source}) {error}, not {value!r}", name=name) from None
+        shown = "" if repr(value) in str(error) else f", not {value!r}"
+        raise SettingsError(f"{name} ({source}) {error}{shown}", name=name) from None
 
 
 def _flag(name: str) -> str:

@@ -76,9 +76,9 @@ def dashboard_link(home: Home, found: Running | None) -> str | None:
 def lock_holder(home: Home) -> int | None:
     """The process that holds the home, by its lock file; None if none does or it cannot be told."""
     try:
-        text = Path(home.runtime, "lock").read_text()
+        text = home.lock_file.read_text()
         pid = int(text)
-        return pid if _holds(pid, home.runtime / "lock") else None
+        return pid if _holds(pid, home.lock_file) else None
     except (OSError, ValueError):
         return None
 

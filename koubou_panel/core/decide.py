@@ -103,7 +103,7 @@ def check_request(request: Request) -> None:
     if request.priority not in PRIORITIES:
         raise Refused("invalid", f"priority must be 1 to 10, not {request.priority}", field="priority")
     if request.timeout_s is not None and not 0 < request.timeout_s < MAX_TIMEOUT_S:
-        raise Refused("invalid", "timeout_s must be more than 0 seconds", field="timeout_s")
+        raise Refused("invalid", "timeout_s must be a finite number of seconds above 0", field="timeout_s")
     if not 0 <= request.retries <= MAX_RETRIES:
         raise Refused("invalid", f"retries must be 0 to {MAX_RETRIES}", field="retries")
     _check_storable(request)

@@ -51,8 +51,8 @@ class Mark:
 
 def create(path: Path) -> int:
     """A new mark file; the descriptor holds its lock, as do the processes that inherit it."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, SIZE)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from koubou_panel import settings
+from koubou_panel import registry, settings
 from koubou_panel.core.commands import Caller, CancelTask, SubmitTask
 from koubou_panel.core.events import Sample, TaskCancelled, TaskCompleted, TaskFailed
 from koubou_panel.core.fold import Folded, State
@@ -155,7 +155,11 @@ class Workshop(Executor):
         retries: int = 0,
         on_crash: OnCrash = "mark",
     ) -> TaskFuture:
-        """Run a command as a task; the future's result is None, and it raises `TaskFailure` unless it exits with 0."""
+        """Run a command as a task; the future's result is None, and it raises `TaskFailure` unless it exits with 0.
+
+        Raises:
+            Refused: the command cannot be one.
+        """
         spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
         if env:
             spec["env"] = dict(env)
@@ -170,7 +174,7 @@ class Workshop(Executor):
             retries=retries,
             on_crash=on_crash,
         )
-        return self._send(request)
+        return self._send(registry.prepare(request, from_network=False))
 
     def task(self, task_id: TaskId) -> Task | None:
         """A task as it stands."""

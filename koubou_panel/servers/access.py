@@ -239,8 +239,8 @@ class Access:
             )
         if not is_loopback(self.bind) and not self.tls and not (self.behind_proxy and self.extra_hosts):
             raise SettingsError(
-                f"--host {self.bind} would send the token in the clear: give TLS, or --behind-proxy with "
-                "--allow-host NAME."
+                f"--host {self.bind} would send the token in the clear, and TLS is not there yet: leave --host "
+                "out, and reach this machine by an SSH tunnel (ssh -L 8080:127.0.0.1:8080 HOST)."
             )
 
     def _own_hosts(self) -> frozenset[str]:

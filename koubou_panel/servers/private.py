@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from koubou_panel.core.events import OutputGrew, Sample, TaskProgressed
@@ -55,9 +56,21 @@ class PrivateServer:
         """Listen."""
         loop = asyncio.get_running_loop()
         self._unsubscribe = self.shop.subscribe(self)
-        sock = bind_private(self._path)
-        self._server = await loop.create_unix_server(lambda: PrivateClient(self), sock=sock, backlog=BACKLOG)
+        self._server = await self._listen()
         self._beats = loop.create_task(self._beat())
+
+    async def _listen(self) -> asyncio.Server:
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        sock = bind_private(self._path)
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_server(lambda: PrivateClient(self), sock=sock, backlog=BACKLOG)
+
+    async def _listen_again(self) -> None:
+        """Somebody removed the socket's file: those who are connected stay, new ones need a new one."""
+        log.warning("%s was removed; it is made again", self._path)
+        before, self._server = self._server, await self._listen()
+        if before is not None:
+            before.close()
 
     async def close(self) -> None:
         """Hang up on everybody and remove the socket."""
@@ -143,6 +156,9 @@ class PrivateServer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
+            if not self._path.exists():
+                with suppress(OSError):  # tried again in a second
+                    await self._listen_again()
             frame = link.encode(link.Beat(self.shop.state.epoch))
             for client in tuple(self._clients):
                 if not client.is_behind:

@@ -89,6 +89,12 @@ def test_a_command_that_succeeds_gives_none(either):
     assert either.output(future.task_id) == "hello\n"
 
 
+def test_a_command_that_is_none_is_refused_at_once(either):
+    """Run without a command says so where it is called."""
+    with pytest.raises(Refused, match="non-empty list"):
+        either.run()
+
+
 def test_cancel_ends_a_running_task(either):
     """A cancelled future raises CancelledError, running or not."""
     future = either.submit(time.sleep, 60)

@@ -22,6 +22,7 @@ from koubou_panel.core.records import Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.servers import private, private_client
 from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop.address import connect_private
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.testing import open_inline_shop, until
 from koubou_panel.wire import link
@@ -90,6 +91,17 @@ async def test_socket_is_for_this_user_alone(tmp_path) -> None:
         assert stat.S_IMODE((tmp_path / "shop.sock").stat().st_mode) == 0o600
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
     assert not (tmp_path / "shop.sock").exists()
+
+
+async def test_a_socket_that_was_removed_is_made_again(tmp_path, monkeypatch) -> None:
+    """Whoever clears the runtime folder of a running workshop does not cut it off."""
+    monkeypatch.setattr(private, "BEAT_S", 0.01)
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    async with _server(folder):
+        shutil.rmtree(folder)
+        await until((folder / "shop.sock").exists)
+        connect_private(folder / "shop.sock").close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

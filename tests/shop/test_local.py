@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 
@@ -124,6 +125,16 @@ async def test_a_home_has_one_workshop(tmp_path):
     async with open_shop(tmp_path / "home", workers=1, wait_ready=False):
         with pytest.raises(HomeTaken, match=r"another workshop \(pid \d+\)"):
             Home(tmp_path / "home").lock()
+
+
+async def test_a_cleared_runtime_folder_lets_no_second_workshop_in(tmp_path):
+    """The home's lock is not among what a person may clear."""
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
+        shutil.rmtree(shop.home.runtime)
+        second = Home(tmp_path / "home")
+        second.prepare()
+        with pytest.raises(HomeTaken):
+            second.lock()
 
 
 async def test_a_corrupt_database_is_refused_and_kept(tmp_path):
