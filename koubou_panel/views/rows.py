@@ -77,7 +77,7 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
     """What is wrong, the worst first; nothing when all is well."""
     found: list[Row] = []
     if model.link_status == "closed":
-        found.append(_notice("link", "bad", "The workshop has stopped. `koubou up` starts it again."))
+        found.append(_notice("link", "bad", "The workshop has stopped. Start it again with: koubou up"))
     if model.draining:
         found.append(_notice("drain", "warn", "The workshop is shutting down: it takes no new work."))
     elif model.paused:
@@ -220,7 +220,7 @@ def _tile(
 def _success(model: ShopModel) -> Row:
     percent = model.success_percent
     if percent is None:
-        return _tile("success", "Success", "–", "nothing ended lately", "")
+        return _tile("success", "Success", "–", "none in 15 min", "")
     shown = f"{percent:.0f}" if percent in (0, 100) else f"{min(percent, 99.9):.1f}"
     return _tile("success", "Success", shown, "last 15 minutes", "", of="%")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, submit, until
@@ -18,6 +19,17 @@ BARS = (
     "import sys,time\nfor n in range(101):\n sys.stderr.write(f'\\r{n:3d}%|bar| {n}/100'); sys.stderr.flush()\n"
     " time.sleep(0.05)\ntime.sleep(60)"
 )
+# What of the tiles is cut short, cut off below, or lies over what stands above it.
+CUT = """tiles => tiles.flatMap(tile => {
+  const [label, number, sub] = [".label", ".number", ".sub"].map(part => tile.querySelector(part))
+  const box = (node) => node.getBoundingClientRect(), inside = tile.getBoundingClientRect()
+  const room = document.createRange()
+  room.selectNodeContents(sub)
+  const isWhole = inside.height <= 64 && sub.scrollWidth <= sub.clientWidth && sub.scrollHeight <= sub.clientHeight
+    && room.getBoundingClientRect().bottom <= inside.bottom
+  const isApart = box(label).bottom <= box(number).top && box(number).bottom <= box(sub).top
+  return isWhole && isApart ? [] : [tile.innerText]
+})"""
 
 
 @asynccontextmanager
@@ -53,13 +65,34 @@ async def test_cancel_ends_a_running_task(chromium: object, tmp_path: Path) -> N
         task_id = await submit(shop, *WAITS, name="long one")
         await watch.shows(".running .list .row", "long one")
         await watch.tile("running", "1")
-        await watch.page.click(".running .cancel")
+        button = watch.page.locator(".running .cancel")
+        assert await button.get_attribute("aria-label") == "Cancel long one"
+        await button.click()
         await watch.shows(".running .cancel", "Cancel?")
+        assert await button.get_attribute("aria-label") == "Confirm: cancel long one"
         assert shop.state.tasks[task_id].stopping is None
         await watch.page.click(".running .cancel")
         await watch.shows(".ended .row", "cancelled by dashboard")
         assert shop.state.tasks[task_id].status == "cancelled"
         await watch.tile("running", "0")
+
+
+async def test_ended_rows_are_alike(chromium: object, tmp_path: Path) -> None:
+    """A cancelled task's row is laid out like a completed one's: same left and right edge, same height, no box."""
+    look = """rows => rows.map(row => {
+      const at = (part) => row.querySelector(part).getBoundingClientRect(), style = getComputedStyle(row)
+      return [style.display, style.borderLeftWidth, row.offsetHeight,
+              at(".icon").left, at(".name").left, at(".time").right]
+    })"""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        task_id = await submit(shop, *WAITS, name="stopped")
+        await watch.tile("running", "1")
+        await shop.do(CancelTask(task_id), Caller("test"))
+        await watch.shows(".ended .row", "stopped")
+        await submit(shop, sys.executable, "-c", "pass", name="went well")
+        await watch.tile("completed", "1")
+        completed, cancelled = await watch.page.locator(".ended .row").evaluate_all(look)
+        assert cancelled == completed
 
 
 async def test_retry_runs_a_failed_task_again(chromium: object, tmp_path: Path) -> None:
@@ -130,6 +163,7 @@ async def test_the_phone(chromium: object, tmp_path: Path) -> None:
         await submit(shop, *WAITS, name="a running one with a name that is far too long for a phone's width")
         await watch.tile("running", "1")
         assert await page.evaluate("document.documentElement.scrollWidth") == 390
+        assert await page.locator(".tile").evaluate_all(CUT) == []
         sizes = await page.evaluate(
             """() => {
               const found = [], look = (root) => { for (const node of root.querySelectorAll("*")) {
@@ -157,6 +191,7 @@ async def test_an_empty_page_says_what_to_type(chromium: object, tmp_path: Path)
     options = DESKTOP | {"permissions": ["clipboard-read", "clipboard-write"]}
     async with visit(chromium, tmp_path, **options) as (_, watch):
         await watch.shows(".first", "koubou run")
+        await watch.shows(".nothing", "try koubou load burst -n 200")
         lines = await watch.page.locator(".first code").all_inner_texts()
         assert len(lines) == 4
         await watch.page.locator(".first .copy").nth(1).click()

@@ -50,6 +50,7 @@ async def test_nothing_ended_is_no_percentage() -> None:
         assert tiles["success"]["value"] == "–"
         assert tiles["failed"]["tone"] == ""
         assert tiles["pending"]["sub"] == "nothing waits"
+        assert max(len(str(tile["sub"])) for tile in tiles.values()) <= 17, "too long for a phone"
         mirror.close()
 
 

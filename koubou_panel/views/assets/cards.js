@@ -292,11 +292,20 @@ const CONFIRM_MS = 4000
 function cancelButton(model) {
   const button = h("button", "cancel")
   button.type = "button"
+  const name = () => {
+    const verb = button.classList.contains("sure") ? "Confirm: cancel" : "Cancel"
+    button.setAttribute("aria-label", button._label ? `${verb} ${button._label}` : verb)
+  }
   const rest = () => {
     button.classList.remove("sure")
     button.replaceChildren(icon("fail"))
-    button.setAttribute("aria-label", `Cancel ${button._label || ""}`)
     button.title = "Cancel"
+    name()
+  }
+  button._name = (label) => {
+    if (label === button._label) return
+    button._label = label
+    name()
   }
   rest()
   button.onclick = (event) => {
@@ -304,6 +313,7 @@ function cancelButton(model) {
     if (!button.classList.contains("sure")) {
       button.classList.add("sure")
       button.textContent = "Cancel?"
+      name()
       button._timer = setTimeout(rest, CONFIRM_MS)
       return
     }
@@ -360,7 +370,7 @@ const RunningCard = {
       setText(row._meta, t.meta)
       if (row._cancel) {
         row._cancel._task = t.id
-        row._cancel._label = t.label
+        row._cancel._name(t.label)
         row._cancel.disabled = t.stopping
       }
       drawTime(row)
@@ -385,7 +395,7 @@ const RunningCard = {
       row.append(top)
       row._at = t.finished_at
       row._took = t.took
-      row.classList.add(t.mark)
+      row.classList.toggle("fail", t.mark === "fail")
       if (model.can_act && t.mark === "fail") {
         const retry = h("button", "retry", "Retry")
         retry.type = "button"

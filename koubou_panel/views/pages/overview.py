@@ -36,12 +36,12 @@ _LINES = [
     (
         "WebSocket",
         '{"command": "submit", "kind": "script", "spec": {"command": ["echo", "hello"]}}',
-        "one text frame to /ws on this port, or to port 8766",
+        "one text frame to /ws on this port",
     ),
 ]
 
 
-_NOTHING_ENDED = "Tasks that end appear here, a bar for every ten seconds: try `koubou load burst -n 200`."
+_NOTHING_ENDED = "Tasks that end appear here, a bar for every ten seconds: try koubou load burst -n 200"
 _NOTHING_MEASURED = "CPU, memory and disk appear here as soon as the workshop has measured them."
 
 
