@@ -119,7 +119,6 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._subscribers: list[Subscriber] = []
         self._in_flight = 0
-        self._generation = 0
         self._lost: list[Report] = []
         self._is_failing = False
         self._recovery: asyncio.Task[None] | None = None
@@ -271,14 +270,13 @@ class Hub:
             return
         self._in_flight += 1
         self._quiet.clear()
-        generation = self._generation
-        self._writer.put(step.batch, lambda error: self._committed(step, generation, error))
+        self._writer.put(step.batch, lambda error: self._committed(step, error))
 
-    def _committed(self, step: Step, generation: int, error: BaseException | None) -> None:
+    def _committed(self, step: Step, error: BaseException | None) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._quiet.set()
-        if error is None and generation == self._generation and not self._is_failing:
+        if error is None:  # also while a later step has failed: what is stored is so, and must be done
             self._release(step)
         else:
             self._fail(step, error)
@@ -379,7 +377,6 @@ class Hub:
             if worker_id in old_agenda.lanes:
                 lane.given = max(lane.given, old_agenda.lanes[worker_id].given)
                 self.agenda.touched.add(worker_id)
-        self._generation += 1
         self._is_failing = False
         for subscriber in tuple(self._subscribers):
             subscriber.on_reset(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 
 import pytest
 from msgspec.structs import replace
@@ -187,6 +188,24 @@ async def test_a_bug_in_a_step_loses_no_state(shop, monkeypatch):
     await until(lambda: shop.state.epoch != epoch)
     assert kept in shop.state.tasks
     await submit(shop, "true")
+
+
+async def test_what_is_being_stored_when_a_step_fails_is_still_done(shop, monkeypatch):
+    """A commit that was under way before our own fault is acknowledged, and its task runs."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    gate, commit = threading.Event(), shop._archive.commit
+    monkeypatch.setattr(shop._archive, "commit", lambda batches: (gate.wait(10), commit(batches)))
+    first = asyncio.ensure_future(submit(shop, "true"))
+    await until(lambda: shop.state.counts["in_progress"] == 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(hub_module, "decide", lambda *_: 1 / 0)
+        with pytest.raises(Refused, match="could not store"):
+            await submit(shop, "true")
+    gate.set()
+    task_id = await first
+    await until(lambda: task_id in shop.engine.jobs)
+    shop.engine.finish(task_id)
+    await until(lambda: shop.state.tasks[task_id].status == "completed")
 
 
 async def test_a_reader_learns_no_id_by_a_key(shop):
