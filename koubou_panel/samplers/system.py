@@ -85,6 +85,7 @@ def _memory() -> dict[str, object]:
         "memory_percent": memory.percent,
         "memory_used_bytes": memory.used,
         "memory_total_bytes": memory.total,
+        "memory_available_bytes": memory.available,
     }
 
 

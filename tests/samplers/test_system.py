@@ -16,6 +16,7 @@ NAMES = {
     "memory_percent",
     "memory_used_bytes",
     "memory_total_bytes",
+    "memory_available_bytes",
     "swap_percent",
     "disk_percent",
     "disk_read_bytes_per_s",
@@ -149,7 +150,10 @@ def test_two_calls_at_one_moment_give_no_rate(host, tmp_path, clock):
     ("function", "missing"),
     [
         ("psutil.cpu_times", {"cpu_percent", "cpu_percents"}),
-        ("psutil.virtual_memory", {"memory_percent", "memory_used_bytes", "memory_total_bytes"}),
+        (
+            "psutil.virtual_memory",
+            {"memory_percent", "memory_used_bytes", "memory_total_bytes", "memory_available_bytes"},
+        ),
         ("psutil.swap_memory", {"swap_percent"}),
         ("psutil.disk_usage", {"disk_percent"}),
         ("psutil.disk_io_counters", {"disk_read_bytes_per_s", "disk_write_bytes_per_s"}),
