@@ -19,11 +19,13 @@ from koubou_panel.core.events import (
     TaskCompleted,
     TaskFailed,
     TaskProgressed,
+    TaskReleased,
     TaskRetried,
     TaskReturned,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
+    WorkerRetired,
     WorkerStarted,
     WorkerStopped,
 )
@@ -253,6 +255,7 @@ def message_of_sample(sample: Sample, state: State) -> tuple[Channel, str, bytes
 
 _TASK_WORDS: dict[type, Callable[..., tuple[str, str | None]]] = {
     TaskSubmitted: lambda fact: ("queued", None),  # noqa: ARG005 - one signature for all
+    TaskReleased: lambda fact: ("may start: what it waited for has succeeded", None),  # noqa: ARG005
     TaskStarted: lambda fact: (f"started on {fact.worker_id}", None),
     TaskReturned: lambda fact: ("back in the queue: it had not begun", None),  # noqa: ARG005
     TaskRetried: lambda fact: (f"runs again: {fact.message}", fact.reason),
@@ -268,6 +271,9 @@ def _worker_words(fact: Fact) -> str:
         return "starting"
     if type(fact) is WorkerStopped:
         return fact.message
+    if type(fact) is WorkerRetired:
+        when = "at once" if fact.at_once else "when it has ended what it runs"
+        return f"ends {when}{f', asked by {fact.by}' if fact.by else ''}"
     if type(fact) is WorkerChanged and fact.current_task is not None:
         return f"runs {fact.current_task}"
     return fact.status if type(fact) is WorkerChanged else ""

@@ -21,11 +21,13 @@ from koubou_panel.core.events import (
     TaskCompleted,
     TaskFailed,
     TaskProgressed,
+    TaskReleased,
     TaskRetried,
     TaskReturned,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
+    WorkerRetired,
     WorkerSampled,
     WorkerStarted,
     WorkerStopped,
@@ -62,7 +64,8 @@ def begun(**fields) -> tuple[State, list]:
     events = [
         WorkerStarted(AT, WORKER, "here"),
         WorkerChanged(AT, WORKER, "idle", None, 4711),
-        TaskSubmitted(AT, request, 1),
+        TaskSubmitted(AT, request, 1, (TaskId("task-0"),)),
+        TaskReleased(AT, ONE),
         TaskStarted(AT + 2, ONE, 1, WORKER, "here", 0),
         WorkerChanged(AT, WORKER, "busy", ONE),
     ]
@@ -111,10 +114,15 @@ def test_the_record_says_how_long():
 def test_worker_facts_are_worker_updates():
     """Each fact of a worker is a `worker_update`; a worker that is gone is `offline`."""
     state, folded = begun()
-    update = body(folded[4])
+    update = body(folded[-1])
     assert (update["type"], update["worker_id"], update["status"]) == ("worker_update", WORKER, "busy")
     assert set(update["data"]) >= WORKER_FIELDS
     assert (update["data"]["current_task"], update["data"]["pid"]) == (ONE, 4711)
+    retired = body(evolve(state, WorkerRetired(AT, WORKER, "cli")))
+    assert (retired["status"], retired["details"]["message"]) == (
+        "stopping",
+        "ends when it has ended what it runs, asked by cli",
+    )
     gone = body(evolve(state, WorkerStopped(AT, WORKER, "killed by signal 9")))
     assert (gone["status"], gone["details"]["message"]) == ("offline", "killed by signal 9")
 
