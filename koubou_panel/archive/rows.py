@@ -19,6 +19,7 @@ from koubou_panel.core.records import (
     Status,
     StopCause,
     Task,
+    TaskId,
     Usage,
     WorkerId,
 )
@@ -49,6 +50,7 @@ class Standing(Struct, frozen=True, array_like=True, gc=False):
     error: Fault | None
     usage: Usage
     progress: Progress | None
+    waits_for: tuple[TaskId, ...] = ()
 
 
 encode = msgspec.msgpack.Encoder().encode

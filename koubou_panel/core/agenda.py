@@ -13,32 +13,37 @@ from math import inf
 
 from koubou_panel.core.events import (
     StopRequested,
+    SystemNoted,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
+    TaskReleased,
     TaskRetried,
     TaskReturned,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
+    WorkerRetired,
     WorkerStarted,
     WorkerStopped,
 )
 from koubou_panel.core.fold import Folded, State
-from koubou_panel.core.records import Task, TaskId, Worker, WorkerId
+from koubou_panel.core.records import Task, TaskId, Usage, Worker, WorkerId
 
 PACE_KEPT = 1_000
 SHORTEST_S = 20e-6
 OUTLIER = 4
+MEMORY_KEPT = 0.9
 FIRST_RESPAWN_S = 0.1
 LONGEST_RESPAWN_S = 30.0
 FREE_RESPAWNS = 8
+LONG_STOP_S = 1.0
 
 
 class Lane:
-    """What one worker holds: its claims with their expected seconds, and when it was last heard of."""
+    """What one worker holds: its claims with their expected seconds, when it was last heard of, when it held one."""
 
-    __slots__ = ("changed_at", "claims", "given", "heard_at", "load_s", "recalled")
+    __slots__ = ("changed_at", "claims", "given", "heard_at", "load_s", "recalled", "used_at")
 
     def __init__(self) -> None:
         """An empty lane."""
@@ -47,6 +52,7 @@ class Lane:
         self.given = 0
         self.heard_at = 0.0
         self.changed_at = 0.0
+        self.used_at = 0.0
         self.recalled = False
 
     def add(self, task_id: TaskId, expected_s: float) -> None:
@@ -72,9 +78,20 @@ class Agenda:
         self.delayed: list[tuple[float, int, TaskId]] = []
         self.deadlines: list[tuple[float, TaskId, int]] = []
         self.stops: list[TaskId] = []
+        self.long_stops: list[tuple[float, TaskId, int]] = []
+        self.started: list[WorkerId] = []
+        self.retired: list[tuple[WorkerId, bool]] = []
+        self.unmet: dict[TaskId, set[TaskId]] = {}
+        self.followers: dict[TaskId, list[TaskId]] = {}
+        self.released: list[TaskId] = []
+        self.doomed: list[tuple[TaskId, TaskId]] = []
         self.lanes: dict[WorkerId, Lane] = {}
         self.touched: set[WorkerId] = set()
         self.pace_s: dict[str, float] = {}
+        self.memory_bytes: dict[str, int] = {}
+        self.target = 0
+        self.full_since: float | None = None
+        self.is_held = False
         self.respawn_at = 0.0
         self.failed_spawns = 0
 
@@ -82,12 +99,20 @@ class Agenda:
     def from_state(cls, state: State, batches: Callable[[str], bool]) -> Agenda:
         """The agenda of a state that was loaded, not folded."""
         agenda = cls(batches)
-        for worker_id in state.workers:
-            agenda.lanes[worker_id] = Lane()
+        for worker_id, worker in state.workers.items():
+            lane = agenda.lanes[worker_id] = Lane()
+            lane.used_at = worker.started_at
+            if worker.status == "stopping":
+                agenda.retired.append((worker_id, False))
+        agenda.target = len(state.workers) - len(agenda.retired)
         unfinished = [task for task in state.tasks.values() if not task.is_finished]
         for task in sorted(unfinished, key=lambda task: task.order):
-            if task.status == "pending":
+            if task.status == "pending" and not task.waits_for:
                 agenda.queue(task)
+            elif task.status == "pending":
+                # One that has left the state has succeeded: its failure would have ended this one with it.
+                known = [state.tasks.get(other) for other in task.waits_for]
+                agenda.wait(task, [other.task_id for other in known if other and other.status != "completed"])
         for task in sorted(unfinished, key=lambda task: task.claim):
             if task.status == "in_progress" and task.worker_id in agenda.lanes:
                 agenda.claim(task, task.started_at or 0.0)
@@ -115,6 +140,33 @@ class Agenda:
 
     # -- keeping up -------------------------------------------------------------------------------------------
 
+    def wait(self, task: Task, others: Iterable[TaskId]) -> None:
+        """Let a pending task wait for `others` to succeed."""
+        unmet = set(others)
+        if not unmet:
+            self.released.append(task.task_id)
+            return
+        self.unmet[task.task_id] = unmet
+        for other in unmet:
+            self.followers.setdefault(other, []).append(task.task_id)
+
+    def met(self, task_id: TaskId) -> None:
+        """A task has succeeded: those that waited for nothing else may start."""
+        for follower in self.followers.pop(task_id, ()):
+            unmet = self.unmet.get(follower)
+            if unmet is None:
+                continue
+            unmet.discard(task_id)
+            if not unmet:
+                del self.unmet[follower]
+                self.released.append(follower)
+
+    def missed(self, task_id: TaskId) -> None:
+        """A task has failed or was cancelled: those that waited for it are not to start."""
+        for follower in self.followers.pop(task_id, ()):
+            if self.unmet.pop(follower, None) is not None:
+                self.doomed.append((follower, task_id))
+
     def queue(self, task: Task) -> None:
         """Let a pending task wait: for its turn, or first for its time."""
         if task.not_before is not None:
@@ -140,33 +192,49 @@ class Agenda:
         if lane is None or worker_id is None:
             return
         lane.drop(task.request.task_id)
-        lane.heard_at = at
+        lane.heard_at = lane.used_at = at
         lane.recalled = False
         self.touched.add(worker_id)
 
-    def learn(self, task: Task, duration_s: float | None) -> None:
-        """Remember how long tasks of this name take.
+    def learn(self, task: Task, usage: Usage) -> None:
+        """Remember how long tasks of this name take and how much memory.
 
         One run that was held up (a busy machine) says little: a longer one counts as at most four times what
         was expected. A name whose tasks do become long is believed after some ten of them; until then `Recall`
         takes back what waits behind one.
         """
+        name, duration_s = task.request.name, usage.duration_s
+        if usage.peak_rss_bytes is not None:
+            # The largest seen lately: one small run among large ones makes little room.
+            kept = int(MEMORY_KEPT * self.memory_bytes.pop(name, 0))
+            self.memory_bytes[name] = max(kept, usage.peak_rss_bytes)
+            _forget_oldest(self.memory_bytes)
         if duration_s is None or not self._batches(task.request.kind):
             return
-        name = task.request.name
         before = self.pace_s.pop(name, duration_s)
         seen = min(max(duration_s, SHORTEST_S), OUTLIER * max(before, SHORTEST_S))
         share = 0.2 if seen > before else 0.1
         self.pace_s[name] = (1 - share) * before + share * seen
-        if len(self.pace_s) > PACE_KEPT:
-            del self.pace_s[next(iter(self.pace_s))]
+        _forget_oldest(self.pace_s)
 
     def holder(self, task_id: TaskId) -> WorkerId | None:
         """The worker whose lane holds a task."""
         return next((worker_id for worker_id, lane in self.lanes.items() if task_id in lane.claims), None)
 
 
-def _on_submitted(agenda: Agenda, fact: TaskSubmitted, task: Task) -> None:  # noqa: ARG001 - one signature for all
+def _forget_oldest(learnt: dict[str, float] | dict[str, int]) -> None:
+    if len(learnt) > PACE_KEPT:
+        del learnt[next(iter(learnt))]
+
+
+def _on_submitted(agenda: Agenda, fact: TaskSubmitted, task: Task) -> None:
+    if fact.waits_for:
+        agenda.wait(task, fact.waits_for)
+    else:
+        agenda.queue(task)
+
+
+def _on_released(agenda: Agenda, fact: TaskReleased, task: Task) -> None:  # noqa: ARG001 - one signature for all
     agenda.queue(task)
 
 
@@ -190,19 +258,27 @@ def _on_retried(agenda: Agenda, fact: TaskRetried, task: Task) -> None:
 
 def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
     agenda.release(task, task.worker_id, fact.at)
-    agenda.learn(task, fact.usage.duration_s)
+    agenda.learn(task, fact.usage)
+    if agenda.followers:
+        agenda.met(fact.task_id)
 
 
 def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
     agenda.release(task, task.worker_id, fact.at)
+    agenda.unmet.pop(fact.task_id, None)
+    if agenda.followers:
+        agenda.missed(fact.task_id)
 
 
 def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:  # noqa: ARG001 - one signature for all
     agenda.stops.append(fact.task_id)
+    heappush(agenda.long_stops, (fact.at + LONG_STOP_S, fact.task_id, fact.run))
 
 
 def _on_worker_started(agenda: Agenda, fact: WorkerStarted, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
     agenda.lanes[fact.worker_id] = Lane()
+    agenda.lanes[fact.worker_id].used_at = fact.at
+    agenda.started.append(fact.worker_id)
     agenda.failed_spawns += 1
     wait_s = FIRST_RESPAWN_S * 2.0 ** min(agenda.failed_spawns // 4, 10)
     agenda.respawn_at = (
@@ -213,9 +289,16 @@ def _on_worker_started(agenda: Agenda, fact: WorkerStarted, worker: Worker) -> N
 def _on_worker_changed(agenda: Agenda, fact: WorkerChanged, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
     lane = agenda.lanes[fact.worker_id]
     lane.changed_at = fact.at
+    if fact.status in ("idle", "busy"):
+        agenda.touched.add(fact.worker_id)
     if fact.pid is not None:
+        lane.used_at = fact.at
         agenda.failed_spawns = 0
         agenda.respawn_at = 0.0
+
+
+def _on_worker_retired(agenda: Agenda, fact: WorkerRetired, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
+    agenda.retired.append((fact.worker_id, fact.at_once))
 
 
 def _on_worker_stopped(agenda: Agenda, fact: WorkerStopped, worker: Worker) -> None:  # noqa: ARG001 - one signature for all
@@ -223,8 +306,16 @@ def _on_worker_stopped(agenda: Agenda, fact: WorkerStopped, worker: Worker) -> N
     agenda.touched.discard(fact.worker_id)
 
 
+def _on_noted(agenda: Agenda, fact: SystemNoted, record: None) -> None:  # noqa: ARG001 - one signature for all
+    workers = fact.data.get("workers")
+    if fact.event in ("scaled_up", "scaled_down") and isinstance(workers, int):
+        agenda.target = workers
+
+
 _NOTES: dict[type, Callable[..., None]] = {
+    SystemNoted: _on_noted,
     TaskSubmitted: _on_submitted,
+    TaskReleased: _on_released,
     TaskStarted: _on_started,
     TaskReturned: _on_returned,
     TaskRetried: _on_retried,
@@ -234,5 +325,6 @@ _NOTES: dict[type, Callable[..., None]] = {
     StopRequested: _on_stop,
     WorkerStarted: _on_worker_started,
     WorkerChanged: _on_worker_changed,
+    WorkerRetired: _on_worker_retired,
     WorkerStopped: _on_worker_stopped,
 }

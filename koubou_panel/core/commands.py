@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from koubou_panel.core.records import Outcome, Progress, Request, Role, TaskId, WorkerId
+from koubou_panel.core.records import Outcome, Progress, Request, Role, TaskId, Use, WorkerId
 
 
 class Caller(Struct, frozen=True, gc=False):
@@ -45,11 +45,49 @@ class ScaleWorkers(Struct, frozen=True, tag=True, gc=False):
     max_workers: int
 
 
+class PausePool(Struct, frozen=True, tag=True, gc=False):
+    """Start no new work; what runs goes on, and new work is taken in."""
+
+
 class DrainPool(Struct, frozen=True, tag=True, gc=False):
     """Take no new work and start none; what runs goes on."""
 
 
-Command = SubmitTask | CancelTask | RetryTask | ScaleWorkers | DrainPool
+class ResumePool(Struct, frozen=True, tag=True, gc=False):
+    """Take and start work again, after a pause or a drain."""
+
+
+class RestartWorker(Struct, frozen=True, tag=True, gc=False):
+    """Replace a worker by a fresh one: after what it runs, or `at_once`, cancelling what it runs."""
+
+    worker_id: WorkerId
+    at_once: bool = False
+
+
+class SendInput(Struct, frozen=True, tag=True, gc=False):
+    """Give `data` to the standard input of a running task; `is_last` closes it. Nothing is stored."""
+
+    task_id: TaskId
+    data: bytes
+    is_last: bool = False
+
+
+class CloseShop(Struct, frozen=True, tag=True, gc=False):
+    """The workshop is about to end: as a drain, but forgotten at the next start."""
+
+
+Command = (
+    SubmitTask
+    | CancelTask
+    | RetryTask
+    | ScaleWorkers
+    | PausePool
+    | DrainPool
+    | ResumePool
+    | RestartWorker
+    | SendInput
+    | CloseShop
+)
 
 WRITES: tuple[type[Command], ...] = Command.__args__
 
@@ -62,6 +100,18 @@ class WorkerReady(Struct, frozen=True, gc=False):
 
     worker_id: WorkerId
     pid: int
+
+
+class WorkerSilent(Struct, frozen=True, gc=False):
+    """Nothing was heard of a worker for longer than a healthy one can be silent."""
+
+    worker_id: WorkerId
+
+
+class WorkerHeard(Struct, frozen=True, gc=False):
+    """A worker that was silent was heard of again."""
+
+    worker_id: WorkerId
 
 
 class WorkerDied(Struct, frozen=True, gc=False):
@@ -98,10 +148,26 @@ class RunProgressed(Struct, frozen=True, gc=False):
     output_bytes: int | None = None
 
 
+class RunsSampled(Struct, frozen=True, gc=False):
+    """What each running task's process tree uses now: (task, run, use)."""
+
+    uses: list[tuple[TaskId, int, Use]]
+
+
 class ShutDown(Struct, frozen=True, gc=False):
     """The workshop ends: what still runs is to be stopped."""
 
     by: str
 
 
-Report = WorkerReady | WorkerDied | RunEnded | RunsReturned | RunProgressed | ShutDown
+Report = (
+    WorkerReady
+    | WorkerSilent
+    | WorkerHeard
+    | WorkerDied
+    | RunEnded
+    | RunsReturned
+    | RunProgressed
+    | RunsSampled
+    | ShutDown
+)

@@ -1,67 +1,71 @@
-"""`decide`: what follows from a command or a report. It may refuse a command; a stale report gives nothing.
+"""`decide`: what follows from a command. It may be refused, and then nothing has happened.
 
 Pure: the moment and the ids come in with the context. Events are returned in the order they are to be folded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
 
 from koubou_panel.core.commands import (
     CancelTask,
+    CloseShop,
     Command,
     DrainPool,
-    Report,
+    PausePool,
+    RestartWorker,
+    ResumePool,
     RetryTask,
-    RunEnded,
-    RunProgressed,
-    RunsReturned,
     ScaleWorkers,
-    ShutDown,
+    SendInput,
     SubmitTask,
-    WorkerDied,
-    WorkerReady,
 )
 from koubou_panel.core.events import (
     Event,
-    OutputGrew,
     PoolChanged,
     StopRequested,
     TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-    TaskProgressed,
-    TaskRetried,
-    TaskReturned,
     TaskSubmitted,
-    WorkerChanged,
-    WorkerStopped,
+    WorkerRetired,
 )
 from koubou_panel.core.fold import State
-from koubou_panel.core.records import Fault, Outcome, Pool, Reason, Request, Task, TaskId, Usage
-from koubou_panel.core.retry import delay_s, loops, may_fail_again
+from koubou_panel.core.limit import check_limits
+from koubou_panel.core.records import (
+    Pool,
+    Request,
+    Status,
+    Task,
+    TaskId,
+    Worker,
+)
+from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import Refused
 
 PRIORITIES = range(1, 11)
 MAX_WORKERS = 256
 MAX_RETRIES = 1_000
 MAX_TIMEOUT_S = 1e9
+MAX_AFTER = 1_000
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a decision may know beside the state: the moment, who asks, and the task as the archive has it."""
+    """What a decision may know beside the state: the moment, who asks, and what the archive has.
+
+    `found` is the task that the command is about; `ended` the status of tasks to wait for that left the state.
+    """
 
     now: float
     by: str = ""
     role: str = "full"
     found: Task | None = None
+    ended: Mapping[TaskId, Status] = field(default_factory=dict)
 
 
 def decide(state: State, command: Command, context: Context) -> list[Event]:
@@ -75,23 +79,51 @@ def decide(state: State, command: Command, context: Context) -> list[Event]:
     return _COMMANDS[type(command)](state, command, context)
 
 
-def conclude(state: State, report: Report, now: float) -> list[Event]:
-    """The events that an engine's report leads to; none if the report is about a run that is over."""
-    return _REPORTS[type(report)](state, report, now)
-
-
 # -- commands -------------------------------------------------------------------------------------------------
 
 
 def _submit(state: State, command: SubmitTask, context: Context) -> list[Event]:
     request = command.request
-    if state.pool.draining:
+    if state.pool.closing:
         raise Refused("draining", "the workshop is shutting down and takes no new work; try again soon")
+    if state.pool.draining:
+        raise Refused("draining", "the workshop is drained and takes no new work; `koubou resume` ends that")
     if request.task_id in state.tasks:
         return []
     check_request(request)
     stamped = replace(request, created_at=context.now, submitted_by=request.submitted_by or context.by)
-    return [TaskSubmitted(context.now, stamped, state.order + 1)]
+    waits_for, failed = _dependencies(state, request, context)
+    submitted = TaskSubmitted(context.now, stamped, state.order + 1, waits_for)
+    if failed is None:
+        return [submitted]
+    return [submitted, TaskCancelled(context.now, request.task_id, 0, "dependency", failed)]
+
+
+def _dependencies(state: State, request: Request, context: Context) -> tuple[tuple[TaskId, ...], str | None]:
+    """What `request` has still to wait for, and why it need not (one of them has failed), if that is so."""
+    waits_for: list[TaskId] = []
+    failed: str | None = None
+    for task_id in dict.fromkeys(request.after):
+        task = state.tasks.get(task_id)
+        status = task.status if task is not None else context.ended.get(task_id)
+        if status is None or task_id == request.task_id:
+            raise Refused("not_found", f"no task {task_id[:64]!r} to wait for", field="after")
+        if status in ("failed", "cancelled"):
+            failed = failed or dependency_words(task_id, status, task)
+        elif status != "completed":
+            waits_for.append(task_id)
+    return tuple(waits_for), failed
+
+
+def dependency_words(task_id: TaskId, status: Status, task: Task | None) -> str:
+    """Why a task is cancelled that waited for `task_id`, which ended with `status`."""
+    if task is None:
+        return f"not started: it was to follow task {task_id}, which is {status}"
+    name = f"{task.request.name} ({task_id})" if task.request.name else f"task {task_id}"
+    why = f": {task.message}" if task.message else ""
+    return f"not started: it was to follow {name}, which {'was ' * (status == 'cancelled')}{status}{why}"[
+        :500
+    ]
 
 
 def check_request(request: Request) -> None:
@@ -106,6 +138,9 @@ def check_request(request: Request) -> None:
         raise Refused("invalid", "timeout_s must be a finite number of seconds above 0", field="timeout_s")
     if not 0 <= request.retries <= MAX_RETRIES:
         raise Refused("invalid", f"retries must be 0 to {MAX_RETRIES}", field="retries")
+    if len(request.after) > MAX_AFTER:
+        raise Refused("invalid", f"a task can wait for at most {MAX_AFTER} others", field="after")
+    check_limits(request.limits)
     _check_storable(request)
 
 
@@ -150,6 +185,7 @@ def _retry(state: State, command: RetryTask, context: Context) -> list[Event]:
         submitted_by=context.by,
         idempotency_key=None,
         rerun_of=task.task_id,
+        after=(),  # asked for by name: it runs now, whatever became of what it once waited for
     )
     return _submit(state, SubmitTask(request), context)
 
@@ -165,168 +201,58 @@ def _scale(state: State, command: ScaleWorkers, context: Context) -> list[Event]
     return _change_pool(state, pool, context)
 
 
+def _pause(state: State, command: PausePool, context: Context) -> list[Event]:  # noqa: ARG001 - one signature for all commands
+    return _change_pool(state, replace(state.pool, paused=True), context)
+
+
 def _drain(state: State, command: DrainPool, context: Context) -> list[Event]:  # noqa: ARG001 - one signature for all commands
     return _change_pool(state, replace(state.pool, draining=True), context)
 
 
+def _resume(state: State, command: ResumePool, context: Context) -> list[Event]:  # noqa: ARG001 - one signature for all commands
+    return _change_pool(state, replace(state.pool, paused=False, draining=False), context)
+
+
+def _close(state: State, command: CloseShop, context: Context) -> list[Event]:  # noqa: ARG001 - one signature for all commands
+    return _change_pool(state, replace(state.pool, closing=True), context)
+
+
+def _restart_worker(state: State, command: RestartWorker, context: Context) -> list[Event]:
+    worker = state.workers.get(command.worker_id)
+    if worker is None:
+        raise Refused("not_found", unknown("worker", command.worker_id, state.workers), field="worker_id")
+    if worker.status == "unresponsive" and not command.at_once:
+        words = (
+            f"{worker.worker_id} does not answer, so it cannot be asked to end; restart it at once (--now): "
+        )
+        raise Refused("conflict", words + "what it runs is cancelled")
+    if worker.status == "stopping" and not command.at_once:
+        return []
+    stops = _stop_held(state, worker, context) if command.at_once else []
+    return [*stops, WorkerRetired(context.now, worker.worker_id, context.by, command.at_once)]
+
+
+def _stop_held(state: State, worker: Worker, context: Context) -> list[Event]:
+    """The run that a worker is in the middle of is cancelled with it; what it only holds goes back to the queue."""
+    task = state.tasks.get(worker.current_task) if worker.current_task else None
+    if task is None or task.status != "in_progress" or task.stopping is not None:
+        return []
+    return [StopRequested(context.now, task.task_id, task.run, "user", context.by)]
+
+
+def _send_input(state: State, command: SendInput, context: Context) -> list[Event]:
+    """Nothing happens to the state; it is only looked whether the task can take input."""
+    task = _known(state, command.task_id, context)
+    if task.status != "in_progress":
+        raise Refused("conflict", f"task {task.task_id} is {task.status}: only a running task takes input")
+    if not task.request.spec.get("stdin") and not task.request.spec.get("pty"):
+        words = "takes no input; submit it with stdin (`koubou run -i`) or with a terminal (--pty)"
+        raise Refused("conflict", f"task {task.task_id} {words}")
+    return []
+
+
 def _change_pool(state: State, pool: Pool, context: Context) -> list[Event]:
     return [] if pool == state.pool else [PoolChanged(context.now, pool, context.by)]
-
-
-# -- reports --------------------------------------------------------------------------------------------------
-
-
-def _owned(state: State, task_id: TaskId, run: int, worker_id: str) -> Task | None:
-    """The task, if this very run of it is still going on this very worker: the fence against stale reports."""
-    task = state.tasks.get(task_id)
-    if task is None or task.status != "in_progress" or task.run != run or task.worker_id != worker_id:
-        return None
-    return task
-
-
-def _ready(state: State, report: WorkerReady, now: float) -> list[Event]:
-    worker = state.workers.get(report.worker_id)
-    if worker is None or worker.status != "starting":
-        return []
-    return [WorkerChanged(now, report.worker_id, "idle", None, report.pid)]
-
-
-def _ended(state: State, report: RunEnded, now: float) -> list[Event]:
-    outcome = report.outcome
-    task = _owned(state, outcome.task_id, outcome.run, report.worker_id)
-    return [] if task is None else [end_run(task, outcome, now)]
-
-
-def end_run(task: Task, outcome: Outcome, now: float) -> Event:
-    """The one fact that ends the present run of `task`."""
-    if outcome.reason is None:
-        return TaskCompleted(
-            now, outcome.task_id, outcome.run, outcome.exit_code, outcome.result, outcome.value, outcome.usage
-        )
-    if task.stopping == "user":
-        by = f" by {task.stopping_by}" if task.stopping_by else ""
-        return TaskCancelled(now, task.task_id, task.run, "user", f"cancelled{by}", outcome.usage)
-    if task.stopping == "shutdown":
-        return _shut_down(task, outcome, now)
-    if task.stopping == "timeout":
-        limit = task.request.timeout_s or 0
-        outcome = replace(
-            outcome, reason="timeout", message=f"reached its time-out of {limit:g} s", error=None
-        )
-    return _fail(task, outcome, now)
-
-
-def _shut_down(task: Task, outcome: Outcome, now: float) -> Event:
-    message = "interrupted by a shutdown of the workshop"
-    if task.request.on_crash == "retry":
-        return TaskRetried(now, task.task_id, task.run, "shutdown", message, now, crashed=False, counts=False)
-    return TaskCancelled(now, task.task_id, task.run, "shutdown", message, outcome.usage)
-
-
-def _fail(task: Task, outcome: Outcome, now: float) -> Event:
-    reason: Reason = outcome.reason or "exit"
-    message = outcome.message
-    crashed = reason in ("killed", "memory", "lost")
-    reruns_crash = crashed and task.request.on_crash == "retry"
-    if reruns_crash and loops(task):
-        reason, message = "crash_loop", f"crashed {task.crashes + 1} times in a row; last: {message}"
-    elif reruns_crash or (reason not in ("start", "lost") and may_fail_again(task)):
-        counts = reason != "lost"
-        return TaskRetried(
-            now, task.task_id, task.run, reason, message, now + delay_s(task), crashed, counts, outcome.error
-        )
-    return TaskFailed(
-        now,
-        task.task_id,
-        task.run,
-        reason,
-        message,
-        outcome.exit_code,
-        outcome.value,
-        outcome.error,
-        outcome.usage,
-    )
-
-
-def _returned(state: State, report: RunsReturned, now: float) -> list[Event]:
-    known = [state.tasks[task_id] for task_id in report.task_ids if task_id in state.tasks]
-    return _give_back_all(
-        [task for task in known if task.status == "in_progress" and task.worker_id == report.worker_id], now
-    )
-
-
-def _give_back_all(tasks: list[Task], now: float) -> list[Event]:
-    """The last claim first: each goes to the head of the queue, which is then in its old order."""
-    return [give_back(task, now) for task in sorted(tasks, key=lambda task: task.claim, reverse=True)]
-
-
-def give_back(task: Task, now: float) -> Event:
-    """The fact that ends a claim that never began: cancelled if that was asked, else pending again."""
-    if task.stopping == "user":
-        return TaskCancelled(now, task.task_id, task.run, "user", "cancelled before it started")
-    return TaskReturned(now, task.task_id, task.run)
-
-
-def _died(state: State, report: WorkerDied, now: float) -> list[Event]:
-    owned = [
-        task
-        for task in state.tasks.values()
-        if task.status == "in_progress" and task.worker_id == report.worker_id
-    ]
-    begun = sorted((task for task in owned if task.claim < report.begun), key=lambda task: task.claim)
-    known = report.worker_id in state.workers  # a reload after a failed commit may have left it out
-    return [
-        *(end_run(task, _cut_off(task, report), now) for task in begun),
-        *_give_back_all([task for task in owned if task.claim >= report.begun], now),
-        *([WorkerStopped(now, report.worker_id, report.message)] if known else []),
-    ]
-
-
-def _cut_off(task: Task, report: WorkerDied) -> Outcome:
-    reason: Reason = "killed" if report.signal is not None else "exit"
-    return Outcome(
-        task.task_id,
-        task.run,
-        reason,
-        report.message,
-        report.exit_code if report.signal is None else 128 + report.signal,
-        error=Fault("WorkerDied", report.message),
-        usage=Usage(output_bytes=task.usage.output_bytes),
-    )
-
-
-def lose(task: Task, now: float) -> Event:
-    """The fact that ends a run whose workshop died under it."""
-    outcome = Outcome(
-        task.task_id,
-        task.run,
-        "lost",
-        "interrupted: the workshop stopped while it ran",
-        usage=Usage(output_bytes=task.usage.output_bytes),
-    )
-    if task.stopping is not None:
-        outcome = replace(outcome, reason="killed")
-    return end_run(task, outcome, now)
-
-
-def _shutdown(state: State, report: ShutDown, now: float) -> list[Event]:
-    return [
-        StopRequested(now, task.task_id, task.run, "shutdown", report.by)
-        for task in state.tasks.values()
-        if task.status == "in_progress" and task.stopping is None
-    ]
-
-
-def _progressed(state: State, report: RunProgressed, now: float) -> list[Event]:
-    task = state.tasks.get(report.task_id)
-    if task is None or task.run != report.run or task.status != "in_progress":
-        return []
-    events: list[Event] = []
-    if report.progress is not None:
-        events.append(TaskProgressed(now, report.task_id, report.run, report.progress))
-    if report.output_bytes is not None:
-        events.append(OutputGrew(now, report.task_id, report.run, report.output_bytes))
-    return events
 
 
 _COMMANDS: dict[type, Callable[..., list[Event]]] = {
@@ -334,15 +260,10 @@ _COMMANDS: dict[type, Callable[..., list[Event]]] = {
     CancelTask: _cancel,
     RetryTask: _retry,
     ScaleWorkers: _scale,
+    PausePool: _pause,
     DrainPool: _drain,
+    ResumePool: _resume,
+    RestartWorker: _restart_worker,
+    SendInput: _send_input,
+    CloseShop: _close,
 }
-_REPORTS: dict[type, Callable[..., list[Event]]] = {
-    WorkerReady: _ready,
-    WorkerDied: _died,
-    RunEnded: _ended,
-    RunsReturned: _returned,
-    RunProgressed: _progressed,
-    ShutDown: _shutdown,
-}
-
-__all__ = ["Context", "check_request", "conclude", "decide", "end_run", "give_back", "lose"]

@@ -20,18 +20,28 @@ from koubou_panel.core.records import (
     StopCause,
     TaskId,
     Usage,
+    Use,
     WorkerId,
     WorkerStatus,
 )
 
 
 class TaskSubmitted(Struct, frozen=True, tag=True, gc=False):
-    """Emitted when a task is taken in; it is pending from here on."""
+    """Emitted when a task is taken in; it is pending from here on, and starts when `waits_for` have succeeded."""
 
     channel: ClassVar[Channel] = "task"
     at: float
     request: Request
     order: int
+    waits_for: tuple[TaskId, ...] = ()
+
+
+class TaskReleased(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when every task that a pending one waits for has succeeded: it may start now."""
+
+    channel: ClassVar[Channel] = "task"
+    at: float
+    task_id: TaskId
 
 
 class TaskStarted(Struct, frozen=True, tag=True, gc=False):
@@ -99,7 +109,7 @@ class TaskFailed(Struct, frozen=True, tag=True, gc=False):
 
 
 class StopRequested(Struct, frozen=True, tag=True, gc=False):
-    """Emitted when a running task is to be ended: by a person, its time-out, or a shutdown."""
+    """Emitted when a running task is to be ended: by a person, its time-out, a limit it reached, or a shutdown."""
 
     channel: ClassVar[Channel] = "task"
     at: float
@@ -139,6 +149,16 @@ class WorkerChanged(Struct, frozen=True, tag=True, gc=False):
     status: WorkerStatus
     current_task: TaskId | None = None
     pid: int | None = None
+
+
+class WorkerRetired(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when a worker is to end: after what it runs, or (`at_once`) with it."""
+
+    channel: ClassVar[Channel] = "worker"
+    at: float
+    worker_id: WorkerId
+    by: str = ""
+    at_once: bool = False
 
 
 class WorkerStopped(Struct, frozen=True, tag=True, gc=False):
@@ -187,6 +207,13 @@ class OutputGrew(Struct, frozen=True, tag=True, gc=False):
     size: int
 
 
+class TasksSampled(Struct, frozen=True, tag=True, gc=False):
+    """A sample of what each running task's process tree uses: (task, run, use)."""
+
+    at: float
+    uses: list[tuple[TaskId, int, Use]]
+
+
 class WorkerSampled(Struct, frozen=True, tag=True, gc=False):
     """A sample of what a worker's process tree uses: percent of one core, resident bytes."""
 
@@ -205,6 +232,7 @@ class MetricsSampled(Struct, frozen=True, tag=True, gc=False):
 
 TaskFact = (
     TaskSubmitted
+    | TaskReleased
     | TaskStarted
     | TaskReturned
     | TaskRetried
@@ -213,10 +241,10 @@ TaskFact = (
     | StopRequested
     | TaskCancelled
 )
-WorkerFact = WorkerStarted | WorkerChanged | WorkerStopped
+WorkerFact = WorkerStarted | WorkerChanged | WorkerRetired | WorkerStopped
 SystemFact = PoolChanged | SystemNoted
 Fact = TaskFact | WorkerFact | SystemFact
-Sample = TaskProgressed | OutputGrew | WorkerSampled | MetricsSampled
+Sample = TaskProgressed | OutputGrew | TasksSampled | WorkerSampled | MetricsSampled
 Event = Fact | Sample
 
 TASK_FACTS: tuple[type[TaskFact], ...] = TaskFact.__args__

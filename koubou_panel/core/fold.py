@@ -26,11 +26,14 @@ from koubou_panel.core.events import (
     TaskFact,
     TaskFailed,
     TaskProgressed,
+    TaskReleased,
     TaskRetried,
     TaskReturned,
+    TasksSampled,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
+    WorkerRetired,
     WorkerSampled,
     WorkerStarted,
     WorkerStopped,
@@ -45,6 +48,8 @@ from koubou_panel.core.records import (
     Status,
     Task,
     TaskId,
+    Usage,
+    Use,
     Worker,
     WorkerId,
 )
@@ -190,11 +195,17 @@ def _submitted(state: State, fact: TaskSubmitted) -> Folded:
     task_id = fact.request.task_id
     if task_id in state.tasks:
         raise CorruptStream(f"task {task_id} was submitted twice")
-    task = Task(request=fact.request, order=fact.order)
+    task = Task(request=fact.request, order=fact.order, waits_for=fact.waits_for)
     state.order = max(state.order, fact.order)
     state.counts["pending"] += 1
     state.tasks[task_id] = task
     return _number(state, fact, task)
+
+
+def _released(state: State, fact: TaskReleased) -> Folded:
+    task = _task(state, fact, fact.task_id)
+    after = replace(task, status=next_status(task.status, TaskReleased), waits_for=())
+    return _move(state, fact, task, after)
 
 
 def _started(state: State, fact: TaskStarted) -> Folded:
@@ -223,6 +234,7 @@ def _returned(state: State, fact: TaskReturned) -> Folded:
         started_at=None,
         stopping=None,
         stopping_by=None,
+        use=None,
     )
     return _move(state, fact, task, after)
 
@@ -243,6 +255,8 @@ def _retried(state: State, fact: TaskRetried) -> Folded:
         crashes=task.crashes + 1 if fact.crashed else 0,
         error=fact.error,
         progress=None,
+        use=None,
+        usage=Usage(output_bytes=task.usage.output_bytes),
     )
     return _move(state, fact, task, after)
 
@@ -269,6 +283,7 @@ def _completed(state: State, fact: TaskCompleted) -> Folded:
         exit_code=fact.exit_code,
         result=fact.result,
         usage=fact.usage,
+        use=None,
         finished_at=fact.at,
         stopping=None,
     )
@@ -287,6 +302,7 @@ def _failed(state: State, fact: TaskFailed) -> Folded:
         exit_code=fact.exit_code,
         error=fact.error,
         usage=fact.usage,
+        use=None,
         finished_at=fact.at,
         stopping=None,
     )
@@ -303,6 +319,8 @@ def _cancelled(state: State, fact: TaskCancelled) -> Folded:
         reason=fact.reason,
         message=fact.message,
         usage=fact.usage,
+        use=None,
+        waits_for=(),
         finished_at=fact.at,
         stopping=None,
     )
@@ -330,7 +348,7 @@ def _credit(state: State, worker_id: WorkerId | None, *, failed: bool) -> None:
 
 
 def _worker_started(state: State, fact: WorkerStarted) -> Folded:
-    worker = Worker(worker_id=fact.worker_id, started_at=fact.at, node=fact.node)
+    worker = Worker(worker_id=fact.worker_id, started_at=fact.at, node=fact.node, changed_at=fact.at)
     state.workers[fact.worker_id] = worker
     return _number(state, fact, worker)
 
@@ -344,7 +362,17 @@ def _worker_changed(state: State, fact: WorkerChanged) -> Folded:
         status=fact.status,
         current_task=fact.current_task,
         pid=worker.pid if fact.pid is None else fact.pid,
+        changed_at=worker.changed_at if fact.status == worker.status else fact.at,
     )
+    state.workers[fact.worker_id] = after
+    return _number(state, fact, after)
+
+
+def _worker_retired(state: State, fact: WorkerRetired) -> Folded:
+    worker = state.workers.get(fact.worker_id)
+    if worker is None:
+        raise CorruptStream(f"WorkerRetired about an unknown worker {fact.worker_id}")
+    after = replace(worker, status="stopping", changed_at=fact.at)
     state.workers[fact.worker_id] = after
     return _number(state, fact, after)
 
@@ -379,6 +407,32 @@ def _grew(state: State, sample: OutputGrew) -> None:
         state.tasks[sample.task_id] = replace(task, usage=usage)
 
 
+def _tasks_sampled(state: State, sample: TasksSampled) -> None:
+    for task_id, run, use in sample.uses:
+        task = state.tasks.get(task_id)
+        if task is not None and task.run == run and task.status == "in_progress":
+            state.tasks[task_id] = replace(task, use=use, usage=peak_usage(task.usage, use))
+
+
+def peak_usage(usage: Usage, use: Use) -> Usage:
+    """`usage` of a run so far, with what it uses now: totals as they stand, peaks if it is one."""
+    gpu_bytes = use.gpu_memory_bytes
+    return replace(
+        usage,
+        cpu_s=max(usage.cpu_s or 0.0, use.cpu_s),
+        peak_rss_bytes=max(usage.peak_rss_bytes or 0, use.rss_bytes),
+        read_bytes=max(usage.read_bytes or 0, use.read_bytes),
+        written_bytes=max(usage.written_bytes or 0, use.written_bytes),
+        peak_threads=max(usage.peak_threads or 0, use.threads),
+        peak_processes=max(usage.peak_processes or 0, use.processes),
+        peak_gpu_memory_bytes=(
+            usage.peak_gpu_memory_bytes
+            if gpu_bytes is None
+            else max(usage.peak_gpu_memory_bytes or 0, gpu_bytes)
+        ),
+    )
+
+
 def _worker_sampled(state: State, sample: WorkerSampled) -> None:
     worker = state.workers.get(sample.worker_id)
     if worker is not None:
@@ -393,6 +447,7 @@ def _metrics_sampled(state: State, sample: MetricsSampled) -> None:
 
 _FOLDS: dict[type, Callable[..., Folded | None]] = {
     TaskSubmitted: _submitted,
+    TaskReleased: _released,
     TaskStarted: _started,
     TaskReturned: _returned,
     TaskRetried: _retried,
@@ -402,11 +457,13 @@ _FOLDS: dict[type, Callable[..., Folded | None]] = {
     TaskCancelled: _cancelled,
     WorkerStarted: _worker_started,
     WorkerChanged: _worker_changed,
+    WorkerRetired: _worker_retired,
     WorkerStopped: _worker_stopped,
     PoolChanged: _pool_changed,
     SystemNoted: _noted,
     TaskProgressed: _progressed,
     OutputGrew: _grew,
+    TasksSampled: _tasks_sampled,
     WorkerSampled: _worker_sampled,
     MetricsSampled: _metrics_sampled,
 }

@@ -8,6 +8,7 @@ from koubou_panel.core.events import (
     TaskCompleted,
     TaskFact,
     TaskFailed,
+    TaskReleased,
     TaskRetried,
     TaskReturned,
     TaskStarted,
@@ -17,6 +18,7 @@ from koubou_panel.errors import CorruptStream
 
 TRANSITIONS: dict[Status, dict[type[TaskFact], Status]] = {
     "pending": {
+        TaskReleased: "pending",
         TaskStarted: "in_progress",
         TaskCancelled: "cancelled",
         TaskFailed: "failed",

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from heapq import heappop
 from math import ceil, inf
+from typing import cast
 
 from msgspec import Struct
 
 from koubou_panel.core.agenda import Agenda, Lane
-from koubou_panel.core.events import Fact, StopRequested, TaskStarted, WorkerChanged, WorkerStarted
+from koubou_panel.core.decide import dependency_words
+from koubou_panel.core.events import (
+    Fact,
+    StopRequested,
+    TaskCancelled,
+    TaskReleased,
+    TaskStarted,
+    WorkerChanged,
+    WorkerRetired,
+)
 from koubou_panel.core.fold import State
-from koubou_panel.core.records import Job, StopCause, Task, TaskId, WorkerId
+from koubou_panel.core.records import Job, StopCause, Task, TaskId, WorkerId, WorkerStatus
+from koubou_panel.core.scale import scale, scale_times
 
 WINDOW_S = 0.02
 WINDOW_TASKS = 256
@@ -51,9 +62,10 @@ class Spawn(Struct, frozen=True, gc=False):
 
 
 class Retire(Struct, frozen=True, gc=False):
-    """Let this idle worker end."""
+    """Let this worker end after what it runs, or (`at_once`) end it with that."""
 
     worker_id: WorkerId
+    at_once: bool = False
 
 
 Instruction = Start | Stop | Recall | Spawn | Retire
@@ -67,7 +79,7 @@ class Plan(Struct, frozen=True):
     wake_at: float | None
 
 
-class _Round:
+class Round:
     """One call of `plan`, as it grows."""
 
     __slots__ = ("agenda", "events", "instructions", "node", "now", "state")
@@ -83,19 +95,24 @@ class _Round:
 
 def plan(state: State, agenda: Agenda, now: float, *, node: str = "local") -> Plan:
     """What is to be done at `now`. Its events must be folded and noted before the next call."""
-    this = _Round(state, agenda, now, node)
+    this = Round(state, agenda, now, node)
     _wake_delayed(this)
+    _follow(this)
     _time_out(this)
     _stop(this)
-    if not state.pool.paused and not state.pool.draining:
+    _replace_stuck(this)
+    if state.pool.starts_work:
         _assign(this)
     _recall(this)
-    _scale(this)
+    _show_pause(this)
     _settle(this)
+    if not this.events:  # else it is asked again, when they are folded
+        this.events += scale(state, agenda, _peek(this), now, node=node)
+    _populate(this)
     return Plan(this.events, this.instructions, _wake_at(this))
 
 
-def _wake_delayed(this: _Round) -> None:
+def _wake_delayed(this: Round) -> None:
     delayed = this.agenda.delayed
     while delayed and delayed[0][0] <= this.now:
         _, _, task_id = heappop(delayed)
@@ -104,7 +121,25 @@ def _wake_delayed(this: _Round) -> None:
             this.agenda.ready[task.request.priority].append(task_id)
 
 
-def _time_out(this: _Round) -> None:
+def _follow(this: Round) -> None:
+    """Release those whose dependencies have all succeeded; cancel those of which one has not."""
+    agenda, tasks = this.agenda, this.state.tasks
+    for task_id in agenda.released:
+        task = tasks.get(task_id)
+        if task is not None and task.status == "pending":
+            this.events.append(TaskReleased(this.now, task_id))
+    agenda.released.clear()
+    for task_id, other_id in agenda.doomed:
+        task, other = tasks.get(task_id), tasks.get(other_id)
+        if task is None or task.status != "pending":
+            continue
+        status = "cancelled" if other is None else other.status
+        words = dependency_words(other_id, status, other)
+        this.events.append(TaskCancelled(this.now, task_id, task.run, "dependency", words))
+    agenda.doomed.clear()
+
+
+def _time_out(this: Round) -> None:
     deadlines = this.agenda.deadlines
     while deadlines and deadlines[0][0] <= this.now:
         _, task_id, run = heappop(deadlines)
@@ -113,7 +148,7 @@ def _time_out(this: _Round) -> None:
             this.events.append(StopRequested(this.now, task_id, run, "timeout"))
 
 
-def _stop(this: _Round) -> None:
+def _stop(this: Round) -> None:
     for task_id in this.agenda.stops:
         task = this.state.tasks.get(task_id)
         if task is not None and task.status == "in_progress" and task.stopping and task.worker_id:
@@ -121,7 +156,37 @@ def _stop(this: _Round) -> None:
     this.agenda.stops.clear()
 
 
-def _peek(this: _Round) -> Task | None:
+def _replace_stuck(this: Round) -> None:
+    """A run that takes long to end does not keep its slot: its worker leaves with it, and another may start."""
+    pending = this.agenda.long_stops
+    while pending and pending[0][0] <= this.now:
+        _, task_id, run = heappop(pending)
+        task = this.state.tasks.get(task_id)
+        if task is None or task.status != "in_progress" or task.run != run or task.stopping is None:
+            continue
+        worker = this.state.workers.get(task.worker_id) if task.worker_id else None
+        if worker is not None and worker.status != "stopping":
+            this.events.append(WorkerRetired(this.now, worker.worker_id))
+
+
+def _populate(this: Round) -> None:
+    """Start and end the workers that were said to."""
+    agenda, workers = this.agenda, this.state.workers
+    this.instructions += [Spawn(worker_id) for worker_id in agenda.started if worker_id in workers]
+    this.instructions += [Retire(*retired) for retired in agenda.retired if retired[0] in workers]
+    agenda.started.clear()
+    agenda.retired.clear()
+
+
+def _show_pause(this: Round) -> None:
+    """An idle worker of a pool that starts nothing says so."""
+    shown, other = ("idle", "paused") if not this.state.pool.starts_work else ("paused", "idle")
+    for worker in this.state.workers.values():
+        if worker.status == shown and not this.agenda.lanes[worker.worker_id].claims:
+            this.events.append(WorkerChanged(this.now, worker.worker_id, cast("WorkerStatus", other)))
+
+
+def _peek(this: Round) -> Task | None:
     """The task that is next, without taking it; those cancelled meanwhile are dropped."""
     tasks = this.state.tasks
     for queue in this.agenda.ready.values():
@@ -133,7 +198,7 @@ def _peek(this: _Round) -> Task | None:
     return None
 
 
-def _assign(this: _Round) -> None:
+def _assign(this: Round) -> None:
     waiting = this.agenda.waiting()
     if not waiting:
         return
@@ -153,7 +218,7 @@ def _assign(this: _Round) -> None:
             this.instructions.append(Start(worker_id, _claim_all(this, tasks, worker_id)))
 
 
-def _take(this: _Round, lane: Lane, most: int) -> list[Task]:
+def _take(this: Round, lane: Lane, most: int) -> list[Task]:
     """Tasks for one worker, taken off the queue: one of any length if it is idle, or a refill of short ones."""
     taken: list[Task] = []
     held = len(lane.claims)
@@ -174,17 +239,19 @@ def _take(this: _Round, lane: Lane, most: int) -> list[Task]:
     return taken
 
 
-def _claim_all(this: _Round, tasks: list[Task], worker_id: WorkerId) -> list[Job]:
+def _claim_all(this: Round, tasks: list[Task], worker_id: WorkerId) -> list[Job]:
     jobs: list[Job] = []
     for claim, task in enumerate(tasks, this.agenda.lanes[worker_id].given):
         request = task.request
         run = task.run + 1
         this.events.append(TaskStarted(this.now, request.task_id, run, worker_id, this.node, claim))
-        jobs.append(Job(request.task_id, run, claim, request.kind, request.spec, request.payload))
+        jobs.append(
+            Job(request.task_id, run, claim, request.kind, request.spec, request.payload, request.limits)
+        )
     return jobs
 
 
-def _recall(this: _Round) -> None:
+def _recall(this: Round) -> None:
     """Take a window back from a worker that is stuck in one task while another worker is idle."""
     if this.agenda.waiting() or not _has_idle(this):
         return
@@ -194,47 +261,12 @@ def _recall(this: _Round) -> None:
             this.instructions.append(Recall(worker_id))
 
 
-def _has_idle(this: _Round) -> bool:
+def _has_idle(this: Round) -> bool:
     workers, lanes = this.state.workers, this.agenda.lanes
     return any(worker.status == "idle" and not lanes[name].claims for name, worker in workers.items())
 
 
-def _scale(this: _Round) -> None:
-    state = this.state
-    if state.pool.draining:
-        return
-    wanted = state.pool.max_workers
-    alive = [worker for worker in state.workers.values() if worker.status != "stopping"]
-    if len(state.workers) < wanted and this.now >= this.agenda.respawn_at:
-        for worker_id in _free_names(state, wanted - len(state.workers)):
-            this.events.append(WorkerStarted(this.now, worker_id, this.node))
-            this.instructions.append(Spawn(worker_id))
-    elif len(alive) > wanted:
-        given = {one.worker_id for one in this.instructions if type(one) is Start}
-        idle = [
-            worker
-            for worker in alive
-            if worker.status == "idle"
-            and worker.worker_id not in given
-            and not this.agenda.lanes[worker.worker_id].claims
-        ]
-        for worker in idle[wanted - len(alive) :]:
-            this.events.append(WorkerChanged(this.now, worker.worker_id, "stopping"))
-            this.instructions.append(Retire(worker.worker_id))
-
-
-def _free_names(state: State, count: int) -> list[WorkerId]:
-    names: list[WorkerId] = []
-    number = 0
-    while len(names) < count:
-        number += 1
-        name = WorkerId(f"worker-{number}")
-        if name not in state.workers:
-            names.append(name)
-    return names
-
-
-def _settle(this: _Round) -> None:
+def _settle(this: Round) -> None:
     """Say who is busy with what. Within a window of short tasks, at most every quarter of a second."""
     later: set[WorkerId] = set()
     for worker_id in this.agenda.touched:
@@ -256,13 +288,14 @@ def _is_news(lane: Lane, now: float) -> bool:
     return lane.load_s == inf or now >= lane.changed_at + NEWS_EVERY_S
 
 
-def _wake_at(this: _Round) -> float | None:
+def _wake_at(this: Round) -> float | None:
     agenda = this.agenda
     times = [agenda.delayed[0][0]] if agenda.delayed else []
     if agenda.deadlines:
         times.append(agenda.deadlines[0][0])
-    if agenda.respawn_at > this.now:
-        times.append(agenda.respawn_at)
+    if agenda.long_stops:
+        times.append(agenda.long_stops[0][0])
+    times += scale_times(this.state, agenda, this.now)
     times += [agenda.lanes[worker_id].changed_at + NEWS_EVERY_S for worker_id in agenda.touched]
     held = [lane.heard_at for lane in agenda.lanes.values() if len(lane.claims) > 1 and not lane.recalled]
     if held and _has_idle(this):

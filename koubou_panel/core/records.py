@@ -25,8 +25,10 @@ Reason = Literal[
     "crash_loop",
     "user",
     "shutdown",
+    "dependency",
 ]
-StopCause = Literal["user", "timeout", "shutdown"]
+Limited = Literal["memory", "cpu", "processes"]
+StopCause = Literal["user", "timeout", "shutdown", "memory", "cpu", "processes"]
 OnCrash = Literal["mark", "retry"]
 WorkerStatus = Literal["starting", "idle", "busy", "paused", "unresponsive", "stopping", "offline"]
 Channel = Literal["task", "worker", "system", "script", "output", "alert"]
@@ -38,11 +40,27 @@ CHANNELS: tuple[Channel, ...] = ("task", "worker", "system", "script", "output",
 FACT_CHANNELS: tuple[Channel, ...] = ("task", "worker", "system", "script", "alert")
 
 
+class Limits(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a run may use, with all of its process tree; None: as much as there is.
+
+    `memory_bytes` resident, `cpu_s` seconds of processor time, `processes` at the same time, `output_bytes` kept of
+    its output.
+    """
+
+    memory_bytes: int | None = None
+    cpu_s: float | None = None
+    processes: int | None = None
+    output_bytes: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
 class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What somebody asked for: it never changes once it is submitted.
 
     `spec` is the kind's own description (JSON values); `payload` is opaque bytes for kinds that need them
-    (a pickled function) and is only ever opened by a worker.
+    (a pickled function) and is only ever opened by a worker. `after` are tasks that must succeed before it starts.
     """
 
     task_id: TaskId
@@ -61,6 +79,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     idempotency_key: str | None = None
     script_name: str | None = None
     rerun_of: TaskId | None = None
+    after: tuple[TaskId, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 class Fault(Struct, frozen=True, gc=False):
@@ -72,7 +92,7 @@ class Fault(Struct, frozen=True, gc=False):
 
 
 class Progress(Struct, frozen=True, gc=False, omit_defaults=True):
-    """How far a run is: `fraction` 0-1 or None when unknown, `eta_s` seconds left."""
+    """How far a run is: `fraction` 0-1 or None when unknown, `eta_s` seconds left, `rate_per_s` in `unit`."""
 
     fraction: float | None = None
     done: float | None = None
@@ -80,15 +100,39 @@ class Progress(Struct, frozen=True, gc=False, omit_defaults=True):
     unit: str = ""
     eta_s: float | None = None
     message: str = ""
+    rate_per_s: float | None = None
+
+
+class Use(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a run's process tree uses at one moment.
+
+    `cpu_percent` is of one core; `cpu_s`, `read_bytes` and `written_bytes` (of storage) are totals since the run began;
+    the GPU's are None where none is told.
+    """
+
+    cpu_percent: float
+    rss_bytes: int
+    cpu_s: float
+    read_bytes: int = 0
+    written_bytes: int = 0
+    threads: int = 1
+    processes: int = 1
+    gpu_percent: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What one run cost: seconds of CPU, the largest resident set, bytes of output in its log."""
+    """What one run cost: seconds of CPU, storage bytes, the largest of what it used at a moment, bytes of output."""
 
     cpu_s: float | None = None
     peak_rss_bytes: int | None = None
     output_bytes: int = 0
     duration_s: float | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    peak_threads: int | None = None
+    peak_processes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
 
 
 class Task(Struct, frozen=True, kw_only=True, gc=False):
@@ -96,7 +140,8 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
 
     `order` is the place in the order of submission; `run` the number of the present or last attempt (0: none
     yet); `claim` the place of this run among all that its worker was given; `failures` how many attempts were
-    used up, `crashes` how many of them in a row were crashes; `not_before` when a retry may start.
+    used up, `crashes` how many of them in a row were crashes; `not_before` when a retry may start; `waits_for` the
+    tasks that had not ended when it was submitted, until all have succeeded; `use` what it uses while it runs.
     """
 
     request: Request
@@ -120,6 +165,8 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     error: Fault | None = None
     usage: Usage = Usage()
     progress: Progress | None = None
+    waits_for: tuple[TaskId, ...] = ()
+    use: Use | None = None
 
     @property
     def task_id(self) -> TaskId:
@@ -133,7 +180,10 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Worker(Struct, frozen=True, kw_only=True, gc=False):
-    """A worker: one slot that runs one task at a time, in a process of its own."""
+    """A worker: one slot that runs one task at a time, in a process of its own.
+
+    `changed_at` is when its status became what it is.
+    """
 
     worker_id: WorkerId
     started_at: float
@@ -145,15 +195,30 @@ class Worker(Struct, frozen=True, kw_only=True, gc=False):
     failed: int = 0
     cpu_percent: float | None = None
     rss_bytes: int | None = None
+    changed_at: float | None = None
 
 
 class Pool(Struct, frozen=True, gc=False):
-    """How many workers are wanted, and whether new work may start or be taken."""
+    """How many workers are wanted, and whether new work may start or be taken.
+
+    `paused`: none starts; `draining`: none is taken either, until it is resumed; `closing`: the workshop ends.
+    """
 
     min_workers: int = 1
     max_workers: int = 3
     paused: bool = False
     draining: bool = False
+    closing: bool = False
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether a submit is accepted."""
+        return not self.draining and not self.closing
+
+    @property
+    def starts_work(self) -> bool:
+        """Whether a pending task may start."""
+        return not self.paused and not self.draining and not self.closing
 
 
 class Metrics(Struct, frozen=True, gc=False):
@@ -172,6 +237,7 @@ class Job(Struct, frozen=True, gc=False, array_like=True):
     kind: Kind
     spec: dict[str, object]
     payload: bytes
+    limits: Limits = NO_LIMITS
 
 
 class Outcome(Struct, frozen=True, gc=False, array_like=True):

@@ -20,7 +20,8 @@ from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.archive.writer import Writer
 from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.commands import Caller, Command, Report, RetryTask, SubmitTask
-from koubou_panel.core.decide import Context, conclude, decide
+from koubou_panel.core.conclude import conclude
+from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import (
     FACTS,
     SAMPLES,
@@ -38,7 +39,7 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import Folded, State, evolve
 from koubou_panel.core.plan import Instruction, plan
 from koubou_panel.core.ports import Subscriber
-from koubou_panel.core.records import Task, TaskId, WorkerId
+from koubou_panel.core.records import Status, Task, TaskId, WorkerId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 
@@ -63,14 +64,23 @@ class Engine(Protocol):
 class Ask:
     """A command on its way in, with who asked and where the answer goes."""
 
-    __slots__ = ("caller", "command", "found", "reply")
+    __slots__ = ("caller", "command", "ended", "found", "reply")
 
-    def __init__(self, command: Command, caller: Caller, reply: Reply, found: Task | None = None) -> None:
-        """`found` is the task as the archive has it, where the command is about one that left the state."""
+    def __init__(
+        self,
+        command: Command,
+        caller: Caller,
+        reply: Reply,
+        found: Task | None = None,
+        *,
+        ended: dict[TaskId, Status] | None = None,
+    ) -> None:
+        """`found` and `ended` are what the archive has of tasks that the command is about, as `Context` wants it."""
         self.command = command
         self.caller = caller
         self.reply = reply
         self.found = found
+        self.ended = ended or {}
 
 
 @dataclass(slots=True)
@@ -212,7 +222,7 @@ class Hub:
                 step.replies.append((ask.reply, self._keys[key]))
                 return
         try:
-            context = Context(now, ask.caller.by, ask.caller.role, ask.found)
+            context = Context(now, ask.caller.by, ask.caller.role, ask.found, ask.ended)
             events = decide(self.state, command, context)
         except Refused as refusal:
             step.replies.append((ask.reply, refusal))

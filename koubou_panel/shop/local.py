@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from koubou_panel import registry
 from koubou_panel.archive.output import output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
-from koubou_panel.core.commands import Caller, CancelTask, Command, DrainPool, RetryTask, ShutDown, SubmitTask
-from koubou_panel.core.decide import give_back, lose
+from koubou_panel.core.commands import Caller, CancelTask, CloseShop, Command, RetryTask, ShutDown, SubmitTask
+from koubou_panel.core.conclude import give_back, lose
+from koubou_panel.core.decide import MAX_AFTER
 from koubou_panel.core.events import (
     Event,
     MetricsSampled,
@@ -30,7 +31,7 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
 from koubou_panel.core.ids import TaskIds, is_task_id, made_at
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
-from koubou_panel.core.records import Metrics, Pool, Task, TaskId, WorkerId
+from koubou_panel.core.records import Metrics, Status, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
@@ -87,8 +88,8 @@ class LocalShop:
         recovery = recover(state, begun, clock())
         pool = state.pool
         if workers is not None:
-            pool = Pool(workers[0], workers[1], pool.paused)
-        wanted = replace(pool, draining=False)
+            pool = replace(pool, min_workers=workers[0], max_workers=workers[1])
+        wanted = replace(pool, closing=False)
         if wanted != state.pool:
             recovery.append(PoolChanged(clock(), wanted, "koubou"))
         await loop.run_in_executor(None, commit_now, archive, state, recovery)
@@ -179,7 +180,7 @@ class LocalShop:
         if type(command) is SubmitTask:
             await self._check_id(command.request.task_id)
             command = SubmitTask(registry.prepare(command.request, from_network=caller.from_network))
-            return Ask(command, caller, _nowhere)
+            return Ask(command, caller, _nowhere, ended=await self._ended(command.request.after))
         if type(command) is RetryTask:
             await self._check_id(command.new_id)
         if isinstance(command, FOUND):
@@ -199,6 +200,16 @@ class LocalShop:
             return
         if await self._read(self._archive.get, task_id) is not None:
             raise Refused("conflict", f"task {task_id} was submitted before and has ended")
+
+    async def _ended(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
+        """The status of those that have left the state, as the archive has it."""
+        ended: dict[TaskId, Status] = {}
+        for task_id in task_ids[:MAX_AFTER]:
+            if task_id not in self.state.tasks and is_task_id(task_id):
+                task = await self._read(self._archive.get, task_id)
+                if task is not None:
+                    ended[task_id] = task.status
+        return ended
 
     async def _found(self, command: RetryTask | CancelTask) -> Task | None:
         task = self.state.tasks.get(command.task_id)
@@ -276,7 +287,7 @@ class LocalShop:
 
     async def drain(self, grace_s: float, skip: asyncio.Event | None = None) -> None:
         """Take no new work and start none; running tasks go on for `grace_s` seconds, or until `skip` is set."""
-        await self.do(DrainPool(), Caller("koubou"))
+        await self.do(CloseShop(), Caller("koubou"))
         await self._until_idle(grace_s, skip)
 
     async def _until_idle(self, limit_s: float, skip: asyncio.Event | None = None) -> None:

@@ -66,7 +66,7 @@ def test_worker_totals_are_what_completed_and_failed(archive, tasks):
 
 
 def test_every_field_of_a_task_is_stored(archive, tasks):
-    """A record with every field set comes back equal, and no field of Task is without a place."""
+    """A record with every field set comes back equal, and no field of Task but its present `use` is without a place."""
     full = tasks.make(
         7,
         status="failed",
@@ -87,11 +87,12 @@ def test_every_field_of_a_task_is_stored(archive, tasks):
         result="no",
         error=Fault("E", "m", "t"),
         usage=Usage(1.0, 2, 3, 4.0),
-        progress=Progress(0.5, 1.0, 2.0, "it", 3.0, "half"),
+        progress=Progress(0.5, 1.0, 2.0, "it", 3.0, "half", 0.1),
+        waits_for=("other",),
     )
     archive.commit([tasks.batch(full)])
     assert archive.get(full.task_id) == full
-    assert {*Standing.__struct_fields__, "request", "order", "status", "finished_at"} == {
+    assert {*Standing.__struct_fields__, "request", "order", "status", "finished_at", "use"} == {
         *Task.__struct_fields__
     }
 

@@ -6,7 +6,8 @@ import pytest
 
 from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.commands import RunEnded, RunsReturned, SubmitTask, WorkerDied, WorkerReady
-from koubou_panel.core.decide import Context, conclude, decide
+from koubou_panel.core.conclude import conclude
+from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import PoolChanged, TaskCompleted, TaskStarted, TaskSubmitted
 from koubou_panel.core.fold import State, evolve
 from koubou_panel.core.plan import Start, plan

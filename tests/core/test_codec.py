@@ -45,7 +45,11 @@ COMPOUND = {
     Union: lambda *hints: st.one_of(list(map(anything, hints))),
     UnionType: lambda *hints: st.one_of(list(map(anything, hints))),
     list: lambda hint: st.lists(anything(hint), max_size=3),
-    tuple: lambda *hints: st.tuples(*map(anything, hints)),
+    tuple: lambda *hints: (
+        st.lists(anything(hints[0]), max_size=3).map(tuple)
+        if hints[-1] is ...
+        else st.tuples(*map(anything, hints))
+    ),
     dict: lambda key, value: st.dictionaries(anything(key), anything(value), max_size=3),
 }
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from koubou_panel.core.commands import (
     CancelTask,
+    CloseShop,
     DrainPool,
     RetryTask,
     RunEnded,
@@ -16,7 +17,7 @@ from koubou_panel.core.commands import (
     WorkerDied,
     WorkerReady,
 )
-from koubou_panel.core.decide import lose
+from koubou_panel.core.conclude import lose
 from koubou_panel.core.events import (
     OutputGrew,
     PoolChanged,
@@ -115,10 +116,11 @@ def test_what_cannot_be_stored_is_refused(world, fields):
     assert refusal.value.code == "invalid"
 
 
-def test_a_draining_workshop_takes_no_work(world):
-    """It says so, and that trying again helps."""
-    world.do(DrainPool())
-    with pytest.raises(Refused, match="shutting down") as refusal:
+@pytest.mark.parametrize(("command", "words"), [(DrainPool(), "koubou resume"), (CloseShop(), "shutting down")])
+def test_a_draining_workshop_takes_no_work(world, command, words):
+    """It says so, and what helps."""
+    world.do(command)
+    with pytest.raises(Refused, match=words) as refusal:
         world.do(world.submission())
     assert refusal.value.code == "draining"
 

@@ -36,7 +36,8 @@ from koubou_panel.core.commands import (
     WorkerDied,
     WorkerReady,
 )
-from koubou_panel.core.decide import Context, conclude, decide, give_back, lose
+from koubou_panel.core.conclude import conclude, give_back, lose
+from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
 from koubou_panel.core.fold import State, evolve
 from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Recall, Retire, Spawn, Start, Stop, plan

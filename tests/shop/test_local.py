@@ -101,7 +101,7 @@ async def test_a_drain_lets_running_tasks_end(tmp_path):
         task_id = await submit(shop, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")
         await until(lambda: shop.state.counts["in_progress"] == 1)
         closing = asyncio.ensure_future(shop.drain(20))
-        await until(lambda: shop.state.pool.draining)
+        await until(lambda: shop.state.pool.closing)
         with pytest.raises(Refused, match="shutting down"):
             await shop.do(submission(shop, "true"), Caller("test"))
         (tmp_path / "go").touch()
