@@ -16,6 +16,7 @@ from koubou_panel.wire.messages import MessageId
 
 MAX_DEPTH = 64
 MAX_OUTPUT_BYTES = 256 * 1024
+MAX_AFTER = 1_000
 _INT64 = range(-(2**63), 2**63)
 
 Name = Annotated[str, Meta(max_length=200)]
@@ -61,8 +62,17 @@ class Resume(Struct, frozen=True):
     since: dict[Channel, Count]
 
 
+class SubmitLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a task may use."""
+
+    memory_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    cpu_s: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
+    processes: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    output_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+
+
 class Submit(Struct, frozen=True):
-    """Take in a task."""
+    """Take in a task; it waits until those of `after` have succeeded."""
 
     kind: Annotated[str, Meta(min_length=1, max_length=100)]
     spec: Spec
@@ -73,6 +83,8 @@ class Submit(Struct, frozen=True):
     on_crash: OnCrash | None = None
     labels: Labels | None = None
     idempotency_key: Id | None = None
+    after: Annotated[list[Id], Meta(max_length=MAX_AFTER)] | None = None
+    limits: SubmitLimits | None = None
 
 
 class Cancel(Struct, frozen=True):
@@ -120,6 +132,25 @@ class Scale(Struct, frozen=True):
     max_workers: Annotated[int, Meta(ge=1, le=256)] | None = None
 
 
+class PauseWorkers(Struct, frozen=True):
+    """Start no new work; what runs goes on."""
+
+
+class ResumeWorkers(Struct, frozen=True):
+    """Take and start work again."""
+
+
+class DrainWorkers(Struct, frozen=True):
+    """Take no new work and start none; what runs goes on."""
+
+
+class RestartOneWorker(Struct, frozen=True):
+    """Replace a worker by a fresh one: after what it runs, or at once."""
+
+    worker_id: Id
+    at_once: bool = False
+
+
 class RunScript(Struct, frozen=True):
     """Run a script of the catalogue."""
 
@@ -141,6 +172,10 @@ ClientCommand = (
     | ListTasks
     | GetOutput
     | Scale
+    | PauseWorkers
+    | ResumeWorkers
+    | DrainWorkers
+    | RestartOneWorker
     | RunScript
 )
 COMMANDS: dict[str, type[ClientCommand]] = {
@@ -157,9 +192,23 @@ COMMANDS: dict[str, type[ClientCommand]] = {
     "list_tasks": ListTasks,
     "get_output": GetOutput,
     "scale": Scale,
+    "pause_workers": PauseWorkers,
+    "resume_workers": ResumeWorkers,
+    "drain_workers": DrainWorkers,
+    "restart_worker": RestartOneWorker,
     "run_script": RunScript,
 }
-WRITES = (Submit, Cancel, Retry, Scale, RunScript)
+WRITES = (
+    Submit,
+    Cancel,
+    Retry,
+    Scale,
+    PauseWorkers,
+    ResumeWorkers,
+    DrainWorkers,
+    RestartOneWorker,
+    RunScript,
+)
 
 
 class ClientFrame(Struct, frozen=True):
@@ -275,10 +324,19 @@ def _check_numbers(command: ClientCommand) -> None:
 
 def _invalid(problem: str) -> ProtocolFault:
     words, _, path = problem.partition(" - at `$")
+    within = re.match(r"\.([\w.]+)", path)
+    parts = [within.group(1)] if within else []
+    odd = re.search(r"unknown field `(.*)`", words)
+    if odd:
+        field = ".".join([*parts, odd.group(1)[:100]])
+        known = [f"limits.{name}" for name in SubmitLimits.__struct_fields__]
+        return ProtocolFault(
+            "invalid", unknown("field", field, known), field=field, nearest=nearest(field, known)
+        )
     missing = re.search(r"required field `(\w+)`", words)
-    found = missing or re.match(r"\.(\w+)", path)
-    field = found.group(1) if found else None
     if missing:
+        field = ".".join([*parts, missing.group(1)])
         return ProtocolFault("invalid", f"{field} is missing", field=field)
+    field = ".".join(parts)
     words = words.replace("`", "")
     return ProtocolFault("invalid", f"{field}: {words[:1].lower()}{words[1:]}", field=field)

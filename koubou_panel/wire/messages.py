@@ -30,13 +30,14 @@ from koubou_panel.core.events import (
     WorkerStopped,
 )
 from koubou_panel.core.fold import Folded, State
-from koubou_panel.core.records import Channel, Task, Worker
+from koubou_panel.core.records import Channel, Pool, Task, Worker
 from koubou_panel.wire.records import (
     ActiveTask,
     TaskRecord,
     WorkerRecord,
     active_task,
     iso,
+    pool_record,
     progress_record,
     task_record,
     worker_record,
@@ -199,6 +200,7 @@ def initial_state(
         "active_tasks": active_tasks(state),
         "scripts": [],
         "system": system_data(state),
+        "pool": pool_record(state.pool),
     }
     return message("initial_state", at, id=id, data=data)
 
@@ -254,8 +256,8 @@ def message_of_sample(sample: Sample, state: State) -> tuple[Channel, str, bytes
 
 
 _TASK_WORDS: dict[type, Callable[..., tuple[str, str | None]]] = {
-    TaskSubmitted: lambda fact: ("queued", None),  # noqa: ARG005 - one signature for all
-    TaskReleased: lambda fact: ("may start: what it waited for has succeeded", None),  # noqa: ARG005
+    TaskSubmitted: lambda fact: (_queued_words(len(fact.waits_for)), None),
+    TaskReleased: lambda fact: ("may start: what it waited for has succeeded", None),  # noqa: ARG005 - one signature for all
     TaskStarted: lambda fact: (f"started on {fact.worker_id}", None),
     TaskReturned: lambda fact: ("back in the queue: it had not begun", None),  # noqa: ARG005
     TaskRetried: lambda fact: (f"runs again: {fact.message}", fact.reason),
@@ -264,6 +266,10 @@ _TASK_WORDS: dict[type, Callable[..., tuple[str, str | None]]] = {
     StopRequested: lambda fact: (f"asked to stop{f' by {fact.by}' if fact.by else ''}", fact.cause),
     TaskCancelled: lambda fact: (fact.message, fact.reason),
 }
+
+
+def _queued_words(count: int) -> str:
+    return f"queued: waits for {count} task{'s' * (count > 1)}" if count else "queued"
 
 
 def _worker_words(fact: Fact) -> str:
@@ -279,14 +285,21 @@ def _worker_words(fact: Fact) -> str:
     return fact.status if type(fact) is WorkerChanged else ""
 
 
+def pool_words(pool: Pool) -> str:
+    """How the pool stands, for people."""
+    if pool.closing:
+        return "shutting down: no work is taken or started"
+    if pool.draining:
+        return "draining: no work is taken or started"
+    bounds = f"workers {pool.min_workers}:{pool.max_workers}"
+    return f"{bounds}, paused: no work is started" if pool.paused else bounds
+
+
 def _system_event(fact: Fact, seq: int) -> SystemEvent:
     if type(fact) is PoolChanged:
-        data = {str(key): value for key, value in msgspec.structs.asdict(fact.pool).items()} | {"by": fact.by}
-        pool = fact.pool
-        words = "shutting down" if pool.draining else f"workers {pool.min_workers}:{pool.max_workers}"
-        return SystemEvent(
-            "system_event", "pool_changed", {"message": words, **data}, seq, iso(fact.at), data
-        )
+        data: dict[str, object] = msgspec.structs.asdict(pool_record(fact.pool)) | {"by": fact.by}
+        details = {"message": pool_words(fact.pool), **data}
+        return SystemEvent("system_event", "pool_changed", details, seq, iso(fact.at), data)
     if type(fact) is SystemNoted:
         details = {"message": fact.details, **fact.data}
         return SystemEvent("system_event", fact.event, details, seq, iso(fact.at), fact.data)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from koubou_panel.core.records import Fault, Progress, Task, Worker
+from koubou_panel.core.records import NO_LIMITS, Fault, Limits, Pool, Progress, Task, Use, Worker
 
 SUMMARY_CHARS = 100
 
@@ -24,12 +24,47 @@ class ProgressRecord(Struct, gc=False):
     unit: str
     eta_s: float | None
     message: str
+    rate_per_s: float | None
+
+
+class LimitsRecord(Struct, gc=False):
+    """What a run may use, every field present; null: as much as there is."""
+
+    memory_bytes: int | None
+    cpu_s: float | None
+    processes: int | None
+    output_bytes: int | None
+
+
+class UseRecord(Struct, gc=False):
+    """What a run's process tree uses at this moment, every field present."""
+
+    cpu_percent: float
+    rss_bytes: int
+    cpu_s: float
+    read_bytes: int
+    written_bytes: int
+    threads: int
+    processes: int
+    gpu_percent: float | None
+    gpu_memory_bytes: int | None
+
+
+class PoolRecord(Struct, gc=False):
+    """How many workers are wanted, and whether work is taken and started."""
+
+    min_workers: int
+    max_workers: int
+    paused: bool
+    draining: bool
+    closing: bool
 
 
 class TaskRecord(Struct, gc=False):
     """The task record of the protocol: `task_update`, `get_task`, `list_tasks`, `koubou ps|show --json`.
 
-    `wait_s` is null until the task started; `duration_s` until it ended.
+    `wait_s` is null until the task started; `duration_s` until it ended. What it used is what it used so far while
+    it runs.
     """
 
     task_id: str
@@ -62,6 +97,15 @@ class TaskRecord(Struct, gc=False):
     cpu_s: float | None
     script_name: str | None
     rerun_of: str | None
+    after: tuple[str, ...]
+    waits_for: tuple[str, ...]
+    limits: LimitsRecord
+    read_bytes: int | None
+    written_bytes: int | None
+    peak_threads: int | None
+    peak_processes: int | None
+    peak_gpu_memory_bytes: int | None
+    use: UseRecord | None
 
 
 class WorkerRecord(Struct, gc=False):
@@ -77,6 +121,7 @@ class WorkerRecord(Struct, gc=False):
     started_at: str | None
     completed: int
     failed: int
+    changed_at: str | None
 
 
 class ActiveTask(Struct, gc=False):
@@ -112,8 +157,46 @@ def progress_record(progress: Progress | None) -> ProgressRecord | None:
     if progress is None:
         return None
     return ProgressRecord(
-        progress.fraction, progress.done, progress.total, progress.unit, progress.eta_s, progress.message
+        progress.fraction,
+        progress.done,
+        progress.total,
+        progress.unit,
+        progress.eta_s,
+        progress.message,
+        progress.rate_per_s,
     )
+
+
+_UNLIMITED = LimitsRecord(None, None, None, None)
+
+
+def limits_record(limits: Limits) -> LimitsRecord:
+    """`limits` with every field."""
+    if limits == NO_LIMITS:
+        return _UNLIMITED
+    return LimitsRecord(limits.memory_bytes, limits.cpu_s, limits.processes, limits.output_bytes)
+
+
+def use_record(use: Use | None) -> UseRecord | None:
+    """`use` with every field."""
+    if use is None:
+        return None
+    return UseRecord(
+        use.cpu_percent,
+        use.rss_bytes,
+        use.cpu_s,
+        use.read_bytes,
+        use.written_bytes,
+        use.threads,
+        use.processes,
+        use.gpu_percent,
+        use.gpu_memory_bytes,
+    )
+
+
+def pool_record(pool: Pool) -> PoolRecord:
+    """The protocol's record of the pool."""
+    return PoolRecord(pool.min_workers, pool.max_workers, pool.paused, pool.draining, pool.closing)
 
 
 def task_record(task: Task) -> TaskRecord:
@@ -154,6 +237,15 @@ def task_record(task: Task) -> TaskRecord:
         usage.cpu_s,
         request.script_name,
         request.rerun_of,
+        request.after,
+        task.waits_for,
+        limits_record(request.limits),
+        usage.read_bytes,
+        usage.written_bytes,
+        usage.peak_threads,
+        usage.peak_processes,
+        usage.peak_gpu_memory_bytes,
+        use_record(task.use),
     )
 
 
@@ -174,6 +266,7 @@ def worker_record(worker: Worker) -> WorkerRecord:
         iso(worker.started_at),
         worker.completed,
         worker.failed,
+        iso(worker.changed_at),
     )
 
 

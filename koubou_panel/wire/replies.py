@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
-from koubou_panel.core.commands import CancelTask, RetryTask, ScaleWorkers, SubmitTask
+from msgspec.structs import asdict
+
+from koubou_panel.core.commands import (
+    CancelTask,
+    Command,
+    DrainPool,
+    PausePool,
+    RestartWorker,
+    ResumePool,
+    RetryTask,
+    ScaleWorkers,
+    SubmitTask,
+)
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
-from koubou_panel.core.records import FACT_CHANNELS, Channel, Request, Role, Task, TaskId
+from koubou_panel.core.records import (
+    FACT_CHANNELS,
+    NO_LIMITS,
+    Channel,
+    Limits,
+    Request,
+    Task,
+    TaskId,
+    WorkerId,
+)
 from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.commands import (
@@ -16,12 +36,16 @@ from koubou_panel.wire.commands import (
     Cancel,
     ClientCommand,
     ClientFrame,
+    DrainWorkers,
     GetOutput,
     GetStats,
     GetTask,
     ListTasks,
+    PauseWorkers,
     Ping,
+    RestartOneWorker,
     Resume,
+    ResumeWorkers,
     Retry,
     RunScript,
     Scale,
@@ -29,6 +53,7 @@ from koubou_panel.wire.commands import (
     Subscribe,
     Unsubscribe,
 )
+from koubou_panel.wire.desk import Desk
 from koubou_panel.wire.effects import (
     Answer,
     Call,
@@ -42,68 +67,13 @@ from koubou_panel.wire.effects import (
     Rewind,
     Send,
     Unfollow,
-    View,
 )
-from koubou_panel.wire.messages import error, message, stats_data
+from koubou_panel.wire.messages import message, stats_data
 from koubou_panel.wire.records import task_record
-from koubou_panel.wire.turns import Turns
 
 CLOSE_UNAUTHORIZED = 4401
 MAX_FOLLOWED = 64
 LATEST_BYTES = 65_536
-
-C = TypeVar("C", bound=ClientCommand)
-
-
-class Desk:
-    """Where a connection stands: what it may do and what it follows."""
-
-    def __init__(
-        self,
-        view: View,
-        *,
-        role: Role | None,
-        verify: Callable[[str], Role | None],
-        channels: frozenset[Channel],
-    ) -> None:
-        """A connection with this role, None while it has not shown a token."""
-        self.view = view
-        self.role = role
-        self.verify = verify
-        self.channels = channels
-        self.followed: set[TaskId] = set()
-        self.turns = Turns()
-
-    def say(self, type_: str, frame: ClientFrame, **fields: object) -> Send:
-        """A reply."""
-        return Send(message(type_, self.view.utc(), id=frame.id, **fields))
-
-    def fault(self, frame: ClientFrame, fault: Refused | ProtocolFault) -> Send:
-        """The `error` message of a fault."""
-        at = self.view.utc()
-        return Send(
-            error(fault.code, fault.message, at, id=frame.id, field=fault.field, nearest=fault.nearest)
-        )
-
-    def refuse(self, frame: ClientFrame, fault: Refused | ProtocolFault) -> list[Call]:
-        """Reply with an error when the turn comes."""
-        self.turns.later(lambda: [self.fault(frame, fault)])
-        return []
-
-    def later(self, finish: Callable[[], list[Effect]]) -> list[Call]:
-        """Reply when the turn comes."""
-        self.turns.later(finish)
-        return []
-
-    def ask(
-        self, frame: ClientFrame, question: Do | Get | Find | Read, finish: Callable[[Answer], list[Effect]]
-    ) -> list[Call]:
-        """Ask the shop now and reply when the turn comes; a refusal becomes an `error`."""
-
-        def reply(answer: Answer) -> list[Effect]:
-            return [self.fault(frame, answer)] if isinstance(answer, Refused) else finish(answer)
-
-        return [self.turns.ask(question, reply)]
 
 
 def handle(desk: Desk, frame: ClientFrame) -> list[Call]:
@@ -273,12 +243,15 @@ def _submit(desk: Desk, frame: ClientFrame, command: Submit) -> list[Call]:
         "on_crash": command.on_crash,
         "labels": command.labels,
         "idempotency_key": command.idempotency_key,
+        "after": None if command.after is None else tuple(map(TaskId, command.after)),
     }
+    limits = NO_LIMITS if command.limits is None else Limits(**asdict(command.limits))
     request = Request(
         task_id=view.next_id(),
         kind=command.kind,
         created_at=view.utc(),
         spec=command.spec,
+        limits=limits,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
     return desk.ask(frame, Do(SubmitTask(request)), _submitted(desk, frame))
@@ -299,8 +272,7 @@ def _submitted(desk: Desk, frame: ClientFrame) -> Callable[[Answer], list[Effect
 
 
 def _cancel(desk: Desk, frame: ClientFrame, command: Cancel) -> list[Call]:
-    question = Do(CancelTask(TaskId(command.task_id)))
-    return desk.ask(frame, question, lambda _: [desk.say("accepted", frame, task_id=command.task_id)])
+    return _accept(desk, frame, CancelTask(TaskId(command.task_id)), task_id=command.task_id)
 
 
 def _scale(desk: Desk, frame: ClientFrame, command: Scale) -> list[Call]:
@@ -317,9 +289,29 @@ def _scale(desk: Desk, frame: ClientFrame, command: Scale) -> list[Call]:
     least = min(pool.min_workers, most or pool.min_workers) if least is None else least
     most = max(pool.max_workers, least) if most is None else most
     bounds = {"min_workers": least, "max_workers": most}
-    return desk.ask(
-        frame, Do(ScaleWorkers(least, most)), lambda _: [desk.say("accepted", frame, data=bounds)]
-    )
+    return _accept(desk, frame, ScaleWorkers(least, most), data=bounds)
+
+
+def _accept(desk: Desk, frame: ClientFrame, command: Command, **fields: object) -> list[Call]:
+    """Carry out `command`; the reply is `accepted` with `fields`."""
+    return desk.ask(frame, Do(command), lambda _: [desk.say("accepted", frame, **fields)])
+
+
+def _pause(desk: Desk, frame: ClientFrame, command: PauseWorkers) -> list[Call]:  # noqa: ARG001 - one signature for all
+    return _accept(desk, frame, PausePool())
+
+
+def _resume_workers(desk: Desk, frame: ClientFrame, command: ResumeWorkers) -> list[Call]:  # noqa: ARG001 - one signature for all
+    return _accept(desk, frame, ResumePool())
+
+
+def _drain(desk: Desk, frame: ClientFrame, command: DrainWorkers) -> list[Call]:  # noqa: ARG001 - one signature for all
+    return _accept(desk, frame, DrainPool())
+
+
+def _restart(desk: Desk, frame: ClientFrame, command: RestartOneWorker) -> list[Call]:
+    restart = RestartWorker(WorkerId(command.worker_id), command.at_once)
+    return _accept(desk, frame, restart, worker_id=command.worker_id)
 
 
 def _run_script(desk: Desk, frame: ClientFrame, command: RunScript) -> list[Call]:
@@ -340,5 +332,9 @@ _HANDLERS: dict[type[ClientCommand], Callable[..., list[Call]]] = {
     ListTasks: _list_tasks,
     GetOutput: _get_output,
     Scale: _scale,
+    PauseWorkers: _pause,
+    ResumeWorkers: _resume_workers,
+    DrainWorkers: _drain,
+    RestartOneWorker: _restart,
     RunScript: _run_script,
 }

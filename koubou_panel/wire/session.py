@@ -15,8 +15,9 @@ from msgspec import Struct
 from koubou_panel.core.records import FACT_CHANNELS, Channel, Role
 from koubou_panel.errors import Refused
 from koubou_panel.wire.commands import read_frame
+from koubou_panel.wire.desk import Desk
 from koubou_panel.wire.effects import Answer, Call, Close, Effect, Send, View
-from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED, Desk, authenticate, handle
+from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED, authenticate, handle
 
 CLOSE_UNSUPPORTED = 1003
 CLOSE_POLICY = 1008

@@ -10,11 +10,19 @@ import pytest
 from koubou_panel.core.records import CHANNELS
 from koubou_panel.wire.client import CHANNEL_OF
 from koubou_panel.wire.commands import COMMANDS
-from koubou_panel.wire.records import ActiveTask, ProgressRecord, TaskRecord, WorkerRecord
+from koubou_panel.wire.records import (
+    ActiveTask,
+    LimitsRecord,
+    PoolRecord,
+    ProgressRecord,
+    TaskRecord,
+    UseRecord,
+    WorkerRecord,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-PUBLIC = ("client", "commands", "messages", "replies", "session")  # not the private link beside them
+PUBLIC = ("client", "commands", "desk", "messages", "replies", "session")  # not the private link beside them
 WIRE = "\n".join((ROOT / f"koubou_panel/wire/{name}.py").read_text(encoding="utf-8") for name in PUBLIC)
 
 
@@ -27,7 +35,10 @@ def test_every_command_and_field_is_documented(name):
         assert f"`{field}`" in rows, field
 
 
-@pytest.mark.parametrize("record", [TaskRecord, WorkerRecord, ActiveTask, ProgressRecord])
+RECORDS = [TaskRecord, WorkerRecord, ActiveTask, ProgressRecord, LimitsRecord, UseRecord, PoolRecord]
+
+
+@pytest.mark.parametrize("record", RECORDS)
 def test_every_field_of_a_record_is_documented(record):
     """Each field of what is shown stands on the page."""
     assert [field for field in record.__struct_fields__ if f"`{field}`" not in PAGE] == []

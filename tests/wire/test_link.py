@@ -5,11 +5,22 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from koubou_panel.core.commands import Caller, CancelTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.commands import (
+    Caller,
+    CancelTask,
+    CloseShop,
+    DrainPool,
+    PausePool,
+    RestartWorker,
+    ResumePool,
+    ScaleWorkers,
+    SendInput,
+    SubmitTask,
+)
 from koubou_panel.core.events import OutputGrew, TaskSubmitted
 from koubou_panel.core.fold import State
 from koubou_panel.core.ports import TaskPage, TaskQuery
-from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.core.records import Limits, Request, Task, TaskId, WorkerId
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire import link
 
@@ -27,6 +38,19 @@ def _a_hello(*, python="3.11", version=link.VERSION):
 CLIENT_MESSAGES = [
     link.Do(
         1, Caller("cli"), [SubmitTask(_a_request(payload=b"x")), CancelTask(ID), ScaleWorkers(1, 2)], True
+    ),
+    link.Do(
+        2,
+        Caller("cli"),
+        [
+            SubmitTask(_a_request(after=(ID,), limits=Limits(memory_bytes=2**31, cpu_s=0.5))),
+            PausePool(),
+            ResumePool(),
+            DrainPool(),
+            CloseShop(),
+            RestartWorker(WorkerId("worker-1"), at_once=True),
+            SendInput(ID, b"\xff\n", is_last=True),
+        ],
     ),
     link.Ask(2, link.Find(TaskQuery(status="failed", limit=3))),
     link.Ask(3, link.Get(ID)),

@@ -24,6 +24,7 @@ from koubou_panel.core.events import (
     TaskReleased,
     TaskRetried,
     TaskReturned,
+    TasksSampled,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
@@ -33,7 +34,18 @@ from koubou_panel.core.events import (
     WorkerStopped,
 )
 from koubou_panel.core.fold import State, evolve
-from koubou_panel.core.records import Fault, Metrics, Pool, Progress, Request, TaskId, Usage, WorkerId
+from koubou_panel.core.records import (
+    Fault,
+    Limits,
+    Metrics,
+    Pool,
+    Progress,
+    Request,
+    TaskId,
+    Usage,
+    Use,
+    WorkerId,
+)
 from koubou_panel.wire.messages import encode, initial_state, message_of, message_of_sample, system_data
 from koubou_panel.wire.records import active_task, iso, task_record
 
@@ -42,9 +54,19 @@ ONE, WORKER = TaskId("task-1"), WorkerId("worker-1")
 TASK_FIELDS = (
     "task_id name kind status reason message summary priority labels submitted_by created_at started_at "
     "finished_at wait_s duration_s run retries timeout_s on_crash assigned_to node exit_code result error "
-    "progress output_bytes peak_rss_bytes cpu_s script_name rerun_of"
+    "progress output_bytes peak_rss_bytes cpu_s script_name rerun_of after waits_for limits read_bytes "
+    "written_bytes peak_threads peak_processes peak_gpu_memory_bytes use"
 )
-WORKER_FIELDS = {"worker_id", "status", "current_task", "node", "pid", "cpu_percent", "rss_bytes"}
+WORKER_FIELDS = {
+    "worker_id",
+    "status",
+    "current_task",
+    "node",
+    "pid",
+    "cpu_percent",
+    "rss_bytes",
+    "changed_at",
+}
 LATER = {
     TaskReturned: TaskReturned(AT, ONE, 1),
     TaskRetried: TaskRetried(AT, ONE, 1, "exit", "exited with 1", AT + 1),
@@ -111,6 +133,55 @@ def test_the_record_says_how_long():
     assert failed.error == Fault("ValueError", "no", "trace")
 
 
+def test_the_record_says_what_it_uses():
+    """While a task runs its record has what it uses now, its totals and its peaks so far; later only the latter."""
+    state, _ = begun()
+    assert task_record(state.tasks[ONE]).use is None
+    first, second = Use(150.0, 5_000, 1.5, 10, 20, 4, 2, 30.0, 700), Use(10.0, 3_000, 2.5, 10, 60)
+    for use in (first, second):
+        evolve(state, TasksSampled(AT, [(ONE, 1, use)]))
+    running = json.loads(encode(task_record(state.tasks[ONE])))
+    assert running["use"] == {
+        "cpu_percent": 10.0,
+        "rss_bytes": 3_000,
+        "cpu_s": 2.5,
+        "read_bytes": 10,
+        "written_bytes": 60,
+        "threads": 1,
+        "processes": 1,
+        "gpu_percent": None,
+        "gpu_memory_bytes": None,
+    }
+    assert (running["cpu_s"], running["peak_rss_bytes"], running["written_bytes"]) == (2.5, 5_000, 60)
+    assert (running["peak_threads"], running["peak_processes"], running["peak_gpu_memory_bytes"]) == (
+        4,
+        2,
+        700,
+    )
+    evolve(state, LATER[TaskCompleted])
+    assert task_record(state.tasks[ONE]).use is None
+
+
+def test_the_record_says_what_it_waits_for():
+    """`after` stays as it was submitted, `waits_for` until all have succeeded; every limit is told."""
+    state = State("one")
+    zero = TaskId("task-0")
+    request = Request(
+        task_id=ONE,
+        kind="script",
+        created_at=AT,
+        after=(zero, TaskId("x")),
+        limits=Limits(memory_bytes=2**31),
+    )
+    waiting = body(evolve(state, TaskSubmitted(AT, request, 1, (zero,))))
+    assert waiting["details"]["message"] == "queued: waits for 1 task"
+    assert (waiting["data"]["after"], waiting["data"]["waits_for"]) == (["task-0", "x"], ["task-0"])
+    limits = {"memory_bytes": 2**31, "cpu_s": None, "processes": None, "output_bytes": None}
+    assert waiting["data"]["limits"] == limits
+    released = body(evolve(state, TaskReleased(AT, ONE)))["data"]
+    assert (released["after"], released["waits_for"]) == (["task-0", "x"], [])
+
+
 def test_worker_facts_are_worker_updates():
     """Each fact of a worker is a `worker_update`; a worker that is gone is `offline`."""
     state, folded = begun()
@@ -134,7 +205,24 @@ def test_system_facts_are_system_events():
     assert (note["type"], note["event"], note["data"]) == ("system_event", "recovered", {"lost": 2})
     assert note["details"] == {"message": "2 lost", "lost": 2}
     pool = body(evolve(state, PoolChanged(AT, Pool(2, 5), "cli")))
-    assert (pool["event"], pool["data"]["min_workers"], pool["data"]["by"]) == ("pool_changed", 2, "cli")
+    assert pool["event"] == "pool_changed"
+    wanted = {"min_workers": 2, "max_workers": 5, "paused": False, "draining": False, "closing": False}
+    assert pool["data"] == wanted | {"by": "cli"}
+    assert json.loads(initial_state(state, state.seq, AT))["data"]["pool"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        (Pool(2, 5), "workers 2:5"),
+        (Pool(paused=True), "workers 1:3, paused: no work is started"),
+        (Pool(draining=True, paused=True), "draining: no work is taken or started"),
+        (Pool(closing=True, draining=True), "shutting down: no work is taken or started"),
+    ],
+)
+def test_a_change_of_the_pool_is_told_in_words(pool, words):
+    """What matters most about the pool comes first."""
+    assert body(evolve(State("one"), PoolChanged(AT, pool, "cli")))["details"]["message"] == words
 
 
 def test_metrics_carry_what_old_clients_read():
@@ -169,6 +257,7 @@ def test_progress_is_a_sample_of_its_task():
         "unit": "",
         "eta_s": None,
         "message": "",
+        "rate_per_s": None,
     }
     assert task_record(state.tasks[ONE]).progress.fraction == 0.5
 

@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from koubou_panel.core.commands import CancelTask, RetryTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.commands import (
+    CancelTask,
+    DrainPool,
+    PausePool,
+    RestartWorker,
+    ResumePool,
+    RetryTask,
+    ScaleWorkers,
+    SubmitTask,
+)
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
-from koubou_panel.core.records import CHANNELS, TaskId
+from koubou_panel.core.records import CHANNELS, NO_LIMITS, Limits, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.wire.commands import COMMANDS
 from koubou_panel.wire.effects import Do, Find, Follow, Get, Read, Unfollow
-from koubou_panel.wire.session import Limits
+from koubou_panel.wire.session import Limits as Rate
 from tests.wire.pair import House, Line, noted, started, submitted
 
 WRITES = {
@@ -20,6 +29,10 @@ WRITES = {
     "cancel": {"task_id": "task-1"},
     "retry": {"task_id": "task-1"},
     "scale": {"workers": 2},
+    "pause_workers": {},
+    "resume_workers": {},
+    "drain_workers": {},
+    "restart_worker": {"worker_id": "worker-1"},
     "run_script": {"script_name": "backup"},
 }
 
@@ -195,6 +208,55 @@ def test_submit_is_answered_once_it_is_durable(house, line):
     assert reply["data"]["name"] == "train"
 
 
+def test_submit_takes_dependencies_and_limits(line):
+    """`after` and `limits` reach the shop; null counts as not given."""
+    body = {"command": "submit", "kind": "script", "spec": {}}
+    limits = {"memory_bytes": 2**31, "cpu_s": 1.5, "processes": None}
+    line.say(body | {"after": ["task-1", "task-2"], "limits": limits})
+    line.say(body | {"after": None, "limits": None})
+    given, plain = (call.question.command.request for call in line.calls)
+    assert given.after == ("task-1", "task-2")
+    assert given.limits == Limits(memory_bytes=2**31, cpu_s=1.5)
+    assert (plain.after, plain.limits) == ((), NO_LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "near"),
+    [("memory", "limits.memory", "limits.memory_bytes"), ("cpu", "limits.cpu", "limits.cpu_s")],
+)
+def test_an_unknown_limit_gets_the_nearest(line, name, field, near):
+    """A key that is no limit would be kept by nobody: it is refused, with the nearest."""
+    body = {"command": "submit", "kind": "script", "spec": {}, "limits": {name: 5}}
+    data = line.reply(body)["data"]
+    assert (data["code"], data["field"], data["nearest"]) == ("invalid", field, near)
+    assert near in data["message"]
+    assert line.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "command", "more"),
+    [
+        ({"command": "pause_workers"}, PausePool(), {}),
+        ({"command": "resume_workers"}, ResumePool(), {}),
+        ({"command": "drain_workers"}, DrainPool(), {}),
+        ({"command": "restart_worker", "worker_id": "w"}, RestartWorker("w"), {"worker_id": "w"}),
+        (
+            {"command": "restart_worker", "worker_id": "w", "at_once": True},
+            RestartWorker("w", at_once=True),
+            {"worker_id": "w"},
+        ),
+    ],
+)
+def test_commands_to_the_pool_are_accepted(line, body, command, more):
+    """Each is accepted once the shop has it."""
+    line.say(body | {"id": 4})
+    assert line.calls[0].question == Do(command)
+    assert line.read() == []
+    line.answer(None)
+    (reply,) = line.read()
+    assert reply | {"timestamp": ""} == {"type": "accepted", "timestamp": "", "id": 4} | more
+
+
 def test_a_function_is_never_taken(line):
     """A `function` is refused, naming `kind`, and never reaches the shop."""
     reply = line.reply({"command": "submit", "kind": "function", "spec": {}})
@@ -315,6 +377,7 @@ def test_a_refusal_of_the_shop_is_an_error(line):
 
 
 DEEP = 65
+MEMORY = "limits.memory_bytes"
 
 
 @pytest.mark.parametrize(
@@ -389,6 +452,27 @@ def test_unknown_names_get_the_nearest(line, body, code, nearest):
         ({"command": "submit", "kind": "script", "spec": {}, "retries": -1}, "retries"),
         ({"command": "submit", "kind": "script", "spec": {}, "on_crash": "x"}, "on_crash"),
         ({"command": "submit", "kind": "script", "spec": {}, "labels": {"a": 1}}, "labels"),
+        ({"command": "submit", "kind": "script", "spec": {}, "after": "task-1"}, "after"),
+        ({"command": "submit", "kind": "script", "spec": {}, "after": [1]}, "after"),
+        ({"command": "submit", "kind": "script", "spec": {}, "after": [""]}, "after"),
+        ({"command": "submit", "kind": "script", "spec": {}, "after": ["x"] * 1001}, "after"),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": []}, "limits"),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": 0}}, MEMORY),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": "2G"}}, MEMORY),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": True}}, MEMORY),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": 2**64}}, MEMORY),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"cpu_s": 0}}, "limits.cpu_s"),
+        (
+            {"command": "submit", "kind": "script", "spec": {}, "limits": {"processes": 1.5}},
+            "limits.processes",
+        ),
+        (
+            {"command": "submit", "kind": "script", "spec": {}, "limits": {"output_bytes": -1}},
+            "limits.output_bytes",
+        ),
+        ({"command": "restart_worker"}, "worker_id"),
+        ({"command": "restart_worker", "worker_id": ""}, "worker_id"),
+        ({"command": "restart_worker", "worker_id": "w", "at_once": "yes"}, "at_once"),
         ({"command": "cancel"}, "task_id"),
         ({"command": "cancel", "task_id": ""}, "task_id"),
         ({"command": "retry", "task_id": 5}, "task_id"),
@@ -470,7 +554,7 @@ def test_a_reader_changes_nothing(house, command):
 
 def test_too_many_commands_are_refused(house):
     """Beyond a second's worth each command is answered `rate_limited`; a moment later it goes on."""
-    line = Line(house, limits=Limits(commands_per_s=3))
+    line = Line(house, limits=Rate(commands_per_s=3))
     line.read()
     for n in range(5):
         line.say({"command": "ping", "id": n})
@@ -500,7 +584,7 @@ def test_too_many_for_too_long_end_the_line(house):
 
 def test_a_pause_forgives(house):
     """Bursts with pauses between them never end the line."""
-    line = Line(house, limits=Limits(commands_per_s=2, sustained_s=10))
+    line = Line(house, limits=Rate(commands_per_s=2, sustained_s=10))
     for burst in range(20):
         line.now = burst * 3.0
         for _ in range(5):
