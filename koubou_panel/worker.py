@@ -11,7 +11,6 @@ import faulthandler
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -20,9 +19,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from koubou_panel import registry
-from koubou_panel.archive.output import OutputLog, output_path
+from koubou_panel.archive.output import QUOTA_BYTES, OutputLog, output_path
 from koubou_panel.core.ports import OutputSink, RunContext, TaskKind
-from koubou_panel.core.records import Fault, Job, Outcome, Progress
+from koubou_panel.core.records import Fault, Job, Outcome, Progress, TaskId
 from koubou_panel.engines.frames import (
     TO_WORKER,
     Ended,
@@ -39,7 +38,9 @@ from koubou_panel.engines.guard import become_subreaper, descendants, kill_below
 from koubou_panel.engines.marks import Mark
 
 CHUNK_BYTES = 1 << 20
+FREE_BYTES = 16 << 20
 PULSE_S = 0.05
+LEAVE_LIMIT_S = 5.0
 FLUSH_S = 0.002
 
 
@@ -53,7 +54,13 @@ class LazyLog(OutputSink):
         self._log = self._open() if job.run > 1 else None
 
     def _open(self) -> OutputLog:
-        return OutputLog(output_path(self._folder, self._job.task_id))
+        return OutputLog(output_path(self._folder, self._job.task_id), self.quota_bytes)
+
+    @property
+    def quota_bytes(self) -> int:
+        """How much of the output is held at most."""
+        quota_bytes = self._job.limits.output_bytes
+        return QUOTA_BYTES if quota_bytes is None else quota_bytes
 
     def write(self, data: bytes) -> None:
         """Append `data`."""
@@ -61,15 +68,21 @@ class LazyLog(OutputSink):
             self._log = self._open()
         self._log.write(data)
 
+    def skip(self, count: int) -> None:
+        """Count bytes as printed that would not be held anyway."""
+        if self._log is None:
+            self._log = self._open()
+        self._log.skip(count)
+
     @property
     def size(self) -> int:
         """Bytes in the log, those of earlier runs too."""
         return 0 if self._log is None else self._log.size
 
     @property
-    def is_full(self) -> bool:
-        """Whether the quota is reached, so that nothing more is kept."""
-        return self._log is not None and self._log.dropped > 0
+    def lost(self) -> int:
+        """Bytes that could not be stored, on a full disk."""
+        return 0 if self._log is None else self._log.lost
 
     def close(self) -> None:
         """Let the file go."""
@@ -80,9 +93,10 @@ class LazyLog(OutputSink):
 class Context(RunContext):
     """What a kind sees of its run."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
-        """The context of `job`, its output below `folder`."""
+    def __init__(self, job: Job, folder: Path, database: Path | None = None) -> None:
+        """The context of `job`, its output below `folder`, the results of others in `database`."""
         self.job = job
+        self._database = database
         self.output: LazyLog = LazyLog(job, folder)
         self.started = time.monotonic()
         self.told = (None, self.output.size)
@@ -95,6 +109,14 @@ class Context(RunContext):
         eta_s = elapsed_s * (1 - fraction) / fraction if fraction else None
         self._progress = Progress(fraction, done, total, unit, eta_s, message)
 
+    def value_of(self, task_id: TaskId) -> bytes:
+        """The opaque result of a task that succeeded before this run was started."""
+        from koubou_panel.archive.values import read_value  # most runs are given no other's result
+
+        if self._database is None:
+            raise LookupError(f"the result of task {task_id} cannot be read here")
+        return read_value(self._database, task_id)
+
     def news(self) -> Told | None:
         """What changed since the last call, if anything did."""
         seen = (self._progress, self.output.size)
@@ -105,22 +127,23 @@ class Context(RunContext):
 
 
 class Capture:
-    """Descriptors 1 and 2 of this process, caught in one unnamed file and moved to the task that printed."""
+    """Descriptors 1 and 2 of this process, caught in a file and moved to the log of the task that printed.
 
-    def __init__(self, folder: Path) -> None:
-        """Redirect both from now on."""
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as the process
-        fd = self._file.fileno()
-        flags = os.O_APPEND
+    The engine has the file open too, and reads in the mark how much was moved: what a crash leaves here is not lost.
+    """
+
+    def __init__(self, fd: int, mark: Mark) -> None:
+        """Redirect both into the file `fd` from now on."""
         import fcntl
 
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | flags)
+        self._mark = mark
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
         self._fd = fd
-        self._moved = 0
+        self._moved = self._freed = 0
         self._lock = threading.Lock()
 
     def move(self, output: LazyLog, is_current: Callable[[], bool]) -> None:
@@ -130,11 +153,8 @@ class Capture:
             # Asked after the size is known: all of it was then printed by this run.
             if size > self._moved and is_current():
                 self._move(output, size)
-                if output.is_full:
-                    os.ftruncate(self._fd, 0)
-                    self._moved = 0
 
-    def finish(self, output: OutputSink) -> None:
+    def finish(self, output: LazyLog) -> None:
         """Move the rest and begin anew. Main thread only, when its run has ended."""
         try:
             sys.stdout.flush()
@@ -146,25 +166,44 @@ class Capture:
             with self._lock:
                 self._move(output, size)
                 os.ftruncate(self._fd, 0)
-                self._moved = 0
+                self._moved = self._freed = 0
 
-    def _move(self, output: OutputSink, size: int) -> None:
+    def _move(self, output: LazyLog, size: int) -> None:
+        beyond = size - self._moved - output.quota_bytes
+        if beyond > 0:
+            output.skip(beyond)
+            self._moved += beyond
         while self._moved < size and (data := os.pread(self._fd, CHUNK_BYTES, self._moved)):
             output.write(data)
             self._moved += len(data)
+            if self._moved - self._freed >= FREE_BYTES:
+                # It cannot be cut short while the task, or a process of it, may be writing to it.
+                free_storage(self._fd, self._freed, self._moved - self._freed)
+                self._freed = self._moved
+
+
+def free_storage(fd: int, start: int, count: int) -> None:
+    """Give back what bytes of a file take on disk; they read as zeros then (Linux; elsewhere they stay)."""
+    import ctypes
+
+    keep_size, punch_hole = 1, 2
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.fallocate(fd, punch_hole | keep_size, ctypes.c_long(start), ctypes.c_long(count))
 
 
 class WorkerProcess:
     """One worker's life, from its greeting to end of file."""
 
-    def __init__(self, link: socket.socket, mark: Mark, folder: Path) -> None:
-        """Serve `link`, marking what begins in `mark`, logging output below `folder`."""
+    def __init__(self, link: socket.socket, mark: Mark, folder: Path, database: Path | None = None) -> None:
+        """Serve `link`, marking what begins in `mark`, logging output below `folder`; results are in `database`."""
         self.link = link
         self.mark = mark
         self.folder = folder
+        self.database = database
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.kinds: dict[str, TaskKind] = {}
-        self.capture = Capture(folder)
+        self.capture = capture
         self.current: Context | None = None
         self._send_lock = threading.Lock()
         self._ended: deque[Outcome] = deque()
@@ -200,7 +239,7 @@ class WorkerProcess:
             self.link.sendall(frame(message))
 
     def _do(self, job: Job) -> Outcome:
-        context = self.current = Context(job, self.folder)
+        context = self.current = Context(job, self.folder, self.database)
         batches = False
         try:
             kind = self._kind(job.kind)
@@ -214,7 +253,7 @@ class WorkerProcess:
         context.output.close()
         if not batches:
             sweep()
-        return _with_output(outcome, context.output.size)
+        return _with_output(outcome, context.output)
 
     def _kind(self, name: str) -> TaskKind:
         kind = self.kinds.get(name)
@@ -269,12 +308,13 @@ class WorkerProcess:
                 self.send(news)
 
 
-def _with_output(outcome: Outcome, size: int) -> Outcome:
-    if not size:
+def _with_output(outcome: Outcome, output: LazyLog) -> Outcome:
+    size, lost = output.size, output.lost
+    if not size and not lost:
         return outcome
     from msgspec.structs import replace
 
-    return replace(outcome, usage=replace(outcome.usage, output_bytes=size))
+    return replace(outcome, usage=replace(outcome.usage, output_bytes=size, lost_output_bytes=lost))
 
 
 def sweep() -> None:
@@ -286,15 +326,20 @@ def sweep() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """`worker SOCKET_FD MARK_FD OUTPUT_FOLDER`."""
+    """`worker SOCKET_FD MARK_FD CAUGHT_FD OUTPUT_FOLDER [DATABASE]`."""
     link = socket.socket(fileno=int(argv[0]))
     link.set_inheritable(False)
-    mark_fd = int(argv[1])
-    os.set_inheritable(mark_fd, False)  # noqa: FBT003 - the standard library's own signature
+    mark_fd, caught_fd = int(argv[1]), int(argv[2])
+    for fd in (mark_fd, caught_fd):
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's own signature
     become_subreaper()
-    process = WorkerProcess(link, Mark(mark_fd), Path(argv[2]))
+    capture = Capture(caught_fd, mark := Mark(mark_fd))
     faulthandler.enable()
-    process.run()
+    WorkerProcess(link, mark, capture, Path(argv[3]), Path(argv[4]) if argv[4:] else None).run()
+    # What a function has left running (a thread that does not end) must not keep a worker that is to leave.
+    last = threading.Timer(LEAVE_LIMIT_S, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 if __name__ == "__main__":

@@ -145,6 +145,9 @@ class RunContext(Protocol):
     def progress(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
         """Tell how far the run is."""
 
+    def value_of(self, task_id: TaskId) -> bytes:
+        """The opaque result of a task that succeeded before this run was started; empty where there is none."""
+
 
 class Prepared(Struct, frozen=True):
     """A spec that was checked: what to store, and the words for it."""

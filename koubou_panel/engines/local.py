@@ -8,211 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from koubou_panel.core.commands import (
-    Report,
-    RunEnded,
-    RunProgressed,
-    RunsReturned,
-    WorkerDied,
-    WorkerReady,
-)
+from koubou_panel.core.commands import Report, WorkerDied
 from koubou_panel.core.environment import allowed
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
-from koubou_panel.core.records import Job, TaskId, WorkerId
+from koubou_panel.core.records import Job, WorkerId
 from koubou_panel.engines import guard, marks
-from koubou_panel.engines.frames import (
-    FROM_WORKER,
-    Ended,
-    FrameBuffer,
-    GiveBack,
-    GivenBack,
-    Hello,
-    Leave,
-    Run,
-    Told,
-    ToWorker,
-    frame,
-)
+from koubou_panel.engines.frames import GiveBack
+from koubou_panel.engines.link import WorkerLink
 
-RECALL_LIMIT_S = 1.0
-LOOK_AGAIN_S = 0.05
-
-
-class WorkerLink(asyncio.Protocol):
-    """The loop's end of one worker: its socket, its guard's control, its mark."""
-
-    def __init__(self, worker_id: WorkerId, engine: LocalEngine) -> None:
-        """A link that is not connected yet."""
-        self.worker_id = worker_id
-        self.engine = engine
-        self.transport: asyncio.Transport | None = None
-        self.control: socket.socket | None = None
-        self.mark: marks.Mark | None = None
-        self.mark_path: Path | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-        self.held: dict[TaskId, Job] = {}
-        self.stopping: set[TaskId] = set()
-        self.kill_timer: asyncio.TimerHandle | None = None
-        self.is_leaving = False
-        self._buffer = FrameBuffer()
-
-    # -- from the worker --------------------------------------------------------------------------------------
-
-    def data_received(self, data: bytes) -> None:
-        """Decode frames into reports."""
-        for body in self._buffer.feed(data):
-            message = FROM_WORKER.decode(body)
-            if type(message) is Ended:
-                self._ended(message)
-            elif type(message) is Told:
-                self.engine.report(
-                    RunProgressed(message.task_id, message.run, message.progress, message.output_bytes)
-                )
-            elif type(message) is GivenBack:
-                self._given_back(message)
-            elif type(message) is Hello:
-                self.engine.report(WorkerReady(self.worker_id, message.pid))
-
-    def _ended(self, message: Ended) -> None:
-        report = self.engine.report
-        for outcome in message.outcomes:
-            self.held.pop(outcome.task_id, None)
-            if outcome.task_id in self.stopping:
-                self._stopped(outcome.task_id)
-            report(RunEnded(self.worker_id, outcome))
-
-    def _given_back(self, message: GivenBack) -> None:
-        for task_id in message.task_ids:
-            self.held.pop(task_id, None)
-            self._stopped(task_id)
-        if message.task_ids:
-            self.engine.report(RunsReturned(self.worker_id, message.task_ids))
-        if self.stopping:
-            self._kill()
-
-    # -- to the worker ----------------------------------------------------------------------------------------
-
-    def send(self, message: ToWorker) -> None:
-        """Send one frame, if the worker is still there."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(frame(message))
-
-    def start(self, jobs: list[Job]) -> None:
-        """Hand over runs."""
-        for job in jobs:
-            self.held[job.task_id] = job
-        self.send(Run(jobs))
-
-    def stop(self, stop: Stop) -> None:
-        """End a run: what has not begun is taken back first, so that only the run itself is hit."""
-        if stop.task_id not in self.held:
-            return
-        self.stopping.add(stop.task_id)
-        if not self._shares_interpreter(stop.task_id):
-            self._kill()
-            return
-        self.send(GiveBack())
-        self._clear_timer()
-        self.kill_timer = self.engine.loop.call_later(RECALL_LIMIT_S, self._kill)
-
-    def _shares_interpreter(self, task_id: TaskId) -> bool:
-        return self.engine.batches(self.held[task_id].kind)
-
-    def _kill(self) -> None:
-        """End what runs, if that is what is to stop; what it holds behind it is not to be hit in its place."""
-        self._clear_timer()
-        begun = self.mark.begun if self.mark else 0
-        running = next((job for job in self.held.values() if job.claim == begun - 1), None)
-        if running is not None and running.task_id in self.stopping:
-            self.letter(b"w" if self._shares_interpreter(running.task_id) else b"t")
-        elif self.stopping:
-            self.kill_timer = self.engine.loop.call_later(LOOK_AGAIN_S, self._kill)
-
-    def _stopped(self, task_id: TaskId) -> None:
-        """A run that was to stop is over."""
-        self.stopping.discard(task_id)
-        if not self.stopping:
-            self._clear_timer()
-            self.letter(b"d")
-
-    def _clear_timer(self) -> None:
-        if self.kill_timer is not None:
-            self.kill_timer.cancel()
-            self.kill_timer = None
-
-    def letter(self, letter: bytes) -> None:
-        """Tell the guard."""
-        if self.control is not None:
-            with contextlib.suppress(OSError):
-                self.control.send(letter)
-
-    def leave(self) -> None:
-        """Let the worker end by itself."""
-        self.is_leaving = True
-        self.send(Leave())
-
-    # -- its end ----------------------------------------------------------------------------------------------
-
-    def on_guard(self) -> None:
-        """The guard says how the worker ended, or is gone itself."""
-        if self.control is None:
-            return
-        try:
-            said = self.control.recv(64).decode("ascii", "replace")
-        except BlockingIOError:
-            return
-        except OSError:
-            said = ""
-        self.engine.loop.remove_reader(self.control)
-        self.control.close()
-        self.control = None
-        # What the worker wrote before its end may still be in the socket: read it first.
-        self.engine.loop.call_soon(self._bury, said)
-
-    def _bury(self, said: str) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self._drain()
-            self.transport.abort()
-        self._clear_timer()
-        begun = self.mark.begun if self.mark else 0
-        if self.mark is not None:
-            self.mark.close()
-        # The mark's file stays until the name is used again: what it proves may not be stored yet.
-        self.engine.forget(self)
-        self.engine.report(_death(self.worker_id, begun, said, is_leaving=self.is_leaving))
-
-    def _drain(self) -> None:
-        """Everything that is left in the socket, before the worker counts as dead."""
-        raw: socket.socket = self.transport.get_extra_info("socket")  # type: ignore[union-attr]
-        with contextlib.suppress(OSError):
-            while data := os.read(raw.fileno(), 1 << 18):
-                self.data_received(data)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is on the loop."""
-        self.transport = transport  # type: ignore[assignment]
-
-
-def _death(worker_id: WorkerId, begun: int, said: str, *, is_leaving: bool) -> WorkerDied:
-    word, _, number = said.partition(" ")
-    code = int(number) if number.isdigit() else None
-    if word == "signal" and code is not None:
-        try:
-            name = signal.Signals(code).name
-        except ValueError:
-            name = "unknown"
-        return WorkerDied(worker_id, begun, f"killed by signal {code} ({name})", signal=code)
-    if word == "exit" and code is not None:
-        message = "left" if is_leaving and code == 0 else f"the worker process exited with code {code}"
-        return WorkerDied(worker_id, begun, message, code, expected=is_leaving)
-    return WorkerDied(worker_id, begun, "its guard was killed", signal=9)
+CHECK_S = 1.0
+SILENT_AFTER_S = 10.0
 
 
 class LocalEngine:
@@ -222,6 +34,7 @@ class LocalEngine:
         marks_folder, output_folder: where begin marks and output logs go.
         report: called on the loop with every report.
         batches: whether tasks of a kind share the worker's interpreter (functions) or run below it.
+        database: where the results of tasks are, for runs that are given them.
     """
 
     def __init__(
@@ -232,12 +45,14 @@ class LocalEngine:
         output_folder: Path,
         report: Callable[[Report], None],
         batches: Callable[[str], bool],
+        database: Path | None = None,
     ) -> None:
         self.loop = loop
         self.report = report
         self.batches = batches
         self._marks = marks_folder
         self._output = output_folder
+        self._database = database
         self._links: dict[WorkerId, WorkerLink] = {}
         self._spawning: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -259,7 +74,7 @@ class LocalEngine:
         elif type(instruction) is Recall:
             link.send(GiveBack())
         elif type(instruction) is Retire:
-            link.leave()
+            link.end() if instruction.at_once else link.leave()
 
     def workers(self) -> set[WorkerId]:
         """The workers that there are, starting ones too."""
@@ -276,8 +91,9 @@ class LocalEngine:
         if self._spawning:
             await asyncio.wait(self._spawning)
         for link in self._links.values():
-            link.letter(b"k")
+            link.end()
         await self._empty.wait()
+        self._check_timer.cancel()
 
     def forget(self, link: WorkerLink) -> None:
         """A worker has ended and its report is made."""
@@ -286,6 +102,24 @@ class LocalEngine:
             self._empty.set()
         if link.process is not None:
             self.loop.run_in_executor(None, link.process.wait)
+
+    # -- health -----------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Look after every worker, once a second."""
+        now = self.loop.time()
+        # While this loop stood still (a laptop asleep, a stopped process) nobody could be heard: it does not count.
+        late_s = now - self._check_due
+        for link in self._links.values():
+            link.heard_at += late_s
+            link.look(now, self._silent_after_s)
+        self._oom_kills_seen = self._oom_kills()
+        self._check_due = now + CHECK_S
+        self._check_timer = self.loop.call_at(self._check_due, self._check)
+
+    def was_starved(self) -> bool:
+        """Whether the kernel has just ended a process for want of memory. Any thread."""
+        return self._oom_kills() > self._oom_kills_seen
 
     # -- starting ---------------------------------------------------------------------------------------------
 
@@ -306,13 +140,14 @@ class LocalEngine:
                 control, guard_end = socket.socketpair()
                 kept.callback(control.close)
                 ends.callback(guard_end.close)
-                link.mark_path = self._marks / f"{link.worker_id}.mark"
-                mark_fd = marks.create(link.mark_path)
+                mark_fd = marks.create(self._marks / f"{link.worker_id}.mark")
                 ends.callback(os.close, mark_fd)
                 link.mark = marks.Mark(mark_fd)
                 kept.callback(link.mark.close)
+                link.caught_fd = self._new_caught()
+                kept.callback(os.close, link.caught_fd)
                 link.process = await self.loop.run_in_executor(
-                    None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd
+                    None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd, link.caught_fd
                 )
                 marks.set_guard(mark_fd, link.process.pid)
             except OSError as error:
@@ -326,20 +161,20 @@ class LocalEngine:
         await self.loop.connect_accepted_socket(lambda: link, ours)
         self.loop.add_reader(control, link.on_guard)
 
-    def _launch(self, guard_fd: int, link_fd: int, mark_fd: int) -> subprocess.Popen[bytes]:
+    def _new_caught(self) -> int:
+        """An unnamed file that catches what a worker prints, so that a crash cannot take its last words with it."""
+        self._output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._output, buffering=0) as file:
+            return os.dup(file.fileno())
+
+    def _launch(self, guard_fd: int, *worker_fds: int) -> subprocess.Popen[bytes]:
         """Start the guard, which starts the worker. Any thread."""
-        worker = [sys.executable, "-m", "koubou_panel.worker", str(link_fd), str(mark_fd), str(self._output)]
+        fds = [str(fd) for fd in worker_fds]
+        folders = [str(path) for path in (self._output, self._database) if path is not None]
+        worker = [sys.executable, "-m", "koubou_panel.worker", *fds, *folders]
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                guard.__file__,
-                str(guard_fd),
-                f"{link_fd},{mark_fd}",
-                *worker,
-            ],
-            pass_fds=(guard_fd, link_fd, mark_fd),
+            [sys.executable, "-I", "-S", guard.__file__, str(guard_fd), ",".join(fds), *worker],
+            pass_fds=(guard_fd, *worker_fds),
             stdin=subprocess.DEVNULL,
             env=self._environment,
             start_new_session=True,

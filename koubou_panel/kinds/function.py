@@ -6,19 +6,24 @@ is the same for all tasks of one `map`, so a worker keeps the last ones loaded.
 
 from __future__ import annotations
 
+import copyreg
 import importlib
+import io
 import os
 import pickle
 import reprlib
 import sys
 import time
 import traceback
+from collections import ChainMap
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
 from koubou_panel.core.ports import Prepared, RunContext
-from koubou_panel.core.records import Fault, Job, Outcome, Usage
+from koubou_panel.core.records import Fault, Job, Outcome, TaskId, Usage
 from koubou_panel.errors import Refused
 
 KEPT_FUNCTIONS = 64
@@ -36,6 +41,13 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     path: list[str]
 
 
+class ForeignFuture(TypeError):
+    """A future stands among the arguments that no worker can put a value in for."""
+
+
+Reducers = Mapping[type, Callable[[Any], tuple[Callable[..., object], tuple[object, ...]]]]
+
+_RUN: ContextVar[RunContext] = ContextVar("run")
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Call)
 _NO_ARGUMENTS = pickle.dumps(((), {}), protocol=5)
@@ -60,26 +72,48 @@ def pickled_function(function: Callable[..., object]) -> bytes:
     return _by_value(function, "the function")
 
 
-def pickled_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
-    """Arguments as bytes.
+def pickled_arguments(
+    args: tuple[object, ...], kwargs: dict[str, object], reducers: Reducers | None = None
+) -> bytes:
+    """Arguments as bytes; `reducers` say how objects of some types are put down, wherever they stand.
 
     Raises:
         Refused: code `invalid`: they cannot be pickled, and why.
+        ForeignFuture: as a reducer raised it.
     """
     if not args and not kwargs:
         return _NO_ARGUMENTS
+    reducers = reducers or {}
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
     try:
-        blob = pickle.dumps((args, kwargs), protocol=5)
+        pickler.dump((args, kwargs))
+    except ForeignFuture:
+        raise
     except Exception:  # noqa: BLE001 - whatever plain pickle cannot do, cloudpickle tries next
-        return _by_value((args, kwargs), "an argument")
-    return _by_value((args, kwargs), "an argument") if b"__main__" in blob else blob
+        return _by_value((args, kwargs), "an argument", reducers)
+    blob = buffer.getvalue()
+    return _by_value((args, kwargs), "an argument", reducers) if b"__main__" in blob else blob
 
 
-def _by_value(thing: object, what: str) -> bytes:
+def result_of(task_id: str) -> object:
+    """What the task returned: stands in a pickle for its future. While a worker loads arguments."""
+    value = _RUN.get().value_of(TaskId(task_id))
+    return unpack_value(value) if value else None
+
+
+def _by_value(thing: object, what: str, reducers: Reducers | None = None) -> bytes:
     import cloudpickle
 
+    buffer = io.BytesIO()
+    table = ChainMap(dict(reducers or {}), cloudpickle.Pickler.dispatch_table)
+    pickler_type = type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})
     try:
-        return bytes(cloudpickle.dumps(thing, protocol=5))
+        pickler_type(buffer, protocol=5).dump(thing)
+        return buffer.getvalue()
+    except ForeignFuture:
+        raise
     except Exception as error:
         raise Refused(
             "invalid",
@@ -143,6 +177,7 @@ class FunctionKind:
     def run(self, job: Job, context: RunContext) -> Outcome:
         """Call it; whatever it raises is its outcome."""
         try:
+            _RUN.set(context)
             function, args, kwargs = self._load(job.payload)
         except BaseException as error:  # noqa: BLE001 - opening it runs the user's code
             return _raised(job, error, "start", "could not load the function: ")

@@ -111,6 +111,7 @@ class LocalShop:
             output_folder=home.output,
             report=hub.report,
             batches=registry.batches,
+            database=home.database,
         )
         hub.start(shop.engine)
         shop._background = [loop.create_task(shop._sample()), loop.create_task(shop._prune())]
