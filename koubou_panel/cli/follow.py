@@ -7,7 +7,9 @@ import sys
 import time
 from typing import BinaryIO
 
+from koubou_panel.archive.output import QUOTA_BYTES
 from koubou_panel.cli.ending import INTERRUPTED, say
+from koubou_panel.cli.show import size
 from koubou_panel.core.commands import CancelTask
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import Refused
@@ -41,20 +43,30 @@ class Printer:
         self._task_id = task_id
         self._out = out
         self._offset = 0
+        self._missed = self._said = 0
 
-    async def catch_up(self) -> None:
-        """Write what there is."""
+    async def catch_up(self, task: Task) -> None:
+        """Write what there is; where some is no longer held, it is said once, and at the end if it became more."""
         while True:
             page = await self._shop.read_bytes(self._task_id, self._offset, PIECE_BYTES)
-            if page.offset > self._offset:
-                say(f"{page.offset - self._offset} bytes of output are no longer kept and were left out")
+            self._missed += max(0, page.offset - self._offset)
             if page.data:
                 self._out.write(page.data)
                 self._out.flush()
             moved = page.end > self._offset
             self._offset = page.end
             if page.end >= page.size or not moved:
-                return
+                break
+        if self._missed > self._said and (task.is_finished or not self._said):
+            self._said = self._missed
+            say(f"{size(self._missed)} of earlier output were not kept (limit {_quota(task)})")
+
+
+def _quota(task: Task) -> str:
+    """How much of a task's output is held, in words."""
+    limit = task.request.limits.output_bytes
+    quota = QUOTA_BYTES if limit is None else limit
+    return size(quota) if quota % (1 << 20) else f"{quota >> 20} MiB"
 
 
 async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
@@ -76,7 +88,7 @@ async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
             patience.look(task)
             try:
                 if task.status != "pending":
-                    await printer.catch_up()
+                    await printer.catch_up(task)
             except Refused as refused:
                 if refused.code != "unavailable":
                     raise

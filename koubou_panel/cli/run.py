@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from koubou_panel.archive.output import QUOTA_BYTES
 from koubou_panel.cli.ending import INTERRUPTED, say
 from koubou_panel.cli.follow import Interrupt, Printer, exit_code, follow
 from koubou_panel.cli.link import CALLER, ask, find_task, open_shop
@@ -22,8 +21,6 @@ from koubou_panel.core.environment import allowed
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
-
-FULL_BYTES = QUOTA_BYTES - 4096  # a log that says that it is full is a little shorter than its quota
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -127,10 +124,8 @@ async def _run(ctx: click.Context, request: Request, *, detach: bool, as_json: b
             return INTERRUPTED
         if as_json:
             print_tasks_json([task], total=1, cursor=None)
-        if task.usage.output_bytes >= FULL_BYTES:
-            say(
-                f"task {task_id} printed more than {QUOTA_BYTES >> 20} MiB; what came after that was not kept"
-            )
+        if task.usage.lost_output_bytes:
+            say(f"{task.usage.lost_output_bytes} bytes of its output could not be stored: the disk was full")
         if task.reason is not None and task.reason != "exit":
             say(f"task {task_id} {task.status}: {task.message}")
         return exit_code(task)
@@ -179,6 +174,6 @@ def logs(ctx: click.Context, *, task_id: str, is_followed: bool) -> None:
         if is_followed:
             await follow(shop, task.task_id, sys.stdout.buffer)
         else:
-            await Printer(shop, task.task_id, sys.stdout.buffer).catch_up()
+            await Printer(shop, task.task_id, sys.stdout.buffer).catch_up(task)
 
     ask(ctx, show)

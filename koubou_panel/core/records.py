@@ -122,7 +122,10 @@ class Use(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What one run cost: seconds of CPU, storage bytes, the largest of what it used at a moment, bytes of output."""
+    """What one run cost: seconds of CPU, storage bytes, the largest of what it used at a moment, bytes of output.
+
+    `lost_output_bytes` is what a full disk did not take of it.
+    """
 
     cpu_s: float | None = None
     peak_rss_bytes: int | None = None
@@ -133,6 +136,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     peak_threads: int | None = None
     peak_processes: int | None = None
     peak_gpu_memory_bytes: int | None = None
+    lost_output_bytes: int = 0
 
 
 class Task(Struct, frozen=True, kw_only=True, gc=False):

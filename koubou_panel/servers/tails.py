@@ -101,7 +101,7 @@ class Tails:
             if offset < 0:  # from here on it counts from the beginning
                 readers.update({peer: page.end for peer, at in readers.items() if at == offset})
             return False
-        data = {"text": page.text, "offset": page.offset, "end": page.end}
+        data = {"text": page.text, "offset": page.offset, "end": page.end, "start": page.start}
         frame = text_frame(message("output", self._feed.utc(), task_id=task_id, data=data))
         for peer in [peer for peer, at in readers.items() if at == offset and peer.outbox.is_live]:
             readers[peer] = page.end

@@ -177,7 +177,10 @@ class OutputTail:
         except Refused:  # its output is gone
             source.end = source.size
             return
-        is_cut = source.end is None and page.offset > page.start
+        if source.end is not None and offset >= 0 and page.offset > source.end:
+            self._add(source, [[("d", f"… {size(page.offset - source.end)} not kept …")]])
+            source.reader = LineReader()
+        is_cut = page.offset > 0 and page.offset != source.end
         text = page.text.partition("\n")[2] if is_cut else page.text
         # A page that ends where it began: what the sample told of is not there to read. It is not asked for again.
         source.end = page.end if page.end > page.offset else max(source.size, page.end)

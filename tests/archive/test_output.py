@@ -45,7 +45,7 @@ def test_writes_are_appended_and_counted(path):
         assert log.size == path.stat().st_size
     log.close()
     assert path.read_bytes() == b"one\n\xff\x00three"
-    assert log.dropped == 0
+    assert log.lost == 0
 
 
 def test_a_second_run_goes_on_in_the_same_log(path):
@@ -71,62 +71,134 @@ def test_a_write_after_close_opens_it_again(path):
     assert path.read_bytes() == b"ab"
 
 
-def test_a_full_log_says_so_once(path):
-    """Over the quota one line tells it, the rest is counted, and the file never grows beyond."""
-    log = OutputLog(path, quota_bytes=1_000)
-    for _ in range(30):
-        log.write(b"x" * 100)
+def on_disk(path):
+    """Bytes that a log takes, in all of its files."""
+    return sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+
+
+def numbered(begin, end):
+    """Ten bytes for each number."""
+    return b"".join(b"%09d\n" % number for number in range(begin, end))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 999, 1_000, 1_001, 5_000])
+@pytest.mark.parametrize("quota", [1, 5, 100, 1_000, 1_003])
+def test_a_full_log_keeps_the_end(path, piece, quota):
+    """However it is written, the newest bytes are held at their own places, and the files stay within the quota."""
+    everything = numbered(0, 600 if quota > 10 else 30)
+    log = OutputLog(path, quota)
+    for at in range(0, len(everything), piece):
+        log.write(everything[at : at + piece])
+        assert on_disk(path) <= quota
     log.close()
-    content = path.read_bytes()
-    assert len(content) == log.size == 1_000
-    assert content.count(b"this log is full") == 1
-    assert content.endswith(b"not kept\n")
-    assert log.dropped == 3_000 - content.count(b"x" * 1)
+    found = read_output_bytes(path, 0, EVERYTHING)
+    assert (found.end, found.size, log.size) == (len(everything),) * 3
+    assert found.offset == found.start
+    assert found.data == everything[found.start :]
+    assert found.size - found.start >= min(len(everything), quota * 7 // 8)
+    assert log.lost == 0
 
 
-def test_one_huge_write_is_cut(path):
-    """A single write beyond the quota keeps its beginning."""
+def test_a_retry_goes_on_in_a_full_log(path):
+    """The next run, in another process, appends behind the last byte and keeps to the quota."""
+    for run in range(5):
+        log = OutputLog(path, quota_bytes=1_000)
+        assert log.size == run * 3_000
+        log.write(numbered(run * 300, run * 300 + 300))
+        log.close()
+        assert on_disk(path) <= 1_000
+    found = read_output_bytes(path, -500, EVERYTHING)
+    assert (found.offset, found.size) == (14_500, 15_000)
+    assert found.data == numbered(1_450, 1_500)
+
+
+def test_what_is_skipped_counts(path):
+    """Bytes that would not be held anyway need not be written to be counted."""
     log = OutputLog(path, quota_bytes=1_000)
-    log.write(b"abc" * 10_000)
+    log.write(b"x" * 500)
+    log.skip(10_000)
+    log.write(b"the end")
     log.close()
-    assert path.read_bytes().startswith(b"abcabc")
-    assert path.stat().st_size == 1_000
+    found = read_output_bytes(path, 0, EVERYTHING)
+    assert (found.data, found.start, found.size) == (b"the end", 10_500, 10_507)
 
 
-def test_a_full_log_stays_full_in_the_next_run(path):
-    """A retry of a task with a full log adds nothing, and no second notice."""
-    first = OutputLog(path, quota_bytes=1_000)
-    first.write(b"x" * 2_000)
-    first.close()
-    full = path.read_bytes()
-    second = OutputLog(path, quota_bytes=1_000)
-    second.write(b"y" * 50)
-    second.close()
-    assert path.read_bytes() == full
-    assert second.dropped == 50
+def test_a_log_of_one_file_is_larger_than_a_segment(path):
+    """A log that was written when all was one file is read as it is, and gone on with."""
+    logged(path, b"x" * 800)
+    log = OutputLog(path, quota_bytes=1_000)
+    log.write(b"y" * 50)
+    log.close()
+    found = read_output_bytes(path, 790, EVERYTHING)
+    assert (found.data, found.size) == (b"x" * 10 + b"y" * 50, 850)
 
 
-def test_a_quota_smaller_than_the_notice_keeps_nothing_else(path):
-    """Whatever the quota, output is dropped and the task goes on."""
-    log = OutputLog(path, quota_bytes=1)
-    log.write(b"hello")
-    assert log.dropped == 5
+@pytest.mark.parametrize("quota", [64, 4_096])
+def test_a_reader_that_races_gets_no_wrong_byte(path, quota):
+    """While segments come and go, every page holds what was printed at its place."""
+    everything = numbered(0, 200 * min(quota, 100) // 4)
+    log = OutputLog(path, quota)
+    is_over = threading.Event()
+
+    def write():
+        for at in range(0, len(everything), 50):
+            log.write(everything[at : at + 50])
+        is_over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    at = seen = 0
+    while not is_over.is_set():
+        found = read_output_bytes(path, at, 3_000)
+        assert found.data == everything[found.offset : found.end]
+        assert found.start <= found.offset <= found.end <= found.size
+        assert found.size >= seen
+        at, seen = found.end, found.size
+    writer.join()
+    log.close()
+
+
+def test_text_of_a_full_log_begins_at_a_character(path):
+    """Where the oldest byte held is within a character, the text begins behind it."""
+    log = OutputLog(path, quota_bytes=100)
+    for _ in range(100):
+        log.write("工房😀".encode())
+    log.close()
+    page = read_output(path, 0, EVERYTHING)
+    assert "\ufffd" not in page.text
+    assert page.start <= page.offset <= page.start + 3
+    assert page.end == page.size == 1_000
 
 
 def test_a_full_disk_drops_and_goes_on(path):
-    """What the disk does not take is counted; once it takes more, the log goes on."""
+    """What the disk does not take is counted; once it takes more, the log says so and goes on."""
     log = OutputLog(path)
     log.write(b"a" * 100)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150, old[1]))
     try:
         log.write(b"b" * 100)
+        log.write(b"not taken")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    assert (log.size, log.dropped) == (150, 50)
+    assert (log.size, log.lost) == (150, 59)
     log.write(b"c")
     log.close()
-    assert path.read_bytes() == b"a" * 100 + b"b" * 50 + b"c"
+    said = b"\n[koubou] 59 bytes of output could not be stored here: File too large\n"
+    assert path.read_bytes() == b"a" * 100 + b"b" * 50 + said + b"c"
+
+
+def test_a_full_disk_is_said_at_the_end(path):
+    """Lost output is told of even where nothing is printed after it."""
+    log = OutputLog(path)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, old[1]))
+    try:
+        log.write(b"b" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    log.close()
+    assert b"95 bytes of output could not be stored" in path.read_bytes()
 
 
 def test_threads_do_not_mix_their_writes(path):

@@ -187,7 +187,7 @@ async def test_output_is_followed_live(client, shop):
     first = await client.next("output")
     assert first["data"] == {"text": "one\n", "offset": 0, "end": 4}
     log.write(task_id, b"two\n")
-    assert (await client.next("output"))["data"] == {"text": "two\n", "offset": 4, "end": 8}
+    assert (await client.next("output"))["data"] == {"text": "two\n", "offset": 4, "end": 8, "start": 0}
     await client.ask("unsubscribe", channel="output", task_id=task_id)
     log.write(task_id, b"three\n")
     await client.ask("ping")

@@ -13,6 +13,7 @@ class Logs:
 
     def __init__(self) -> None:
         self.logs: dict[str, bytes] = {}
+        self.start = 0
         self.reads = 0
 
     async def read_output(self, task_id: str, offset: int, limit: int) -> OutputPage:
@@ -20,9 +21,11 @@ class Logs:
         if task_id not in self.logs:
             raise Refused("not_found", "no output")
         log = self.logs[task_id]
-        begin = offset if offset >= 0 else max(0, len(log) + offset)
+        begin = max(self.start, offset if offset >= 0 else len(log) + offset)
         piece = log[begin : begin + limit]
-        return OutputPage(piece.decode(errors="replace"), begin, begin + len(piece), len(log))
+        return OutputPage(
+            piece.decode(errors="replace"), begin, begin + len(piece), len(log), start=self.start
+        )
 
     def task(self, task_id: str, *, ended: bool = False) -> SimpleNamespace:
         """What the tail sees of a task's model."""
@@ -53,6 +56,20 @@ async def test_lines_come_once_and_in_order() -> None:
     assert second["open"] == []
     assert not tail.is_new
     assert texts(tail.all()) == ["one", "two", "three"]
+
+
+async def test_what_is_no_longer_held_is_said() -> None:
+    """Where the log has moved on beyond what was read, a line says how much is missing, and whole lines follow."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    logs.logs["a"] = b"one\nhalf a li"
+    tail.follow([logs.task("a")], [])
+    await tail.read()
+    logs.logs["a"] += b"ne\n" + b"gone\n" * 1_000 + b"rest of a line\nlast\n"
+    logs.start = len(logs.logs["a"]) - 12
+    tail.follow([logs.task("a")], [])
+    await tail.read()
+    assert texts(tail.take()) == ["one", "… 4.9 KB not kept …", "last"]
 
 
 async def test_a_finished_task_is_read_to_its_end() -> None:
