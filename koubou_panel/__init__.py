@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _HOME_OF = {
     "CorruptStream": "koubou_panel.errors",
+    "DependencyFailed": "koubou_panel.errors",
     "KoubouError": "koubou_panel.errors",
+    "Limits": "koubou_panel.core.records",
     "ProtocolFault": "koubou_panel.errors",
     "Refused": "koubou_panel.errors",
     "SettingsError": "koubou_panel.errors",

@@ -106,6 +106,23 @@ class TaskFailure(KoubouError):
         self.traceback: str | None = traceback
 
 
+class DependencyFailed(TaskFailure):
+    """A task that this one was to follow did not succeed.
+
+    The task itself was never started: it was cancelled with the reason `dependency`.
+
+    Args:
+        message: which task it was to follow, and what became of that.
+        task_id: the task that was not started.
+        dependency: the task that it was to follow.
+
+    """
+
+    def __init__(self, message: str = "", *, task_id: str = "", dependency: str = "") -> None:
+        super().__init__(message, task_id=task_id, reason="dependency")
+        self.dependency: str = dependency
+
+
 class SettingsError(KoubouError):
     """A setting cannot be used as it stands.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 _KILO = 1024
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MOST = 1000
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kKMGT]?)(?:i?B)?\s*", re.ASCII)
 
 
 def size_text(size_bytes: float) -> str:
@@ -14,6 +17,19 @@ def size_text(size_bytes: float) -> str:
         value /= _KILO
         unit += 1
     return f"{round(value, 1):g} {_UNITS[unit]}" if value < 10 else f"{value:.0f} {_UNITS[unit]}"  # noqa: PLR2004 - one digit
+
+
+def parse_size(text: str) -> int:
+    """The bytes of `2G`, `512M`, `1.5 GB`, `64kB` or `1048576`, in powers of 1,024.
+
+    Raises:
+        ValueError: it is no such text, or less than a byte; the message goes on after the name of what it is for.
+    """
+    found = _SIZE.fullmatch(text)
+    size_bytes = round(float(found[1]) * _KILO ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size_bytes < 1:
+        raise ValueError(f"must be a size such as 512M or 2G, not {text[:40]!r}")
+    return size_bytes
 
 
 def seconds_text(span_s: float) -> str:

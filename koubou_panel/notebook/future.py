@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Condition, Lock
-from typing import Any
+from typing import Any, Protocol
 
-from koubou_panel.core.records import TaskId
+from koubou_panel.core.records import Task, TaskId
+from koubou_panel.home import Home
 from koubou_panel.kinds.function import unpack_value
+
+
+class Keeper(Protocol):
+    """Who made a future: the workshop that its task is in."""
+
+    home: Home
+
+    def cancel(self, task_id: TaskId) -> None:
+        """Ask for the task's end."""
+
+    def task(self, task_id: TaskId) -> Task | None:
+        """The task as it stands."""
 
 
 class TaskFuture(Future[Any]):
     """The result of a task, to come. A `concurrent.futures.Future`, with the task's id."""
 
-    def __init__(self, task_id: TaskId, cancel: Callable[[TaskId], None]) -> None:
-        """The future of task `task_id`; `cancel` asks the workshop to end it."""
+    def __init__(self, task_id: TaskId, keeper: Keeper) -> None:
+        """The future of `keeper`'s task `task_id`."""
         super().__init__()
         # A plain lock is enough and costs half: nothing here takes it twice.
         self._condition = Condition(Lock())
         self.task_id = task_id
-        self._ask_cancel = cancel
+        self.keeper = keeper
         self._value = b""
+
+    @property
+    def task(self) -> Task | None:
+        """The task as it stands: its status, `progress`, `use`, ...; None before it is taken in."""
+        return self.keeper.task(self.task_id)
 
     def settle(self, value: bytes) -> None:
         """The task has ended with this opaque value. Any thread."""
@@ -34,6 +51,7 @@ class TaskFuture(Future[Any]):
         Raises:
             TimeoutError: it has not ended within `timeout` seconds.
             CancelledError: it was cancelled.
+            DependencyFailed: a task that it was to follow did not succeed, so it was not started.
             TaskFailure: it ended without a result: killed, timed out, lost.
             BaseException: what the function raised, with the remote traceback as its cause.
         """
@@ -58,7 +76,7 @@ class TaskFuture(Future[Any]):
         """
         if self.done():
             return self.cancelled()
-        self._ask_cancel(self.task_id)
+        self.keeper.cancel(self.task_id)
         return True
 
     def settle_cancelled(self) -> None:

@@ -11,33 +11,44 @@ import atexit
 import contextlib
 import os
 import random
-import sys
-import sysconfig
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from koubou_panel import registry, settings
-from koubou_panel.core.commands import Caller, CancelTask, SubmitTask
-from koubou_panel.core.events import Sample, TaskCancelled, TaskCompleted, TaskFailed
-from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.commands import (
+    Caller,
+    CancelTask,
+    Command,
+    DrainPool,
+    PausePool,
+    ResumePool,
+    ScaleWorkers,
+    SubmitTask,
+)
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import FINISHED, OnCrash, Request, Task, TaskId
-from koubou_panel.errors import KoubouError, Refused, TaskFailure
+from koubou_panel.core.records import OnCrash, Request, Task, TaskId
+from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.notebook.calls import caller_path, in_order, name_of
 from koubou_panel.notebook.future import TaskFuture
+from koubou_panel.notebook.options import request_fields
+from koubou_panel.notebook.references import reducers
+from koubou_panel.notebook.results import Results
 from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
 
 T = TypeVar("T")
+Pair = tuple[SubmitTask, TaskFuture]
 DRAIN_ITEMS = 512
 START_LIMIT_S = 30.0
 
@@ -64,7 +75,10 @@ class Workshop(Executor):
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
         self._futures: dict[TaskId, TaskFuture] = {}
-        self._outbox: deque[tuple[SubmitTask, TaskFuture]] = deque()
+        self._outbox: deque[Pair] = deque()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._dependents: list[Pair] = []
+        self._is_sending_dependents = False
         self._is_woken = False
         self._is_shut = False
         self._path = caller_path()
@@ -90,7 +104,7 @@ class Workshop(Executor):
                     raise
                 await asyncio.sleep(0.1)
                 continue
-            shop.subscribe(_Results(self))
+            shop.subscribe(Results(shop, self._futures))
             return shop
 
     async def _open_once(self) -> Shop:
@@ -114,11 +128,14 @@ class Workshop(Executor):
     def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> TaskFuture:
         """Run `fn(*args, **kwargs)` as a task.
 
+        A future of this workshop among the arguments, however deep, stands for its result: the task waits for it.
+
         Raises:
             Refused: it cannot be pickled.
+            TypeError: a future of another workshop or executor is among the arguments.
             RuntimeError: the workshop was shut down.
         """
-        return self._submit(pickled_function(fn), _name(fn), args, kwargs, {})
+        return self._submit(pickled_function(fn), name_of(fn), args, kwargs, {})
 
     def submit_with(
         self,
@@ -128,8 +145,19 @@ class Workshop(Executor):
         options: dict[str, Any],
         **kwargs: object,
     ) -> TaskFuture:
-        """As `submit`, with fields of the request: `priority`, `timeout_s`, `retries`, `on_crash`, `labels`, `name`."""
-        return self._submit(pickled_function(fn), _name(fn), args, kwargs, options)
+        """As `submit`, with options.
+
+        Args:
+            fn, args, kwargs: as for `submit`.
+            options: `name`, `priority`, `timeout_s`, `retries`, `on_crash`, `labels`; `after`: futures or ids of tasks
+                that must succeed first; `limits` (a `Limits`), or `memory`, `cpu_s`, `processes`, `output`, where
+                sizes are bytes or texts such as `"2G"`.
+
+        Raises:
+            TypeError: an unknown option, or one of a wrong type.
+            ValueError: a text that is no size.
+        """
+        return self._submit(pickled_function(fn), name_of(fn), args, kwargs, options)
 
     def map(
         self,
@@ -140,9 +168,9 @@ class Workshop(Executor):
     ) -> Iterator[T]:
         """`fn` over `zip(*iterables)`, each call a task; results in order, as they come."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        function, name = pickled_function(fn), _name(fn)
+        function, name = pickled_function(fn), name_of(fn)
         futures = [self._submit(function, name, args, {}, {}) for args in zip(*iterables, strict=False)]
-        return _in_order(futures, deadline)
+        return in_order(futures, deadline)
 
     def run(
         self,
@@ -154,25 +182,36 @@ class Workshop(Executor):
         timeout_s: float | None = None,
         retries: int = 0,
         on_crash: OnCrash = "mark",
+        **options: Any,
     ) -> TaskFuture:
         """Run a command as a task; the future's result is None, and it raises `TaskFailure` unless it exits with 0.
 
+        Args:
+            command: the program and its arguments.
+            cwd, env: its working folder, the present one unless given, and its variables.
+            name, priority, timeout_s, retries, on_crash: as `submit_with` has them.
+            options: any other of `submit_with`: `after=`, `memory=`, ...
+
         Raises:
             Refused: the command cannot be one.
+            TypeError: an unknown option, or one of a wrong type.
         """
         spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
         if env:
             spec["env"] = dict(env)
+        told = {
+            "name": name,
+            "priority": priority,
+            "timeout_s": timeout_s,
+            "retries": retries,
+            "on_crash": on_crash,
+        }
         request = Request(
             task_id=self._next_id(),
             kind="script",
             created_at=0.0,
             spec=spec,
-            name=name,
-            priority=priority,
-            timeout_s=timeout_s,
-            retries=retries,
-            on_crash=on_crash,
+            **request_fields(options | told, self),
         )
         return self._send(registry.prepare(request, from_network=False))
 
@@ -183,6 +222,46 @@ class Workshop(Executor):
     def output(self, task_id: TaskId, offset: int = 0, limit: int = 1 << 20) -> str:
         """A task's output from byte `offset`, at most `limit` bytes."""
         return self.call(self._shop.read_output(task_id, offset, limit)).text
+
+    # -- the workers ------------------------------------------------------------------------------------------
+
+    def scale(self, least: int, most: int | None = None) -> None:
+        """Have at least `least` and at most `most` workers; as many as `least` where `most` is not given.
+
+        Raises:
+            Refused: bounds that cannot be.
+        """
+        self._do(ScaleWorkers(least, least if most is None else most))
+
+    def pause(self) -> None:
+        """Start no new work until `resume`; what runs goes on, and work is taken."""
+        self._do(PausePool())
+
+    def drain(self, *, wait: bool = True, timeout: float | None = None) -> None:
+        """Take and start no new work until `resume`; then wait until nothing runs.
+
+        Raises:
+            TimeoutError: something runs after `timeout` seconds; the drain goes on.
+        """
+        self._do(DrainPool())
+        if wait:
+            asyncio.run_coroutine_threadsafe(self._until_idle(timeout), self._loop).result()
+
+    def resume(self) -> None:
+        """Take and start work again, after a pause or a drain."""
+        self._do(ResumePool())
+
+    def _do(self, command: Command) -> None:
+        self.call(self._shop.do(command, self._caller))
+
+    async def _until_idle(self, timeout_s: float | None) -> None:
+        idle = Idle()
+        unsubscribe = self._shop.subscribe(idle)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await idle.event.wait()
+        finally:
+            unsubscribe()
 
     @property
     def shop(self) -> Shop:
@@ -239,8 +318,11 @@ class Workshop(Executor):
         kwargs: dict[str, object],
         options: dict[str, Any],
     ) -> TaskFuture:
-        payload = pack(function, pickled_arguments(args, kwargs), self._path)
-        fields: dict[str, Any] = {"name": name, **options}
+        found: dict[TaskId, None] = {}
+        payload = pack(function, pickled_arguments(args, kwargs, reducers(found, self)), self._path)
+        fields = {"name": name} | (request_fields(options, self) if options else {})
+        if found:
+            fields["after"] = tuple(dict.fromkeys((*fields.get("after", ()), *found)))
         return self._send(
             Request(task_id=self._next_id(), kind="function", created_at=0.0, payload=payload, **fields)
         )
@@ -248,7 +330,7 @@ class Workshop(Executor):
     def _send(self, request: Request) -> TaskFuture:
         if self._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        future = TaskFuture(request.task_id, self._cancel)
+        future = TaskFuture(request.task_id, self)
         self._futures[request.task_id] = future
         self._outbox.append((SubmitTask(request), future))
         if not self._is_woken:
@@ -258,140 +340,53 @@ class Workshop(Executor):
 
     def _drain(self) -> None:
         self._is_woken = False
-        pairs: list[tuple[SubmitTask, TaskFuture]] = []
+        pairs: list[Pair] = []
         with contextlib.suppress(IndexError):
             while len(pairs) < DRAIN_ITEMS:
                 pairs.append(self._outbox.popleft())
-        if not pairs:
-            return
+        plain = [pair for pair in pairs if not pair[0].request.after]
         if isinstance(self._shop, LocalShop):
-            for command, future in pairs:
+            for command, future in plain:
                 self._shop.submit_now(command, self._caller, partial(self._answer, future))
-        else:
-            self._loop.create_task(self._send_remote(pairs))
+        elif plain:
+            sending = self._loop.create_task(self._send_all(plain))
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
+        if len(plain) < len(pairs):
+            self._dependents += [pair for pair in pairs if pair[0].request.after]
+            if not self._is_sending_dependents:
+                self._loop.create_task(self._send_dependents())
         if self._outbox and not self._is_woken:
             self._is_woken = True
             self._loop.call_soon(self._drain)
 
-    async def _send_remote(self, pairs: list[tuple[SubmitTask, TaskFuture]]) -> None:
+    async def _send_all(self, pairs: list[Pair]) -> None:
         answers = await self._shop.do_many([command for command, _ in pairs], self._caller)
         for (_, future), answer in zip(pairs, answers, strict=True):
             self._answer(future, answer)
+
+    async def _send_dependents(self) -> None:
+        """Send tasks that follow others in their order, and after all that they can follow."""
+        self._is_sending_dependents = True
+        try:
+            while self._dependents:
+                pairs, self._dependents = self._dependents, []
+                if self._sending:
+                    await asyncio.wait(set(self._sending))
+                await self._send_all(pairs)
+        finally:
+            self._is_sending_dependents = False
 
     def _answer(self, future: TaskFuture, answer: object) -> None:
         if isinstance(answer, Refused):
             self._futures.pop(future.task_id, None)
             future.set_exception(answer)
 
-    def _cancel(self, task_id: TaskId) -> None:
+    def cancel(self, task_id: TaskId) -> None:
+        """Ask for the end of a task; what has already ended stays as it is."""
+
         async def cancel() -> None:
             with contextlib.suppress(Refused):
                 await self._shop.do(CancelTask(task_id), self._caller)
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop)
-
-    # -- results ----------------------------------------------------------------------------------------------
-
-    def settle(self, folded: Sequence[Folded]) -> None:
-        """Settle the futures whose tasks have ended. Loop thread only."""
-        futures = self._futures
-        fetch: list[TaskId] = []
-        for fact, _, _ in folded:
-            kind = type(fact)
-            if kind is TaskCompleted or kind is TaskFailed or kind is TaskCancelled:
-                task_id = fact.task_id  # type: ignore[union-attr]
-                if task_id not in futures:
-                    continue
-                value = getattr(fact, "value", b"")
-                if value:
-                    futures.pop(task_id).settle(value)
-                elif kind is TaskCancelled:
-                    futures.pop(task_id).settle_cancelled()
-                else:
-                    fetch.append(task_id)
-        if fetch:
-            self._loop.create_task(self._fetch(fetch))
-
-    async def _fetch(self, task_ids: list[TaskId]) -> None:
-        """The values of tasks whose facts came without: from another process, or ended without one."""
-        values = await self._shop.values(task_ids)
-        for task_id, value in zip(task_ids, values, strict=True):
-            future = self._futures.pop(task_id, None)
-            if future is None:
-                continue
-            if value:
-                future.settle(value)
-                continue
-            task = await self._shop.get(task_id)
-            if task is not None and task.status == "failed":
-                future.set_exception(failure_of(task))
-            elif task is not None and task.status == "cancelled":
-                future.settle_cancelled()
-            else:
-                future.set_result(None)
-
-    def resume(self, state: State) -> None:
-        """After a reset: fetch what ended meanwhile. Loop thread only."""
-        ended = [
-            task_id
-            for task_id in self._futures
-            if (task := state.tasks.get(task_id)) is not None and task.status in FINISHED
-        ]
-        if ended:
-            self._loop.create_task(self._fetch(ended))
-
-
-class _Results:
-    """The workshop's own subscription: it settles futures."""
-
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
-
-    def on_reset(self, state: State) -> None:
-        self._workshop.resume(state)
-
-    def on_facts(self, folded: Sequence[Folded]) -> None:
-        self._workshop.settle(folded)
-
-    def on_samples(self, samples: Sequence[Sample]) -> None:
-        """Futures do not care."""
-
-
-def failure_of(task: Task) -> KoubouError:
-    """The exception that stands for a failed task without a value."""
-    fault = task.error
-    return TaskFailure(
-        task.message or "the task failed",
-        task_id=task.task_id,
-        reason=task.reason,
-        exit_code=task.exit_code,
-        error_type=fault.type if fault else None,
-        traceback=fault.traceback if fault else None,
-    )
-
-
-def caller_path() -> list[str]:
-    """The folders that a worker needs beyond its own to import what the caller imports."""
-    own = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-    folders = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 - a link stays a link
-    return [
-        folder
-        for folder in dict.fromkeys(folders)
-        if not folder.startswith(own) and not folder.endswith(".zip") and Path(folder).is_dir()
-    ]
-
-
-def _name(function: Callable[..., object]) -> str:
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return str(name)[:100]
-
-
-def _in_order(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]:
-    try:
-        futures.reverse()
-        while futures:
-            left_s = None if deadline is None else deadline - time.monotonic()
-            yield futures.pop().result(left_s)
-    finally:
-        for future in futures:
-            future.cancel()
