@@ -7,7 +7,7 @@ import re
 _KILO = 1024
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MOST = 1000
-_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kKMGT]?)(?:i?B)?\s*", re.ASCII)
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", re.ASCII)
 
 
 def size_text(size_bytes: float) -> str:
