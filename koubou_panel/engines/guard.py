@@ -5,9 +5,12 @@ It starts the worker, adopts every orphan below it (child subreaper), and obeys 
 control socket:
 
     t  end the task's processes (all but the worker): TERM, after 5 s KILL
+    m  KILL the task's processes now, and spare the worker
     d  the run has ended: no KILL is due any more
     w  end the worker too: TERM, after 5 s KILL
     k  KILL everything now
+
+TERM is followed by CONT, so that what was stopped takes its end too.
 
 End of file means that the workshop is gone: everything is killed. When the worker ends, what is left below is
 killed, and the worker's end is written back as `exit N` or `signal N`.
@@ -171,6 +174,8 @@ class Guard:
                 send(descendants(self.me, spare=self.spare), signal.SIGTERM)
                 send(descendants(self.me, spare=self.spare), signal.SIGCONT)
                 self.kill_at = time.monotonic() + GRACE_S
+            elif letter == "m":
+                kill_below(self.me, spare=self.worker, waited=self.worker)
             elif letter == "d":
                 self.kill_at = None
             elif letter == "k":

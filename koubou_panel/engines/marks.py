@@ -1,7 +1,8 @@
 """Begin marks: a mapped file per worker that says how far into its claims it has begun.
 
 The mark survives the death of any process, not a power cut; so it carries the boot's id, and after a reboot it
-says nothing. Layout: 8 bytes little-endian `begun` (the last begun claim + 1), 8 bytes guard pid, 36 bytes boot id.
+says nothing. Layout: 8 bytes little-endian `begun` (the last begun claim + 1), 8 bytes guard pid, 36 bytes boot id;
+at byte 64, 8 bytes `moved`: how much of what the worker caught of its own output is in a task's log.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _BEGUN = struct.Struct("<Q")
 _PID_AT = 8
 _BOOT_AT = 16
 _BOOT_LEN = 36
+_MOVED_AT = 64
 
 
 def boot_id() -> bytes:
@@ -43,6 +45,16 @@ class Mark:
         """How many claims were begun."""
         number: int = _BEGUN.unpack_from(self._map, 0)[0]
         return number
+
+    @property
+    def moved(self) -> int:
+        """How many bytes of the worker's caught output have been moved to a log."""
+        number: int = _BEGUN.unpack_from(self._map, _MOVED_AT)[0]
+        return number
+
+    @moved.setter
+    def moved(self, size: int) -> None:
+        _BEGUN.pack_into(self._map, _MOVED_AT, size)
 
     def close(self) -> None:
         """Unmap."""
