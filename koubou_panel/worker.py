@@ -20,21 +20,26 @@ from queue import Empty, SimpleQueue
 
 from koubou_panel import registry
 from koubou_panel.archive.output import QUOTA_BYTES, OutputLog, output_path
-from koubou_panel.core.ports import OutputSink, RunContext, TaskKind
+from koubou_panel.core.ports import InputSource, OutputSink, RunContext, TaskKind
 from koubou_panel.core.records import Fault, Job, Outcome, Progress, TaskId
 from koubou_panel.engines.frames import (
+    BEAT_S,
     TO_WORKER,
+    Alive,
     Ended,
     FrameBuffer,
     FromWorker,
     GiveBack,
     GivenBack,
     Hello,
+    Input,
+    InputTaken,
     Run,
     Told,
     frame,
 )
 from koubou_panel.engines.guard import become_subreaper, descendants, kill_below, reap
+from koubou_panel.engines.inputs import Inputs
 from koubou_panel.engines.marks import Mark
 
 CHUNK_BYTES = 1 << 20
@@ -93,9 +98,10 @@ class LazyLog(OutputSink):
 class Context(RunContext):
     """What a kind sees of its run."""
 
-    def __init__(self, job: Job, folder: Path, database: Path | None = None) -> None:
-        """The context of `job`, its output below `folder`, the results of others in `database`."""
+    def __init__(self, job: Job, folder: Path, inputs: Inputs, database: Path | None = None) -> None:
+        """The context of `job`: its output below `folder`, its input in `inputs`, others' results in `database`."""
         self.job = job
+        self._inputs = inputs
         self._database = database
         self.output: LazyLog = LazyLog(job, folder)
         self.started = time.monotonic()
@@ -108,6 +114,10 @@ class Context(RunContext):
         elapsed_s = time.monotonic() - self.started
         eta_s = elapsed_s * (1 - fraction) / fraction if fraction else None
         self._progress = Progress(fraction, done, total, unit, eta_s, message)
+
+    def open_input(self) -> InputSource:
+        """What is sent to this run."""
+        return self._inputs.of(self.job.claim)
 
     def value_of(self, task_id: TaskId) -> bytes:
         """The opaque result of a task that succeeded before this run was started."""
@@ -166,16 +176,18 @@ class Capture:
             with self._lock:
                 self._move(output, size)
                 os.ftruncate(self._fd, 0)
-                self._moved = self._freed = 0
+                self._moved = self._freed = self._mark.moved = 0
 
     def _move(self, output: LazyLog, size: int) -> None:
         beyond = size - self._moved - output.quota_bytes
         if beyond > 0:
             output.skip(beyond)
             self._moved += beyond
+            self._mark.moved = self._moved
         while self._moved < size and (data := os.pread(self._fd, CHUNK_BYTES, self._moved)):
             output.write(data)
             self._moved += len(data)
+            self._mark.moved = self._moved
             if self._moved - self._freed >= FREE_BYTES:
                 # It cannot be cut short while the task, or a process of it, may be writing to it.
                 free_storage(self._fd, self._freed, self._moved - self._freed)
@@ -195,13 +207,16 @@ def free_storage(fd: int, start: int, count: int) -> None:
 class WorkerProcess:
     """One worker's life, from its greeting to end of file."""
 
-    def __init__(self, link: socket.socket, mark: Mark, folder: Path, database: Path | None = None) -> None:
+    def __init__(
+        self, link: socket.socket, mark: Mark, capture: Capture, folder: Path, database: Path | None = None
+    ) -> None:
         """Serve `link`, marking what begins in `mark`, logging output below `folder`; results are in `database`."""
         self.link = link
         self.mark = mark
         self.folder = folder
         self.database = database
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.inputs = Inputs(lambda number, why: self.send(InputTaken(number, why)))
         self.kinds: dict[str, TaskKind] = {}
         self.capture = capture
         self.current: Context | None = None
@@ -239,7 +254,7 @@ class WorkerProcess:
             self.link.sendall(frame(message))
 
     def _do(self, job: Job) -> Outcome:
-        context = self.current = Context(job, self.folder, self.database)
+        context = self.current = Context(job, self.folder, self.inputs, self.database)
         batches = False
         try:
             kind = self._kind(job.kind)
@@ -248,6 +263,7 @@ class WorkerProcess:
         except Exception as error:  # noqa: BLE001 - the edge: a kind's own bug must not end the worker
             fault = Fault(type(error).__name__, str(error))
             outcome = Outcome(job.task_id, job.run, "start", f"could not run: {error}", error=fault)
+        self.inputs.end(job.claim)
         self.capture.finish(context.output)
         self.current = None
         context.output.close()
@@ -271,6 +287,8 @@ class WorkerProcess:
                         self.jobs.put(job)
                 elif type(message) is GiveBack:
                     self._give_back()
+                elif type(message) is Input:
+                    self.inputs.put(message)
                 else:
                     self.jobs.put(None)
         # The workshop is gone, or it took this worker for dead: nothing below may outlive it, guard or no guard.
@@ -284,18 +302,26 @@ class WorkerProcess:
             return b""
 
     def _give_back(self) -> None:
-        returned = []
+        returned, is_leaving = [], False
         with contextlib.suppress(Empty):
             while True:
                 job = self.jobs.get_nowait()
-                if job is not None:
+                if job is None:
+                    is_leaving = True
+                else:
                     returned.append(job.task_id)
+        if is_leaving:
+            self.jobs.put(None)
         self.flush()
         self.send(GivenBack(returned))
 
     def _pulse(self) -> None:
         wait: Callable[[float], bool] = threading.Event().wait
+        beat_at = 0.0
         while not wait(PULSE_S):
+            if time.monotonic() >= beat_at:
+                self.send(Alive())
+                beat_at = time.monotonic() + BEAT_S
             if self._ended:
                 self.flush()
             context = self.current

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from koubou_panel.core.commands import Caller, Command
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Sample
 from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Job, Metrics, Outcome, Task, TaskId
@@ -122,6 +123,9 @@ class Shop(Protocol):
     async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
         """As `read_output`, byte for byte."""
 
+    async def curve(self, task_id: TaskId) -> Curve | None:
+        """What a task's last run uses, or used, over time; None where it was too short to be looked at."""
+
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
 
@@ -137,6 +141,22 @@ class OutputSink(Protocol):
         """Bytes written so far."""
 
 
+class InputSource(Protocol):
+    """What is sent to a run's input, piece by piece: at most 64 kB each, in order."""
+
+    def fileno(self) -> int:
+        """A descriptor to wait on: readable while a piece may wait."""
+
+    def peek(self) -> tuple[bytes, bool] | None:
+        """The oldest piece that was not taken yet, and whether it is the last; None: none waits."""
+
+    def taken(self) -> None:
+        """The oldest piece was handed on: its sender may send the next."""
+
+    def close(self, why: str) -> None:
+        """Take nothing any more; who sends is told why. Closing it again changes nothing."""
+
+
 class RunContext(Protocol):
     """What a kind may use while it runs, inside the worker process."""
 
@@ -144,6 +164,9 @@ class RunContext(Protocol):
 
     def progress(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
         """Tell how far the run is."""
+
+    def open_input(self) -> InputSource:
+        """What is sent to the run. A kind that takes input calls it once."""
 
     def value_of(self, task_id: TaskId) -> bytes:
         """The opaque result of a task that succeeded before this run was started; empty where there is none."""

@@ -8,6 +8,7 @@ from msgspec import Struct
 from koubou_panel.core.records import Job, Outcome, Progress, TaskId
 
 HEADER = 4
+BEAT_S = 2.0
 
 
 class Run(Struct, frozen=True, tag=0, array_like=True, gc=False):
@@ -22,6 +23,15 @@ class GiveBack(Struct, frozen=True, tag=1, array_like=True, gc=False):
 
 class Leave(Struct, frozen=True, tag=2, array_like=True, gc=False):
     """To the worker: end, once nothing is left to run."""
+
+
+class Input(Struct, frozen=True, tag=3, array_like=True, gc=False):
+    """To the worker: input for the run of this claim; answered by `InputTaken` with its number."""
+
+    claim: int
+    number: int
+    data: bytes
+    is_last: bool
 
 
 class Hello(Struct, frozen=True, tag=0, array_like=True, gc=False):
@@ -51,8 +61,19 @@ class Told(Struct, frozen=True, tag=3, array_like=True, gc=False):
     output_bytes: int | None
 
 
-ToWorker = Run | GiveBack | Leave
-FromWorker = Hello | Ended | GivenBack | Told
+class Alive(Struct, frozen=True, tag=4, array_like=True, gc=False):
+    """From the worker: nothing new; sent every `BEAT_S` seconds, so that silence means something."""
+
+
+class InputTaken(Struct, frozen=True, tag=5, array_like=True, gc=False):
+    """From the worker: a piece of input was handed on; or, with `why`, it was not and will not be."""
+
+    number: int
+    why: str
+
+
+ToWorker = Run | GiveBack | Leave | Input
+FromWorker = Hello | Ended | GivenBack | Told | Alive | InputTaken
 
 _ENCODER = msgspec.msgpack.Encoder()
 TO_WORKER = msgspec.msgpack.Decoder(ToWorker)

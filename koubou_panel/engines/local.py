@@ -18,9 +18,10 @@ from pathlib import Path
 from koubou_panel.core.commands import Report, WorkerDied
 from koubou_panel.core.environment import allowed
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
-from koubou_panel.core.records import Job, WorkerId
+from koubou_panel.core.records import Job, TaskId, WorkerId
 from koubou_panel.engines import guard, marks
 from koubou_panel.engines.frames import GiveBack
+from koubou_panel.engines.inputs import Answer
 from koubou_panel.engines.link import WorkerLink
 
 CHECK_S = 1.0
@@ -34,6 +35,10 @@ class LocalEngine:
         marks_folder, output_folder: where begin marks and output logs go.
         report: called on the loop with every report.
         batches: whether tasks of a kind share the worker's interpreter (functions) or run below it.
+        keep_output: appends what a dead worker had caught, from an offset of a descriptor on, to its task's log, and
+            gives the log's size; called in any thread.
+        oom_kills: how many processes the kernel has ended for want of memory, ever.
+        silent_after_s: after so long without a word a worker is told of as silent.
         database: where the results of tasks are, for runs that are given them.
     """
 
@@ -45,11 +50,20 @@ class LocalEngine:
         output_folder: Path,
         report: Callable[[Report], None],
         batches: Callable[[str], bool],
+        keep_output: Callable[[Job, int, int], int],
+        oom_kills: Callable[[], int],
+        silent_after_s: float = SILENT_AFTER_S,
         database: Path | None = None,
     ) -> None:
         self.loop = loop
         self.report = report
         self.batches = batches
+        self.keep_output = keep_output
+        self.silent_after_s = silent_after_s
+        self._oom_kills = oom_kills
+        self._oom_kills_seen = oom_kills()
+        self._check_due = loop.time() + CHECK_S
+        self._check_timer = loop.call_at(self._check_due, self._check)
         self._marks = marks_folder
         self._output = output_folder
         self._database = database
@@ -75,6 +89,16 @@ class LocalEngine:
             link.send(GiveBack())
         elif type(instruction) is Retire:
             link.end() if instruction.at_once else link.leave()
+
+    def send_input(
+        self, worker_id: WorkerId, task_id: TaskId, data: bytes, answer: Answer, *, is_last: bool
+    ) -> None:
+        """Send input to the run of a task; `answer` is told once: nothing if it was taken, else why not."""
+        link = self._links.get(worker_id)
+        if link is None:
+            answer("it is not running any more")
+        else:
+            link.send_input(task_id, data, answer, is_last=is_last)
 
     def workers(self) -> set[WorkerId]:
         """The workers that there are, starting ones too."""
@@ -112,7 +136,7 @@ class LocalEngine:
         late_s = now - self._check_due
         for link in self._links.values():
             link.heard_at += late_s
-            link.look(now, self._silent_after_s)
+            link.look(now, self.silent_after_s)
         self._oom_kills_seen = self._oom_kills()
         self._check_due = now + CHECK_S
         self._check_timer = self.loop.call_at(self._check_due, self._check)

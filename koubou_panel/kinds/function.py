@@ -13,23 +13,26 @@ import os
 import pickle
 import reprlib
 import sys
-import time
 import traceback
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from time import perf_counter, process_time
 from typing import Any
 
 import msgspec
 
 from koubou_panel.core.ports import Prepared, RunContext
+from koubou_panel.core.quantity import size_text
 from koubou_panel.core.records import Fault, Job, Outcome, TaskId, Usage
 from koubou_panel.errors import Refused
+from koubou_panel.kinds.limit import memory_limit
 
 KEPT_FUNCTIONS = 64
 SHORT = 200
 MOST_BYTES = 200 << 20
 PREPARED = Prepared({}, "function", "")
+NO_USAGE = Usage()
 NONE = pickle.dumps((True, None), protocol=5)
 
 
@@ -181,28 +184,28 @@ class FunctionKind:
             function, args, kwargs = self._load(job.payload)
         except BaseException as error:  # noqa: BLE001 - opening it runs the user's code
             return _raised(job, error, "start", "could not load the function: ")
-        started = time.perf_counter()
+        cpu_s, started = process_time(), perf_counter()
         try:
-            result = function(*args, **kwargs)
+            if job.limits.memory_bytes is None:
+                result = function(*args, **kwargs)
+            else:
+                with memory_limit(job.limits.memory_bytes):
+                    result = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            return _raised(job, error, "exception", "", time.perf_counter() - started)
-        duration_s = time.perf_counter() - started
+            return _raised(job, error, "exception", "", _usage(cpu_s, started))
+        usage = _usage(cpu_s, started)
         if result is None:
-            return Outcome(
-                job.task_id, job.run, value=NONE, result="None", usage=Usage(duration_s=duration_s)
-            )
+            return Outcome(job.task_id, job.run, value=NONE, result="None", usage=usage)
         try:
             value = _pickled_result(result)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
-            return _raised(job, error, "exception", "the result cannot be pickled: ", duration_s)
+            return _raised(job, error, "exception", "the result cannot be pickled: ", usage)
         if len(value) > MOST_BYTES:
             large = ValueError(
                 f"{len(value) >> 20} MB are too many; write them to a file and return its name"
             )
-            return _raised(job, large, "exception", "the result is too large: ", duration_s)
-        return Outcome(
-            job.task_id, job.run, value=value, result=short_repr(result), usage=Usage(duration_s=duration_s)
-        )
+            return _raised(job, large, "exception", "the result is too large: ", usage)
+        return Outcome(job.task_id, job.run, value=value, result=short_repr(result), usage=usage)
 
     def _load(self, payload: bytes) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
         call = _DECODER.decode(payload)
@@ -241,13 +244,18 @@ def _pickled_result(result: object) -> bytes:
         return bytes(cloudpickle.dumps((True, result), protocol=5))
 
 
-def _raised(
-    job: Job, error: BaseException, reason: str, prefix: str, duration_s: float | None = None
-) -> Outcome:
+def _usage(cpu_s: float, started: float) -> Usage:
+    """What a call cost since this process had used `cpu_s` and the clock said `started`."""
+    return Usage(cpu_s=process_time() - cpu_s, duration_s=perf_counter() - started)
+
+
+def _raised(job: Job, error: BaseException, reason: str, prefix: str, usage: Usage = NO_USAGE) -> Outcome:
     text = _traceback(error)
     name = type(error).__name__
     said = _safe_str(error)
     message = prefix + (f"{name}: {said}" if said else name)
+    if isinstance(error, MemoryError) and job.limits.memory_bytes is not None:
+        reason, message = "memory", f"{name}: could get no more than its {size_text(job.limits.memory_bytes)}"
     return Outcome(
         job.task_id,
         job.run,
@@ -255,7 +263,7 @@ def _raised(
         message[:2000],
         value=_pickled_error(error, text, message),
         error=Fault(name, said[:2000], text),
-        usage=Usage(duration_s=duration_s),
+        usage=usage,
     )
 
 

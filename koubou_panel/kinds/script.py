@@ -1,6 +1,8 @@
 """Kind `script`: a command, as a list of arguments; never a shell string. Output is kept byte for byte.
 
-spec: `{"command": [ARGV…], "cwd": …, "env": {…}, "pty": false}`. Python programs are asked not to buffer.
+spec: `{"command": [ARGV…], "cwd": …, "env": {…}, "pty": false, "stdin": false}`. Python programs are asked not to
+buffer. With `stdin` the command can be sent input while it runs, and waits for it; with `pty` it has a terminal, which
+can be typed at; else its input is empty.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from koubou_panel.core.ports import Prepared, RunContext
 from koubou_panel.core.records import Job, Outcome, Reason, Usage
 from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import Refused
+from koubou_panel.kinds.cgroup import Cages
+from koubou_panel.kinds.limit import Fence
+from koubou_panel.kinds.stdin import Feeder
 
 CHUNK_BYTES = 1 << 16
 TAIL_BYTES = 1 << 10
-FIELDS = ("command", "cwd", "env", "pty")
+PIPE_BYTES = 1 << 20  # the most that Linux gives an ordinary user's pipe
+FIELDS = ("command", "cwd", "env", "pty", "stdin")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -35,6 +41,10 @@ class ScriptKind:
     name = "script"
     from_network = True
     batches = False
+
+    def __init__(self) -> None:
+        """Nothing is known yet of what this process may limit."""
+        self._cages = Cages()
 
     def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
         """Check a spec; the name is the program's, the summary the command line."""
@@ -51,23 +61,31 @@ class ScriptKind:
             checked["cwd"] = _text(spec["cwd"], "spec.cwd")
         if spec.get("env"):
             checked["env"] = _env(spec["env"])
-        if not isinstance(spec.get("pty", False), bool):
-            raise Refused("invalid", "spec.pty must be true or false", field="spec.pty")
-        if spec.get("pty"):
-            checked["pty"] = True
+        for name in ("pty", "stdin"):
+            if not isinstance(spec.get(name, False), bool):
+                raise Refused("invalid", f"spec.{name} must be true or false", field=f"spec.{name}")
+            if spec.get(name):
+                checked[name] = True
         line = shlex.join(command)
         return Prepared(checked, os.path.basename(command[0])[:100], line[:100])
 
     def run(self, job: Job, context: RunContext) -> Outcome:
         """Run the command to its end."""
+        fence = Fence(job, self._cages)
+        try:
+            return self._run(job, context, fence)
+        finally:
+            fence.close()
+
+    def _run(self, job: Job, context: RunContext, fence: Fence) -> Outcome:
         started = time.monotonic()
         try:
-            process, fd = _start(job.spec)
-        except (OSError, ValueError) as error:
+            process, fd, input_fd = _start(job.spec, fence)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             message, code = _why_not(job.spec, error)
             return Outcome(job.task_id, job.run, "start", message, code)
         tail = _Tail()
-        usage_of = _follow(process, fd, context, tail)
+        usage_of = _follow(process, fd, context, tail, input_fd=input_fd)
         os.close(fd)
         code, rusage = usage_of
         usage = Usage(
@@ -76,6 +94,8 @@ class ScriptKind:
             duration_s=round(time.monotonic() - started, 6),
         )
         reason, message, exit_code = _ending(code)
+        if reason is not None:
+            reason, message = fence.reason(code, rusage, message, tail.text()) or (reason, message)
         return Outcome(job.task_id, job.run, reason, message, exit_code, tail.last_line(), usage=usage)
 
 
@@ -124,37 +144,52 @@ def environment(spec: Mapping[str, object]) -> dict[str, str]:
     return env
 
 
-def _start(spec: Mapping[str, object]) -> tuple[subprocess.Popen[bytes], int]:
-    """The process, and the descriptor that its output is read from."""
+def _start(spec: Mapping[str, object], fence: Fence) -> tuple[subprocess.Popen[bytes], int, int | None]:
+    """The process, the descriptor that its output is read from, and the one that its input is written to."""
     env = environment(spec)
     command = [str(arg) for arg in spec["command"]]  # type: ignore[attr-defined]
     cwd = str(spec.get("cwd") or os.path.expanduser("~"))
     program = _program(command[0], cwd, env)
+    input_end: int = subprocess.DEVNULL
+    input_fd: int | None = None
     if spec.get("pty"):
         read_end, write_end = os.openpty()
+        input_end, input_fd = write_end, os.dup(read_end)
         termios.tcsetwinsize(write_end, _window(env))
-        login = lambda: os.login_tty(write_end)  # noqa: E731 - runs between fork and exec
     else:
         read_end, write_end = os.pipe()
-        login = None
+        if spec.get("stdin"):
+            input_end, input_fd = os.pipe()
+
+    def prepare() -> None:
+        """Between fork and exec."""
+        if spec.get("pty"):
+            os.login_tty(write_end)
+        fence.enter()
+
     try:
         process = subprocess.Popen(
             command,
             executable=program,
             cwd=cwd,
             env=env,
-            stdin=write_end if spec.get("pty") else subprocess.DEVNULL,
+            stdin=input_end,
             stdout=write_end,
             stderr=write_end,
-            start_new_session=login is None,
-            preexec_fn=login,  # noqa: PLW1509 - a controlling terminal can be had in no other way
+            start_new_session=not spec.get("pty"),
+            # A controlling terminal and limits can be had in no other way, and cost a slower fork.
+            preexec_fn=prepare if spec.get("pty") or fence.is_needed else None,  # noqa: PLW1509
         )
     except BaseException:
         os.close(read_end)
+        if input_fd is not None:
+            os.close(input_fd)
         raise
     finally:
         os.close(write_end)
-    return process, read_end
+        if input_end not in (subprocess.DEVNULL, write_end):
+            os.close(input_end)
+    return process, read_end, input_fd
 
 
 def _window(env: Mapping[str, str]) -> tuple[int, int]:
@@ -184,7 +219,7 @@ def _program(name: str, cwd: str, env: Mapping[str, str]) -> str:
     raise FileNotFoundError(errno.ENOENT, "no such program", name)
 
 
-def _why_not(spec: Mapping[str, object], error: OSError | ValueError) -> tuple[str, int]:
+def _why_not(spec: Mapping[str, object], error: Exception) -> tuple[str, int]:
     """Why a command could not start, in words, and the exit code a shell would give."""
     name = str(spec["command"][0])[:100]  # type: ignore[index]
     if isinstance(error, NotADirectoryError):
@@ -201,29 +236,42 @@ def _why_not(spec: Mapping[str, object], error: OSError | ValueError) -> tuple[s
 
 
 def _follow(
-    process: subprocess.Popen[bytes], fd: int, context: RunContext, tail: _Tail
+    process: subprocess.Popen[bytes],
+    fd: int,
+    context: RunContext,
+    tail: _Tail,
+    *,
+    input_fd: int | None,
 ) -> tuple[int, resource.struct_rusage]:
-    """Read output until the command itself ends; children that hold the pipe open do not keep it."""
+    """Read output and feed input until the command itself ends; children that hold the pipe do not keep it."""
     ended = _exit_watch(process.pid)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if ended is not None:
         poll.register(ended, select.POLLIN)
-    is_open = True
-    while is_open:
+    feeder = None
+    if input_fd is not None:
+        feeder = Feeder(poll, context.open_input(), input_fd, is_terminal=os.isatty(input_fd))
+    while True:
         ready = {key for key, _ in poll.poll(None if ended is not None else 200)}
-        if fd in ready:
-            is_open = _pump(fd, context, tail)
-        elif (ended is not None and ended in ready) or (ended is None and _has_ended(process.pid)):
+        if feeder is not None:
+            feeder.turn(ready)
+        if fd in ready and not _pump(fd, context, tail):
+            poll.unregister(fd)
+        if (ended is not None and ended in ready) or (ended is None and _has_ended(process.pid)):
             break
+    if feeder is not None:
+        feeder.close()
     if ended is not None:
         os.close(ended)
     _, status, rusage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     os.set_blocking(fd, False)
     with contextlib.suppress(BlockingIOError):
-        while _pump(fd, context, tail):
-            pass
+        # No more than a pipe holds: what the command left behind may go on printing for ever.
+        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):
+            if not _pump(fd, context, tail):
+                break
     return process.returncode, rusage
 
 
@@ -275,6 +323,10 @@ class _Tail:
 
     def feed(self, data: bytes) -> None:
         self._held = (self._held + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    def text(self) -> str:
+        """As text."""
+        return self._held.decode("utf-8", "replace")
 
     def last_line(self) -> str | None:
         """The last line that says something, at most 200 characters."""

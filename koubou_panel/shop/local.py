@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from koubou_panel import registry
-from koubou_panel.archive.output import output_path, read_output, read_output_bytes
+from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.core.commands import Caller, CancelTask, CloseShop, Command, RetryTask, ShutDown, SubmitTask
 from koubou_panel.core.conclude import give_back, lose
@@ -31,11 +34,12 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
 from koubou_panel.core.ids import TaskIds, is_task_id, made_at
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
-from koubou_panel.core.records import Metrics, Status, Task, TaskId, WorkerId
+from koubou_panel.core.records import Job, Metrics, Status, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
+from koubou_panel.kinds.limit import oom_kills
 from koubou_panel.samplers.process import TreeSampler
 from koubou_panel.samplers.system import SystemSampler
 from koubou_panel.shop.clock import Clock, utc_now
@@ -111,6 +115,8 @@ class LocalShop:
             output_folder=home.output,
             report=hub.report,
             batches=registry.batches,
+            keep_output=partial(keep_output, home.output),
+            oom_kills=oom_kills,
             database=home.database,
         )
         hub.start(shop.engine)
@@ -341,6 +347,18 @@ class _Idle:
 
 def _nowhere(answer: TaskId | Refused | None) -> None:
     """A reply that nobody waits for."""
+
+
+def keep_output(folder: Path, job: Job, fd: int, begin: int) -> int:
+    """Append what the file `fd` has from `begin` on to the log of a run whose worker died; the log's size."""
+    quota_bytes = job.limits.output_bytes
+    path = output_path(folder, job.task_id)
+    log = OutputLog(path) if quota_bytes is None else OutputLog(path, quota_bytes)
+    while data := os.pread(fd, MOST_OUTPUT_BYTES, begin):
+        log.write(data)
+        begin += len(data)
+    log.close()
+    return log.size
 
 
 def new_epoch() -> str:

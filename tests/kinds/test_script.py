@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from koubou_panel.core.records import Job, Outcome
+from koubou_panel.engines.inputs import RunInput
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.script import ScriptKind, environment
 
@@ -33,6 +34,9 @@ class Context:
     def progress(self, *args: object) -> None:
         """Not used here."""
 
+    def open_input(self) -> RunInput:
+        return RunInput(lambda number, why: None)
+
 
 def run(**spec: object) -> tuple[Outcome, bytes]:
     """Prepare and run a spec, as a worker does."""
@@ -55,6 +59,7 @@ def run(**spec: object) -> tuple[Outcome, bytes]:
         ({"command": ["a"], "env": {"A": 1}}, "spec.env.A"),
         ({"command": ["a"], "env": {"A=B": "1"}}, "spec.env"),
         ({"command": ["a"], "pty": "yes"}, "spec.pty"),
+        ({"command": ["a"], "stdin": 1}, "spec.stdin"),
         ({"comand": ["a"]}, "spec.comand"),
     ],
 )

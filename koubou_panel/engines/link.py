@@ -1,0 +1,307 @@
+"""The loop's end of one worker: its socket, its guard's control, its mark, and what it was given.
+
+Loop thread only. A worker speaks every `BEAT_S` seconds; one that does not is stopped, or holds the interpreter's
+lock. It cannot end its own run then, so that a stop goes to its guard, and takes the worker with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from koubou_panel.core.commands import (
+    Report,
+    RunEnded,
+    RunProgressed,
+    RunsReturned,
+    WorkerDied,
+    WorkerHeard,
+    WorkerReady,
+    WorkerSilent,
+)
+from koubou_panel.core.plan import Stop
+from koubou_panel.core.records import Job, StopCause, TaskId, Usage, WorkerId
+from koubou_panel.engines import ending, marks
+from koubou_panel.engines.frames import (
+    FROM_WORKER,
+    Ended,
+    FrameBuffer,
+    GiveBack,
+    GivenBack,
+    Hello,
+    Input,
+    InputTaken,
+    Leave,
+    Run,
+    Told,
+    ToWorker,
+    frame,
+)
+from koubou_panel.engines.inputs import Answer, Senders
+
+RECALL_LIMIT_S = 0.5
+LOOK_AGAIN_S = 0.05
+START_LIMIT_S = 60.0
+LAST_WORDS_BYTES = 1 << 14
+# What is killed at once: every second of grace makes it worse for the whole host.
+URGENT: frozenset[StopCause] = frozenset({"memory", "processes"})
+
+# The guard's letters, as its own page explains them.
+END_TASK, KILL_TASK, RUN_ENDED, END_ALL, KILL_ALL = b"t", b"m", b"d", b"w", b"k"
+
+
+class Host(Protocol):
+    """What a link needs of its engine."""
+
+    loop: asyncio.AbstractEventLoop
+    report: Callable[[Report], None]
+    batches: Callable[[str], bool]
+
+    def forget(self, link: WorkerLink) -> None:
+        """The worker has ended and its report is made."""
+
+    def keep_output(self, job: Job, fd: int, begin: int) -> int:
+        """Append what a dead worker had caught from `begin` on to its task's log; its size. Any thread."""
+
+    def was_starved(self) -> bool:
+        """Whether the kernel has just ended a process for want of memory."""
+
+
+class WorkerLink(asyncio.Protocol):
+    """The loop's end of one worker."""
+
+    def __init__(self, worker_id: WorkerId, engine: Host) -> None:
+        """A link that is not connected yet."""
+        self.worker_id = worker_id
+        self.engine = engine
+        self.transport: asyncio.Transport | None = None
+        self.control: socket.socket | None = None
+        self.mark: marks.Mark | None = None
+        self.caught_fd: int | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.held: dict[TaskId, Job] = {}
+        self.stopping: dict[TaskId, StopCause] = {}
+        self.kill_timer: asyncio.TimerHandle | None = None
+        self.leaving = ""
+        self.is_ready = False
+        self.is_silent = False
+        self.heard_at = engine.loop.time()
+        self.senders = Senders()
+        self._buffer = FrameBuffer()
+
+    # -- from the worker --------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Decode frames into reports."""
+        self.heard_at = self.engine.loop.time()
+        if self.is_silent:
+            self.is_silent = False
+            self.engine.report(WorkerHeard(self.worker_id))
+        for body in self._buffer.feed(data):
+            message = FROM_WORKER.decode(body)
+            if type(message) is Ended:
+                self._ended(message)
+            elif type(message) is Told:
+                self.engine.report(
+                    RunProgressed(message.task_id, message.run, message.progress, message.output_bytes)
+                )
+            elif type(message) is GivenBack:
+                self._given_back(message)
+            elif type(message) is InputTaken:
+                self.senders.settle(message.number, message.why)
+            elif type(message) is Hello:
+                self.is_ready = True
+                self.engine.report(WorkerReady(self.worker_id, message.pid))
+
+    def _ended(self, message: Ended) -> None:
+        report = self.engine.report
+        for outcome in message.outcomes:
+            job = self.held.pop(outcome.task_id, None)
+            if job is not None:
+                self.senders.end(job.claim)
+            if outcome.task_id in self.stopping:
+                self._stopped(outcome.task_id)
+            report(RunEnded(self.worker_id, outcome))
+
+    def _given_back(self, message: GivenBack) -> None:
+        for task_id in message.task_ids:
+            job = self.held.pop(task_id, None)
+            if job is not None:
+                self.senders.end(job.claim)
+            self._stopped(task_id)
+        if message.task_ids:
+            self.engine.report(RunsReturned(self.worker_id, message.task_ids))
+        if self.stopping:
+            self._end_run()
+
+    # -- its health -------------------------------------------------------------------------------------------
+
+    def look(self, now: float, silent_after_s: float) -> None:
+        """Tell if nothing was heard for too long; end one that never came up, as no task's time-out would."""
+        silent_s = now - self.heard_at
+        if not self.is_ready:
+            if silent_s > START_LIMIT_S:
+                self.leaving = f"it did not start within {START_LIMIT_S:g} s"
+                self.letter(KILL_ALL)
+        elif silent_s > silent_after_s and not self.is_silent:
+            self.is_silent = True
+            self.engine.report(WorkerSilent(self.worker_id))
+            if self.stopping:
+                self._end_run()
+
+    # -- to the worker ----------------------------------------------------------------------------------------
+
+    def send(self, message: ToWorker) -> None:
+        """Send one frame, if the worker is still there."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(frame(message))
+
+    def start(self, jobs: list[Job]) -> None:
+        """Hand over runs."""
+        for job in jobs:
+            self.held[job.task_id] = job
+        self.send(Run(jobs))
+
+    def send_input(self, task_id: TaskId, data: bytes, answer: Answer, *, is_last: bool) -> None:
+        """Send input to a run; `answer` is told what became of it, once."""
+        job = self.held.get(task_id)
+        if job is None:
+            answer("it is not running any more")
+        else:
+            self.send(Input(job.claim, self.senders.add(job.claim, answer), data, is_last))
+
+    def stop(self, stop: Stop) -> None:
+        """End a run: what has not begun is taken back first, so that only the run itself is hit."""
+        if stop.task_id not in self.held:
+            return
+        self.stopping[stop.task_id] = stop.cause
+        if self.is_silent:
+            self._end_run()
+            return
+        self.send(GiveBack())
+        self._clear_timer()
+        self.kill_timer = self.engine.loop.call_later(RECALL_LIMIT_S, self._end_deaf_run)
+
+    def _end_deaf_run(self) -> None:
+        """End what runs in a worker that does not answer, and so cannot be counted on to end it."""
+        self._end_run(is_deaf=True)
+
+    def _end_run(self, *, is_deaf: bool = False) -> None:
+        """End what runs, if that is what is to stop; what it holds behind it is not to be hit in its place."""
+        self._clear_timer()
+        running = self.running()
+        if running is not None and running.task_id in self.stopping:
+            with_worker = is_deaf or self.is_silent or self.engine.batches(running.kind)
+            if self.stopping[running.task_id] in URGENT:
+                self.letter(KILL_ALL if with_worker else KILL_TASK)
+            else:
+                self.letter(END_ALL if with_worker else END_TASK)
+        elif self.stopping:
+            self.kill_timer = self.engine.loop.call_later(LOOK_AGAIN_S, self._end_run)
+
+    def running(self) -> Job | None:
+        """The run that the worker is in, if it is in one."""
+        last = self.mark.begun - 1 if self.mark else -1
+        return next((job for job in self.held.values() if job.claim == last), None)
+
+    def _stopped(self, task_id: TaskId) -> None:
+        """A run that was to stop is over."""
+        self.stopping.pop(task_id, None)
+        if not self.stopping:
+            self._clear_timer()
+            self.letter(RUN_ENDED)
+
+    def _clear_timer(self) -> None:
+        if self.kill_timer is not None:
+            self.kill_timer.cancel()
+            self.kill_timer = None
+
+    def letter(self, letter: bytes) -> None:
+        """Tell the guard."""
+        if self.control is not None:
+            with contextlib.suppress(OSError):
+                self.control.send(letter)
+
+    def leave(self) -> None:
+        """Let the worker end by itself, after what it runs."""
+        self.leaving = "left"
+        self.send(Leave())
+
+    def end(self) -> None:
+        """End the worker now, with what it runs."""
+        self.leaving = "ended"
+        self.letter(KILL_ALL)
+
+    # -- its end ----------------------------------------------------------------------------------------------
+
+    def on_guard(self) -> None:
+        """The guard says how the worker ended, or is gone itself."""
+        if self.control is None:
+            return
+        try:
+            said = self.control.recv(64).decode("ascii", "replace")
+        except BlockingIOError:
+            return
+        except OSError:
+            said = ""
+        self.engine.loop.remove_reader(self.control)
+        self.control.close()
+        self.control = None
+        # What the worker wrote before its end may still be in the socket: read it first.
+        self.engine.loop.call_soon(self._hear_out, said)
+
+    def _hear_out(self, said: str) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self._drain()
+            self.transport.abort()
+        self._clear_timer()
+        begun = self.mark.begun if self.mark else 0
+        died = ending.death(self.worker_id, begun, said, leaving=self.leaving)
+        running = self.running()
+        if running is None:
+            self._bury(died)
+        else:
+            burial = self.engine.loop.run_in_executor(None, self._cut_off, running, died)
+            burial.add_done_callback(lambda done: self._bury(died, done.result()))
+
+    def _cut_off(self, running: Job, died: WorkerDied) -> RunEnded:
+        """How the run ended that the worker died in, once all it printed is in its log. Any thread."""
+        last_words, size = "", 0
+        if self.caught_fd is not None and self.mark is not None:
+            size = self.engine.keep_output(running, self.caught_fd, self.mark.moved)
+            end = os.fstat(self.caught_fd).st_size
+            begin = max(self.mark.moved, end - LAST_WORDS_BYTES)
+            last_words = os.pread(self.caught_fd, LAST_WORDS_BYTES, begin).decode("utf-8", "replace")
+        outcome = ending.cut_off(running, died, last_words=last_words, was_starved=self.engine.was_starved())
+        return RunEnded(self.worker_id, replace(outcome, usage=Usage(output_bytes=size)))
+
+    def _bury(self, died: WorkerDied, ended: RunEnded | None = None) -> None:
+        self.senders.end()
+        if self.mark is not None:
+            self.mark.close()
+        if self.caught_fd is not None:
+            os.close(self.caught_fd)
+            self.caught_fd = None
+        # The mark's file stays until the name is used again: what it proves may not be stored yet.
+        self.engine.forget(self)
+        if ended is not None:
+            self.engine.report(ended)
+        self.engine.report(died)
+
+    def _drain(self) -> None:
+        """Everything that is left in the socket, before the worker counts as dead."""
+        raw: socket.socket = self.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):
+            while data := os.read(raw.fileno(), 1 << 18):
+                self.data_received(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is on the loop."""
+        self.transport = transport  # type: ignore[assignment]
