@@ -29,7 +29,8 @@ class Batch(Struct):
     """What one step of the workshop wants stored, at once or not at all.
 
     `tasks` has the last record of each task touched; those in `new` are stored for the first time, with their
-    `payloads`. `values` are results by task, `facts` goes to the journal. `prune_before` is for the writer: the
+    `payloads`. `values` are results by task, `curves` what its last run used by task (encoded; it is in `tasks` too),
+    `facts` goes to the journal. `prune_before` is for the writer: the
     present moment, from which it forgets what is too old.
     """
 
@@ -37,6 +38,7 @@ class Batch(Struct):
     new: set[TaskId] = set()
     payloads: dict[TaskId, bytes] = {}
     values: dict[TaskId, bytes] = {}
+    curves: dict[TaskId, bytes] = {}
     facts: list[Fact] = []
     pool: Pool | None = None
     metrics: list[Metrics] = []
@@ -79,6 +81,8 @@ def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
             born[task_id] = (request, batch.payloads.get(task_id) or request.payload)
         for metrics in batch.metrics:
             yield _entry("metrics", metrics.at, rows.encode(metrics))
+        for task_id, curve in batch.curves.items():
+            yield (0, None, "curve", None, None, None, None, batch.tasks[task_id].order, None, curve, None)
     for task_id, task in tasks.items():
         yield _task_row(task, born.get(task_id), values.get(task_id))
     # What was submitted is in the task's own row, for good.

@@ -77,7 +77,15 @@ _FIRST = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# What a task's last run used over time. Its number comes in the column `status` of the inbox.
+_CURVES = (
+    "CREATE TABLE curve (ord INTEGER PRIMARY KEY, points BLOB NOT NULL)",
+    """CREATE TRIGGER inbox_curve INSTEAD OF INSERT ON inbox WHEN new.ord = 0 AND new.kind = 'curve' BEGIN
+        INSERT INTO curve VALUES (new.status, new.blob) ON CONFLICT (ord) DO UPDATE SET points = excluded.points;
+    END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES)
 """Statements that lead from version N to N + 1. Published ones are never edited: a change is a new entry."""
 
 VERSION = len(MIGRATIONS)

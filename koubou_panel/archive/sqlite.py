@@ -150,6 +150,12 @@ class Archive:
             found: dict[str, bytes] = dict(reader.execute(_VALUES, (wanted,)))
         return [found.get(task_id) or b"" for task_id in task_ids]
 
+    def curve(self, task_id: TaskId) -> bytes | None:
+        """What a task's last run used, as it was encoded; None where nothing was stored."""
+        with self._reader() as reader:
+            row = reader.execute(_CURVE, (task_id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
     def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
         with self._reader() as reader:
@@ -198,6 +204,7 @@ class Archive:
 
 _TASK = f"""SELECT {TASK_COLUMNS} FROM task CROSS JOIN standing ON standing.ord = task.ord
     WHERE task.task_id = ?"""  # noqa: S608 - our own words only
+_CURVE = "SELECT curve.points FROM task JOIN curve ON curve.ord = task.ord WHERE task.task_id = ?"
 _VALUES = """SELECT task.task_id, standing.value FROM task JOIN standing ON standing.ord = task.ord
     WHERE task.task_id IN (SELECT value FROM json_each(?))"""
 

@@ -1,126 +1,389 @@
-"""The workers' process trees: what each uses, children and their children too."""
+"""The workers' process trees: what each uses, and what the run on it does, children and their children too.
+
+Only our own trees are walked, by `/proc/PID/task/TID/children`: one pass over all processes of the host costs some
+15 µs for each of them, and a desktop has hundreds. Where the kernel has no such file, and on other systems, one pass
+serves all trees.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 
+from koubou_panel.core.records import NO_LIMITS, Limits, TaskId, Use, WorkerId
+from koubou_panel.samplers.gpu import GpuUse
+
 _PROC = Path("/proc")
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DECIMALS = 1
+_SHARE_S = 0.9
 
 
-class _Seen(NamedTuple):
-    """One process at one moment; `born` with the pid is its identity."""
+class Watch(NamedTuple):
+    """A run to look at: whether it shares its worker's process (a function), and how long it has run."""
+
+    task_id: TaskId
+    run: int
+    shares_worker: bool
+    age_s: float
+    limits: Limits = NO_LIMITS
+
+
+class Tree(NamedTuple):
+    """A worker: the pid of its guard, above everything; its own, once known; and the run on it."""
+
+    worker_id: WorkerId
+    guard: int
+    worker: int | None = None
+    watch: Watch | None = None
+
+
+class Looks(NamedTuple):
+    """What was seen: of each worker (percent of one core, resident bytes), and the use of each run."""
+
+    workers: dict[WorkerId, tuple[float, int]]
+    uses: list[tuple[TaskId, int, Use]]
+
+
+class Seen(NamedTuple):
+    """One process at one moment. `cpu_s` holds what its children used that it waited for."""
 
     pid: int
     parent: int
     born: float
     cpu_s: float
     rss_bytes: int
+    threads: int = 1
+    is_zombie: bool = False
+
+
+class Host(Protocol):
+    """Where processes are seen."""
+
+    def read(self, pid: int) -> Seen | None:
+        """The process, or None if there is none."""
+
+    def children(self, pid: int) -> Sequence[int]:
+        """The pids of its children."""
 
 
 class TreeSampler:
     """Samples of process trees. One thread at a time.
 
-    One pass over all processes of the host serves every tree; asking psutil for one tree's children makes such a
-    pass each time.
-
     Args:
         clock: seconds of a monotonic clock.
+        host: gives what is to be looked at; called once for each look.
 
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, host: Callable[[], Host] | None = None
+    ) -> None:
         """With nothing seen."""
         self._clock = clock
-        self._at = clock()
-        self._spent_s: dict[tuple[int, float], float] = {}
+        self._host = host or fitting_host()
+        self._workers: dict[WorkerId, _Meter] = {}
+        self._runs: dict[tuple[TaskId, int], _Meter] = {}
+        self._gpu: Mapping[int, GpuUse] | None = None
 
-    def sample(self, pids: Mapping[str, int]) -> dict[str, tuple[float, int]]:
-        """By name, of each tree that is there: percent of one core since the call before, resident bytes.
+    def sample(self, trees: Sequence[Tree], gpu: Mapping[int, GpuUse] | None = None) -> Looks:
+        """Look at every tree that is there; what is left out is forgotten.
+
+        A function's run is told from the second look on: what its worker used before is not its own.
 
         Args:
-            pids: the root process of each tree, by name.
+            trees: the workers.
+            gpu: what single processes use of the GPUs, by pid; None where there is none.
 
         """
-        if not pids:
-            return {}
-        now = self._clock()
-        elapsed_s, self._at = now - self._at, now
-        seen = {process.pid: process for process in _processes()}
-        children = _children(seen.values())
-        before, self._spent_s = self._spent_s, {}
-        return {
-            name: self._tree(list(_walk(seen[pid], children)), before, elapsed_s)
-            for name, pid in pids.items()
-            if pid in seen
-        }
+        looks = Looks({}, [])
+        self._gpu = gpu
+        if trees:
+            host, now = self._host(), self._clock()
+            for tree in trees:
+                self._sample(tree, host, now, looks)
+        self._workers = {name: meter for name, meter in self._workers.items() if name in looks.workers}
+        known = {(tree.watch.task_id, tree.watch.run) for tree in trees if tree.watch is not None}
+        self._runs = {key: meter for key, meter in self._runs.items() if key in known}
+        return looks
 
-    def _tree(
-        self, tree: list[_Seen], before: Mapping[tuple[int, float], float], elapsed_s: float
-    ) -> tuple[float, int]:
-        """A tree that is new has no share yet; in a known one, a new process counts from its start."""
-        is_known = (tree[0].pid, tree[0].born) in before
-        spent_s = 0.0
-        for process in tree:
-            identity = (process.pid, process.born)
-            self._spent_s[identity] = process.cpu_s
-            spent_s += process.cpu_s - before.get(identity, 0.0)
-        share = 100.0 * spent_s / elapsed_s if is_known and elapsed_s > 0 else 0.0
-        return round(max(0.0, share), _DECIMALS), sum(process.rss_bytes for process in tree)
+    def look_again(self, trees: Sequence[Tree]) -> list[tuple[TaskId, int, Use]]:
+        """The uses of the runs on `trees` alone, between two samples; nothing is forgotten."""
+        looks = Looks({}, [])
+        if trees:
+            host, now = self._host(), self._clock()
+            for tree in trees:
+                below = _walk(tree.worker, host) if tree.worker is not None else []
+                self._sample_run(tree, below, now, looks.uses)
+        return looks.uses
+
+    def _sample(self, tree: Tree, host: Host, now: float, looks: Looks) -> None:
+        guard = host.read(tree.guard)
+        if guard is None:
+            return
+        worker = tree.worker if tree.worker in host.children(tree.guard) else None
+        below = _walk(tree.guard, host)[1:] if worker is None else _walk(worker, host)
+        meter = self._workers.get(tree.worker_id)
+        spent = _Spent(sum(seen.cpu_s for seen in below) + guard.cpu_s)
+        if meter is None or meter.born != guard.born:
+            meter = self._workers[tree.worker_id] = _Meter(now, spent, born=guard.born)
+        percent = meter.grow(now, spent)
+        looks.workers[tree.worker_id] = (percent, guard.rss_bytes + sum(seen.rss_bytes for seen in below))
+        if worker is not None:
+            self._sample_run(tree, below, now, looks.uses)
+
+    def _sample_run(
+        self, tree: Tree, below: list[Seen], now: float, uses: list[tuple[TaskId, int, Use]]
+    ) -> None:
+        """Add the use of the run on `tree`; `below` is its worker's process and everything under it."""
+        watch = tree.watch
+        own = below if watch is not None and watch.shares_worker else below[1:]
+        if watch is None or not own:
+            return
+        key = (watch.task_id, watch.run)
+        meter = self._runs.get(key)
+        spent = _Spent(sum(seen.cpu_s for seen in own))
+        if meter is None:
+            if watch.shares_worker:
+                io = _io(own)
+                self._runs[key] = _Meter(now, spent + io, io=io)
+                return
+            meter = self._runs[key] = _Meter(now - watch.age_s, _NOTHING)
+        if meter.is_due(now):
+            meter.io = _io(own)
+        percent = meter.grow(now, spent + meter.io)
+        uses.append((watch.task_id, watch.run, _use(own, watch.limits, meter.total, percent, self._gpu)))
 
 
-def _children(seen: Iterable[_Seen]) -> dict[int, list[_Seen]]:
-    children: dict[int, list[_Seen]] = {}
-    for process in seen:
-        children.setdefault(process.parent, []).append(process)
-    return children
+class _Spent(NamedTuple):
+    """What only ever grows, of a tree whose processes all live."""
+
+    cpu_s: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+    def __add__(self, other: tuple[float, ...]) -> _Spent:  # type: ignore[override]
+        cpu_s, read_bytes, written_bytes = other
+        return _Spent(
+            self.cpu_s + cpu_s, self.read_bytes + int(read_bytes), self.written_bytes + int(written_bytes)
+        )
 
 
-def _walk(root: _Seen, children: Mapping[int, list[_Seen]]) -> Iterator[_Seen]:
-    """The root, then its descendants, each once: a pid that was reused meanwhile can make a ring."""
-    waiting, met = [root], {root.pid}
-    while waiting:
-        process = waiting.pop()
-        yield process
-        below = [child for child in children.get(process.pid, ()) if child.pid not in met]
-        met.update(child.pid for child in below)
-        waiting += below
+_NOTHING = _Spent()
 
 
-def _processes() -> Iterator[_Seen]:
-    """Every process of the host that can be seen."""
-    if not (_PROC / "self" / "stat").exists():
-        yield from _processes_by_psutil()
-        return
-    tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
-    page_bytes = os.sysconf("SC_PAGE_SIZE")
-    for entry in os.listdir(_PROC):  # noqa: PTH208 - names are all that is needed, at a fifth of the cost
-        if not entry.isdigit():
-            continue
+class _Meter:
+    """Totals of a tree since `at`, and its present share of a core.
+
+    Of a process that ended, its parent has what it used, if it waited for it; else the sum falls. Only growth counts.
+    """
+
+    __slots__ = ("at", "born", "io", "marked", "percent", "seen", "total")
+
+    def __init__(
+        self, at: float, seen: _Spent, *, born: float = 0.0, io: tuple[float, ...] = (0.0, 0, 0)
+    ) -> None:
+        self.at = at
+        self.born = born
+        self.seen = seen
+        self.io = io
+        self.total = _NOTHING
+        self.marked = 0.0
+        self.percent = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Whether a share may be taken: of a shorter span it would be noise, the kernel counts in 10 ms."""
+        return now - self.at >= _SHARE_S
+
+    def grow(self, now: float, seen: _Spent) -> float:
+        """Take in what is seen; percent of one core, a mean over `_SHARE_S` or more."""
+        grown = (max(0.0, new - old) for new, old in zip(seen, self.seen, strict=True))
+        self.total += tuple(grown)
+        self.seen = seen
+        if self.is_due(now):
+            self.percent = round(100.0 * (self.total.cpu_s - self.marked) / (now - self.at), _DECIMALS)
+            self.at, self.marked = now, self.total.cpu_s
+        return self.percent
+
+
+def _use(
+    own: list[Seen], limits: Limits, total: _Spent, percent: float, gpu: Mapping[int, GpuUse] | None
+) -> Use:
+    living = [seen for seen in own if not seen.is_zombie]
+    shares = [gpu[seen.pid] for seen in living if seen.pid in gpu] if gpu else []
+    return Use(
+        percent,
+        _resident_bytes(living, limits.memory_bytes),
+        round(total.cpu_s, 2),
+        total.read_bytes,
+        total.written_bytes,
+        sum(seen.threads for seen in living),
+        len(living),
+        None if gpu is None else round(sum(share.percent for share in shares), _DECIMALS),
+        None if gpu is None else sum(share.memory_bytes for share in shares),
+    )
+
+
+def _resident_bytes(living: Sequence[Seen], limit_bytes: int | None) -> int:
+    """Resident bytes of a tree; where they decide, pages that its processes share count once.
+
+    The sum counts what a fork shares with its parent twice, and no run may be ended for that. To ask what is shared
+    costs 150 µs a process and more, so it is asked only then.
+    """
+    resident = sum(seen.rss_bytes for seen in living)
+    if limit_bytes is None or resident <= limit_bytes or len(living) == 1:
+        return resident
+    return sum(_proportional_bytes(seen) for seen in living)
+
+
+def _proportional_bytes(seen: Seen) -> int:
+    try:
+        for line in _read(f"/proc/{seen.pid}/smaps_rollup").splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        """It has ended, or is not ours to look into."""
+    return seen.rss_bytes
+
+
+def _io(own: Iterable[Seen]) -> _Spent:
+    """Storage bytes that living processes read and wrote, with those of children that they waited for."""
+    read_bytes = written_bytes = 0
+    for seen in own:
         try:
-            with open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123 - as above
-                stat = file.read()
+            lines = _read(f"/proc/{seen.pid}/io").splitlines()
+            read_bytes += int(lines[4].rpartition(b" ")[2])
+            written_bytes += int(lines[5].rpartition(b" ")[2])
+        except (OSError, IndexError):
+            continue  # it has ended, is not ours to look into, or this system does not tell
+    return _Spent(0.0, read_bytes, written_bytes)
+
+
+def _walk(root: int, host: Host) -> list[Seen]:
+    """The root, then its descendants, each once: a pid that was reused meanwhile can make a ring."""
+    found: list[Seen] = []
+    waiting, met = [root], {root}
+    while waiting:
+        pid = waiting.pop()
+        seen = host.read(pid)
+        if seen is None:
+            continue
+        found.append(seen)
+        below = [child for child in host.children(pid) if child not in met]
+        met.update(below)
+        waiting += below
+    return found
+
+
+# -- where processes are seen ---------------------------------------------------------------------------------
+
+
+def fitting_host() -> Callable[[], Host]:
+    """The cheapest way to see processes on this machine."""
+    me = os.getpid()
+    if (_PROC / f"{me}/task/{me}/children").exists():
+        return _ProcTrees
+    return _ProcPass if (_PROC / "self" / "stat").exists() else _PsutilPass
+
+
+class _ProcTrees:
+    """Linux: single processes are asked for their children."""
+
+    def read(self, pid: int) -> Seen | None:
+        try:
+            return _parsed(pid, _read(f"/proc/{pid}/stat"))
         except OSError:
-            continue  # it has ended
-        yield _parsed(int(entry), stat, tick_s, page_bytes)
+            return None
+
+    def children(self, pid: int) -> Sequence[int]:
+        found: list[int] = []
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names are all that is needed
+        except OSError:
+            return found
+        for thread in threads:
+            with suppress(OSError):  # it has ended meanwhile
+                found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+        return found
 
 
-def _parsed(pid: int, stat: bytes, tick_s: float, page_bytes: int) -> _Seen:
+class _Pass:
+    """One pass over all processes, made at once."""
+
+    def __init__(self) -> None:
+        self._seen = {seen.pid: seen for seen in self._all()}
+        self._children: dict[int, list[int]] = {}
+        for seen in self._seen.values():
+            self._children.setdefault(seen.parent, []).append(seen.pid)
+
+    def read(self, pid: int) -> Seen | None:
+        return self._seen.get(pid)
+
+    def children(self, pid: int) -> Sequence[int]:
+        return self._children.get(pid, ())
+
+    def _all(self) -> Iterable[Seen]:
+        raise NotImplementedError
+
+
+class _ProcPass(_Pass):
+    """Linux without CONFIG_PROC_CHILDREN."""
+
+    def _all(self) -> Iterable[Seen]:
+        for name in os.listdir(_PROC):  # noqa: PTH208 - names are all that is needed, at a fifth of the cost
+            if name.isdigit():
+                try:
+                    yield _parsed(int(name), _read(f"/proc/{name}/stat"))
+                except OSError:
+                    continue  # it has ended
+
+
+class _PsutilPass(_Pass):
+    """Other systems. What children used before they ended is not told there."""
+
+    def _all(self) -> Iterable[Seen]:
+        wanted = ["ppid", "create_time", "cpu_times", "memory_info", "num_threads", "status"]
+        for process in psutil.process_iter(wanted):
+            told = process.info
+            times, memory = told["cpu_times"], told["memory_info"]
+            if times is not None and memory is not None:
+                yield Seen(
+                    process.pid,
+                    told["ppid"],
+                    told["create_time"],
+                    times.user + times.system,
+                    memory.rss,
+                    told["num_threads"] or 1,
+                    told["status"] == psutil.STATUS_ZOMBIE,
+                )
+
+
+def _read(path: str) -> bytes:
+    """A small file of /proc, at half of what `open` costs."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 65_536)
+    finally:
+        os.close(fd)
+
+
+def _parsed(pid: int, stat: bytes) -> Seen:
     """Source: proc(5). The second field, a name in parentheses, may hold spaces and parentheses itself."""
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) * tick_s
-    return _Seen(pid, int(fields[1]), float(fields[19]), cpu_s, int(fields[21]) * page_bytes)
-
-
-def _processes_by_psutil() -> Iterator[_Seen]:
-    for process in psutil.process_iter(["ppid", "create_time", "cpu_times", "memory_info"]):
-        told = process.info
-        times, memory = told["cpu_times"], told["memory_info"]
-        if times is not None and memory is not None:
-            yield _Seen(process.pid, told["ppid"], told["create_time"], times.user + times.system, memory.rss)
+    fields = stat[stat.rindex(b")") + 2 :].split(None, 22)
+    ticks = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
+    return Seen(
+        pid,
+        int(fields[1]),
+        float(fields[19]),
+        ticks * _TICK_S,
+        int(fields[21]) * _PAGE_BYTES,
+        int(fields[17]),
+        fields[0] in (b"Z", b"X"),
+    )

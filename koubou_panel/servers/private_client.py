@@ -280,6 +280,8 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.values(task_ids)
             case link.MetricsSince(at=at):
                 found = await shop.metrics_since(at)
+            case link.GetCurve(task_id=task_id):
+                found = await shop.curve(task_id)
             case link.Look():
                 found = outline(shop.state)
         return found

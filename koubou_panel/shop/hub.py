@@ -19,7 +19,15 @@ from typing import Protocol
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.archive.writer import Writer
 from koubou_panel.core.agenda import Agenda
-from koubou_panel.core.commands import Caller, Command, Report, RetryTask, SubmitTask
+from koubou_panel.core.commands import (
+    Caller,
+    Command,
+    Report,
+    RetryTask,
+    RunProgressed,
+    RunsSampled,
+    SubmitTask,
+)
 from koubou_panel.core.conclude import conclude
 from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import (
@@ -32,6 +40,7 @@ from koubou_panel.core.events import (
     SystemNoted,
     TaskCompleted,
     TaskFailed,
+    TasksSampled,
     TaskSubmitted,
     WorkerChanged,
     WorkerStarted,
@@ -39,13 +48,16 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import Folded, State, evolve
 from koubou_panel.core.plan import Instruction, plan
 from koubou_panel.core.ports import Subscriber
-from koubou_panel.core.records import Status, Task, TaskId, WorkerId
+from koubou_panel.core.records import FINISHED, Metrics, Status, Task, TaskId, WorkerId, WorkerStatus
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
+from koubou_panel.shop.curves import Curves
 
 STEP_ITEMS = 512
 RECOVERY_S = 1.0
+METRICS_TOGETHER = 10
 _EVENTS = frozenset((*FACTS, *SAMPLES))
+_FLEETING = frozenset((RunProgressed, RunsSampled))
 
 log = logging.getLogger(__name__)
 Reply = Callable[[TaskId | Refused | None], None]
@@ -116,6 +128,8 @@ class Hub:
         self.agenda = Agenda.from_state(state, batches)
         self._loop = loop
         self._archive = archive
+        self.curves = Curves()
+        self._metrics: list[Metrics] = []
         self._writer = Writer(archive, loop.call_soon_threadsafe)
         self._keys = keys
         self._batches = batches
@@ -212,7 +226,8 @@ class Hub:
             self._fold([item], step)  # type: ignore[list-item]
         else:
             self._fold(conclude(self.state, item, now), step)  # type: ignore[arg-type]
-            step.reports.append(item)  # type: ignore[arg-type]
+            if type(item) not in _FLEETING:
+                step.reports.append(item)  # type: ignore[arg-type]
 
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
@@ -238,7 +253,9 @@ class Hub:
             if folded is None:
                 step.samples.append(event)  # type: ignore[arg-type]
                 if type(event) is MetricsSampled:
-                    batch.metrics.append(event.metrics)
+                    self._metrics.append(event.metrics)
+                elif type(event) is TasksSampled:
+                    self.curves.add(event)
                 continue
             fresh.append(folded)
             batch.facts.append(folded.fact)
@@ -259,8 +276,15 @@ class Hub:
             batch.payloads[task_id] = task.request.payload
             if task.request.idempotency_key is not None:
                 self._keys[task.request.idempotency_key] = task_id
-        elif kind is TaskCompleted or kind is TaskFailed:
-            value = event.value  # type: ignore[union-attr]
+        elif task.status in FINISHED:
+            self._store_end(event, task_id, batch)
+
+    def _store_end(self, event: Event, task_id: TaskId, batch: Batch) -> None:
+        curve = self.curves.end(task_id)
+        if curve is not None:
+            batch.curves[task_id] = curve
+        if type(event) is TaskCompleted or type(event) is TaskFailed:
+            value = event.value
             if value:
                 batch.values[task_id] = value
 
@@ -275,6 +299,9 @@ class Hub:
             self._fold(planned.events, step)
 
     def _commit(self, step: Step) -> None:
+        # A sample may be lost: an idle workshop does not wake the disk each second.
+        if self._metrics and (not step.batch.is_empty or len(self._metrics) >= METRICS_TOGETHER):
+            step.batch.metrics, self._metrics = self._metrics, []
         if step.batch.is_empty and not self._in_flight:
             self._release(step)
             return
@@ -335,7 +362,7 @@ class Hub:
             item = self._inbox.popleft()
             if type(item) is Ask:
                 item.reply(_not_stored(None))
-            elif type(item) not in _EVENTS:
+            elif type(item) not in _EVENTS and type(item) not in _FLEETING:
                 self._lost.append(item)  # type: ignore[arg-type]
 
     async def _recover(self) -> None:
@@ -379,7 +406,8 @@ class Hub:
             revived.append(WorkerStarted(worker.started_at, worker.worker_id, worker.node))
             if worker.status != "starting":
                 # One that was to leave may not have been told: idle, it will be.
-                revived.append(WorkerChanged(now, worker.worker_id, "idle", None, worker.pid))
+                status: WorkerStatus = "unresponsive" if worker.status == "unresponsive" else "idle"
+                revived.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
         for event in revived:
             evolve(state, event)
         self.agenda = Agenda.from_state(state, self._batches)
@@ -406,6 +434,7 @@ class Hub:
             self._recovery.cancel()
         self._step()
         await self._quiet.wait()
+        self._writer.put(Batch(metrics=self._metrics), _ignore)
         self._engine = None
         await self._loop.run_in_executor(None, self._writer.close)
 

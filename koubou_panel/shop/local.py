@@ -6,7 +6,6 @@ import asyncio
 import os
 import platform
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,19 +18,26 @@ from msgspec.structs import replace
 from koubou_panel import registry
 from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
-from koubou_panel.core.commands import Caller, CancelTask, CloseShop, Command, RetryTask, ShutDown, SubmitTask
+from koubou_panel.core.commands import (
+    Caller,
+    CancelTask,
+    CloseShop,
+    Command,
+    RetryTask,
+    SendInput,
+    ShutDown,
+    SubmitTask,
+)
 from koubou_panel.core.conclude import give_back, lose
+from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER
 from koubou_panel.core.events import (
     Event,
-    MetricsSampled,
     PoolChanged,
-    Sample,
     SystemNoted,
     TaskRetried,
-    WorkerSampled,
 )
-from koubou_panel.core.fold import KEEP_METRICS, Folded, State, evolve
+from koubou_panel.core.fold import KEEP_METRICS, State, evolve
 from koubou_panel.core.ids import TaskIds, is_task_id, made_at
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Job, Metrics, Status, Task, TaskId, WorkerId
@@ -40,10 +46,11 @@ from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.kinds.limit import oom_kills
-from koubou_panel.samplers.process import TreeSampler
-from koubou_panel.samplers.system import SystemSampler
 from koubou_panel.shop.clock import Clock, utc_now
-from koubou_panel.shop.hub import Ask, Hub
+from koubou_panel.shop.hub import Ask, Hub, Reply
+from koubou_panel.shop.idle import Idle
+from koubou_panel.shop.inputs import check_input, hand_over
+from koubou_panel.shop.sampling import Sampling
 
 T = TypeVar("T")
 
@@ -51,7 +58,7 @@ MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
 FRESH_S = 10.0
-FOUND = (RetryTask, CancelTask)
+FOUND = (RetryTask, CancelTask, SendInput)
 
 
 class LocalShop:
@@ -120,7 +127,8 @@ class LocalShop:
             database=home.database,
         )
         hub.start(shop.engine)
-        shop._background = [loop.create_task(shop._sample()), loop.create_task(shop._prune())]
+        sampling = Sampling(hub=hub, engine=shop.engine, folder=home.root, clock=clock)
+        shop._background = [loop.create_task(sampling.run()), loop.create_task(shop._prune())]
         return shop
 
     # -- the Shop door ----------------------------------------------------------------------------------------
@@ -165,7 +173,9 @@ class LocalShop:
             except Refused as refusal:
                 keep(place, refusal)
                 continue
-            ask.reply = lambda answer, place=place: keep(place, answer)  # type: ignore[misc]
+            ask.reply = partial(keep, place)
+            if type(command) is SendInput:
+                ask.reply = partial(self._hand_over, command, ask.reply)
             self.hub.ask(ask)
         if left:
             await done
@@ -190,6 +200,8 @@ class LocalShop:
             return Ask(command, caller, _nowhere, ended=await self._ended(command.request.after))
         if type(command) is RetryTask:
             await self._check_id(command.new_id)
+        if type(command) is SendInput:
+            check_input(command)
         if isinstance(command, FOUND):
             found = await self._found(command)
             if type(command) is RetryTask and command.spec is not None and found is not None:
@@ -198,6 +210,13 @@ class LocalShop:
                 command = replace(command, spec=checked.spec)
             return Ask(command, caller, _nowhere, found)
         return Ask(command, caller, _nowhere)
+
+    def _hand_over(self, command: SendInput, reply: Reply, answer: TaskId | Refused | None) -> None:
+        """Go on with input that was allowed, or not; what began the run is stored by now, and done."""
+        if isinstance(answer, Refused):
+            reply(answer)
+        else:
+            hand_over(command, self.state.tasks.get(command.task_id), self.engine, reply)
 
     async def _check_id(self, task_id: TaskId) -> None:
         """Refuse an id that is none, or that a task had which has ended and left the state long ago."""
@@ -218,9 +237,9 @@ class LocalShop:
                     ended[task_id] = task.status
         return ended
 
-    async def _found(self, command: RetryTask | CancelTask) -> Task | None:
+    async def _found(self, command: RetryTask | CancelTask | SendInput) -> Task | None:
         task = self.state.tasks.get(command.task_id)
-        if task is not None and type(command) is CancelTask:
+        if task is not None and type(command) is not RetryTask:
             return task
         found = task or await self._read(self._archive.get, command.task_id)
         if found is None:
@@ -260,30 +279,21 @@ class LocalShop:
         held = self.state.metrics
         if held and held[0].at <= at:
             return [metrics for metrics in held if metrics.at >= at]
-        return await self._read(self._archive.metrics_since, at)
+        stored = await self._read(self._archive.metrics_since, at)
+        last = stored[-1].at if stored else at
+        return stored + [metrics for metrics in self.state.metrics if metrics.at > last]
+
+    async def curve(self, task_id: TaskId) -> Curve | None:
+        """What a task's last run uses, or used, over time; None where it was too short to be looked at."""
+        curve = self.hub.curves.get(task_id)
+        if curve is None and (blob := await self._read(self._archive.curve, task_id)) is not None:
+            curve = decode_curve(blob)
+        return curve
 
     async def _read(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
 
     # -- background -------------------------------------------------------------------------------------------
-
-    async def _sample(self) -> None:
-        """Once a second, off the loop: the host, and every worker's process tree."""
-        loop = asyncio.get_running_loop()
-        system = SystemSampler(self.home.root)
-        trees = TreeSampler()
-        while True:
-            began = time.monotonic()
-            pids = {str(name): pid for name, pid in self.engine.pids().items()} if self.engine else {}
-            values, used = await loop.run_in_executor(
-                self._readers,
-                lambda pids=pids: (system.sample(), trees.sample(pids)),  # type: ignore[misc]
-            )
-            now = self.clock()
-            self.hub.note(MetricsSampled(now, Metrics(now, values)))
-            for name, (cpu_percent, rss_bytes) in used.items():
-                self.hub.note(WorkerSampled(now, WorkerId(name), cpu_percent, rss_bytes))
-            await asyncio.sleep(max(0.1, system.every_s - (time.monotonic() - began)))
 
     async def _prune(self) -> None:
         while True:
@@ -299,7 +309,7 @@ class LocalShop:
 
     async def _until_idle(self, limit_s: float, skip: asyncio.Event | None = None) -> None:
         """Wait until nothing runs, for at most `limit_s` seconds, or until `skip` is set."""
-        idle = _Idle()
+        idle = Idle()
         unsubscribe = self.subscribe(idle)
         waits = [asyncio.ensure_future(event.wait()) for event in (idle.event, skip) if event is not None]
         try:
@@ -325,24 +335,6 @@ class LocalShop:
             await self.hub.close()
             self._readers.shutdown()
             self._archive.close()
-
-
-class _Idle:
-    """A subscriber that sets `event` once nothing runs."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    def on_reset(self, state: State) -> None:
-        self._state = state
-        self.on_facts(())
-
-    def on_facts(self, folded: Sequence[Folded]) -> None:
-        if not self._state.counts["in_progress"]:
-            self.event.set()
-
-    def on_samples(self, samples: Sequence[Sample]) -> None:
-        """A sample ends nothing."""
 
 
 def _nowhere(answer: TaskId | Refused | None) -> None:

@@ -17,7 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Self, cast
 
-from koubou_panel.core.commands import Caller, Command
+from koubou_panel.core.commands import Caller, Command, SendInput
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.fold import Snapshot, State
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
@@ -183,6 +184,10 @@ class RemoteShop:
         """Samples of the host since the UTC second `at`, oldest first."""
         return cast("list[Metrics]", await self._ask(wire.MetricsSince(at)))
 
+    async def curve(self, task_id: TaskId) -> Curve | None:
+        """What a task's last run uses, or used, over time; see `core.ports.Shop.curve`."""
+        return cast("Curve | None", await self._ask(wire.GetCurve(task_id)))
+
     # -- beyond the Shop door ---------------------------------------------------------------------------------
 
     async def look(self) -> Snapshot:
@@ -321,11 +326,14 @@ class _Batch:
         self.commands: list[Command] = []
         self.results: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self._is_repeatable = is_repeatable(command)
+        self._is_slow = isinstance(command, SendInput)
 
     def takes(self, command: Command, caller: Caller) -> bool:
         """Whether `command` may travel in this batch."""
+        # Input is answered when the process has read it: nobody else is to wait for that.
+        is_slow = self._is_slow or isinstance(command, SendInput)
         fits = len(self.commands) < FRAME_COMMANDS and self._is_repeatable == is_repeatable(command)
-        return fits and self.caller == caller
+        return (fits and not is_slow) and self.caller == caller
 
     def add(self, command: Command) -> int:
         """Its place among the results."""

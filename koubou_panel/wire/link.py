@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from koubou_panel.core.commands import Caller, Command, SubmitTask
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Fact, Sample
 from koubou_panel.core.fold import Snapshot
 from koubou_panel.core.ports import OutputBytes, OutputPage, TaskPage, TaskQuery
@@ -97,11 +98,17 @@ class MetricsSince(Struct, frozen=True, tag=True, array_like=True):
     at: float
 
 
+class GetCurve(Struct, frozen=True, tag=True, array_like=True):
+    """What does this task's run use, or what did its last one, over time? Answer: a `Curve` or None."""
+
+    task_id: TaskId
+
+
 class Look(Struct, frozen=True, tag=True, array_like=True):
     """How does the workshop stand, its tasks apart? Answer: a `Snapshot` without tasks."""
 
 
-Question = Find | Get | Read | ReadBytes | Values | MetricsSince | Look
+Question = Find | Get | Read | ReadBytes | Values | MetricsSince | GetCurve | Look
 
 
 class Ask(Struct, frozen=True, tag=True, array_like=True):
@@ -379,6 +386,7 @@ _ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     ReadBytes: msgspec.msgpack.Decoder(OutputBytes),
     Values: msgspec.msgpack.Decoder(list[bytes]),
     MetricsSince: msgspec.msgpack.Decoder(list[Metrics]),
+    GetCurve: msgspec.msgpack.Decoder(Curve | None),
     Look: msgspec.msgpack.Decoder(Snapshot),
 }
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from koubou_panel.archive import batch as batch_module
 from koubou_panel.archive import schema
 from koubou_panel.archive.sqlite import Archive, Batch, HomeRefused
 from koubou_panel.core.events import SystemNoted
@@ -179,6 +180,23 @@ def test_migrations_are_taken_one_by_one():
         assert connection.execute("SELECT * FROM a").fetchall() == [(1, 2)]
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+
+
+def test_a_home_of_version_1_is_taken_over(path, tasks):
+    """A database of the first published version keeps its tasks, and takes what is new from then on."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        schema.migrate(connection, schema.MIGRATIONS[:1])
+        batch_module.insert(connection, list(batch_module.inbox_rows([tasks.batch(tasks.make(1))])))
+    archive = Archive.open(path)
+    try:
+        assert [task.order for task in archive.load().unfinished] == [1]
+        ended = tasks.finish(tasks.make(1), 9.0)
+        archive.commit([tasks.batch(touched=[ended], curves={ended.task_id: b"points"})])
+        assert archive.curve(ended.task_id) == b"points"
+        assert archive.get(ended.task_id).status == "completed"
+    finally:
+        archive.close()
 
 
 def test_a_failed_migration_changes_nothing():

@@ -237,6 +237,16 @@ def test_load_gives_the_last_metrics_oldest_first(archive):
     assert archive.load().metrics == samples[-KEEP_METRICS:]
 
 
+def test_the_curve_of_the_last_run_is_kept(archive, tasks):
+    """One curve a task, the newest; none where none was stored."""
+    first, second = tasks.make(1), tasks.make(2)
+    archive.commit([tasks.batch(first, second, curves={first.task_id: b"one"})])
+    assert (archive.curve(first.task_id), archive.curve(second.task_id)) == (b"one", None)
+    archive.commit([tasks.batch(touched=[first], curves={first.task_id: b"two"})])
+    assert archive.curve(first.task_id) == b"two"
+    assert archive.curve("nobody") is None
+
+
 def test_metrics_since_begins_with_the_moment_asked_for(archive):
     """Samples at or after the moment, in the order of time."""
     samples = [Metrics(at, {"load_1m": at}) for at in (1.0, 2.5, 2.5, 4.0)]

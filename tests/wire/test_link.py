@@ -58,6 +58,7 @@ CLIENT_MESSAGES = [
     link.Ask(5, link.ReadBytes(ID, 0, 10)),
     link.Ask(6, link.Values([ID])),
     link.Ask(7, link.MetricsSince(1.5)),
+    link.Ask(8, link.GetCurve(ID)),
     link.Follow(ID),
     link.Unfollow(ID),
 ]

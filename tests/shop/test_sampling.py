@@ -1,0 +1,132 @@
+"""What a workshop measures of its runs: on the record, as a curve, for its limits, and at what pace."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from koubou_panel.core.curve import Curve, decode_curve
+from koubou_panel.core.events import TasksSampled, WorkerSampled
+from koubou_panel.core.records import Limits, TaskId, Use
+from koubou_panel.samplers.process import Looks
+from koubou_panel.shop import sampling as module
+from koubou_panel.shop.curves import Curves
+from koubou_panel.shop.sampling import Pace
+from koubou_panel.testing import Collector, open_shop, submit, until
+
+MB = 1024 * 1024
+
+# Works and holds 60 MB until it is told to end; a child of it does the same, so that the tree is more than its root.
+HOG = f"""
+import subprocess, sys, time, pathlib
+if len(sys.argv) == 2:
+    subprocess.Popen([sys.executable, *sys.orig_argv[1:3], sys.argv[1], "child"])
+held = bytearray(b"x" * {60 * MB})
+while not pathlib.Path(sys.argv[1]).exists():
+    until = time.process_time() + 0.02
+    while time.process_time() < until: pass
+    time.sleep(0.02)
+"""
+
+
+async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
+    """Its tree's memory, share and processes are told live; peaks stay on its record and the curve in the archive."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        heard = Collector()
+        shop.subscribe(heard)
+        task_id = await submit(shop, "python3", "-c", HOG, str(tmp_path / "end"))
+        await until(lambda: len(shop.hub.curves.get(task_id) or ()) >= 3, 30)
+        task = shop.state.tasks[task_id]
+        assert task.use.processes == 2
+        assert task.use.rss_bytes > 120 * MB
+        assert task.use.cpu_percent > 5
+        live = await shop.curve(task_id)
+        assert isinstance(live, Curve)
+        assert max(live.rss_bytes) > 120 * MB
+        assert any(
+            name == task_id for s in heard.samples if isinstance(s, TasksSampled) for name, _, _ in s.uses
+        )
+        (tmp_path / "end").touch()
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        usage = shop.state.tasks[task_id].usage
+        assert usage.peak_rss_bytes > 120 * MB
+        assert usage.peak_processes == 2
+        assert usage.cpu_s > 0.05
+        assert shop.hub.curves.get(task_id) is None
+        await until(lambda: _is_stored(shop, task_id))
+        kept = await shop.curve(task_id)
+        assert kept.at[: len(live)] == live.at
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
+        assert await shop.curve(task_id) == kept
+
+
+async def _is_stored(shop, task_id):
+    return await shop.curve(task_id) is not None
+
+
+async def test_a_short_command_has_no_curve(tmp_path):
+    """What ends within a second is never looked at, and costs nothing."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        task_id = await submit(shop, "true")
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        assert await shop.curve(task_id) is None
+        assert shop.state.tasks[task_id].usage.peak_processes is None
+
+
+async def test_a_run_that_passes_its_memory_limit_is_stopped(tmp_path):
+    """The looks between samples find it, and the reason is said."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        task_id = await submit(
+            shop, "python3", "-c", HOG, str(tmp_path / "end"), limits=Limits(memory_bytes=50 * MB)
+        )
+        await until(lambda: shop.state.tasks[task_id].is_finished, 30)
+        assert shop.state.tasks[task_id].reason == "memory"
+
+
+async def test_a_worker_is_told_of_when_it_changes(tmp_path):
+    """Workers that rest are told once, not each second."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        heard = Collector()
+        shop.subscribe(heard)
+        await until(lambda: any(worker.rss_bytes for worker in shop.state.workers.values()))
+        (name,) = shop.state.workers
+        told = module.Sampling(hub=shop.hub, engine=shop.engine, folder=tmp_path, clock=time.time)
+        heard.samples.clear()
+        for use in [(0.0, 50 * MB), (0.1, 50 * MB + 9), (30.0, 50 * MB), (30.1, 90 * MB)]:
+            told._tell(Looks({name: use}, []))
+        await until(lambda: len(_told_of(heard)) >= 3)
+        assert _told_of(heard)[-3:] == [(0.0, 50 * MB), (30.0, 50 * MB), (30.1, 90 * MB)]
+
+
+def _told_of(heard):
+    return [(s.cpu_percent, s.rss_bytes) for s in heard.samples if isinstance(s, WorkerSampled)]
+
+
+@pytest.mark.parametrize(("cost_s", "rest_s"), [(0.0, 1.0), (0.002, 1.0), (0.01, 2.0), (0.5, 10.0)])
+def test_the_pace_keeps_the_share(cost_s, rest_s):
+    """Rest is long enough that work is half a percent of a core, within its bounds."""
+    pace = Pace((1.0, 10.0))
+    assert pace.rest_s(cost_s) == pytest.approx(rest_s)
+
+
+def test_a_single_dear_look_is_no_pace():
+    """One that was held up stretches the next rest a little, not to its whole length."""
+    pace = Pace((1.0, 10.0))
+    for _ in range(20):
+        pace.rest_s(0.004)
+    assert pace.rest_s(0.02) < 2.0
+
+
+def test_curves_belong_to_runs():
+    """Another run of a task begins anew; a single sample makes no curve."""
+    curves = Curves()
+    task_id = TaskId("t")
+    for at, run in [(1.0, 1), (2.0, 1), (3.0, 2)]:
+        curves.add(TasksSampled(at, [(task_id, run, Use(1.0, 2, 3.0))]))
+    assert curves.get(task_id).at == [3.0]
+    assert curves.end(task_id) is None
+    curves.add(TasksSampled(4.0, [(task_id, 2, Use(1.0, 2, 3.0))]))
+    curves.add(TasksSampled(5.0, [(task_id, 2, Use(1.0, 2, 3.0))]))
+    assert decode_curve(curves.end(task_id)).at == [4.0, 5.0]
+    assert curves.end(task_id) is None
