@@ -80,6 +80,7 @@ class InlineEngine:
         self._report = report
         self.jobs: dict[TaskId, tuple[WorkerId, Job]] = {}
         self.done: list[Instruction] = []
+        self.inputs: list[tuple[TaskId, bytes, bool]] = []
         self._workers: set[WorkerId] = set()
 
     def workers(self) -> set[WorkerId]:
@@ -105,6 +106,19 @@ class InlineEngine:
             self.kill(instruction.worker_id, "left")
         elif isinstance(instruction, Recall):
             """Nothing is held back: a run here has always begun."""
+
+    def send_input(
+        self,
+        worker_id: WorkerId,
+        task_id: TaskId,
+        data: bytes,
+        answer: Callable[[str], None],
+        *,
+        is_last: bool,
+    ) -> None:
+        """Note the input, and take it."""
+        self.inputs.append((task_id, data, is_last))
+        answer("")
 
     def finish(self, task_id: TaskId, **outcome: object) -> None:
         """End a run; without more, as a success."""
