@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,11 +17,21 @@ from koubou_panel.cli.ending import INTERRUPTED, say
 from koubou_panel.cli.follow import Interrupt, Printer, exit_code, follow
 from koubou_panel.cli.link import CALLER, ask, find_task, open_shop
 from koubou_panel.cli.show import print_tasks_json
+from koubou_panel.cli.stdin import sending
 from koubou_panel.core.commands import CancelTask, SubmitTask
 from koubou_panel.core.environment import allowed
-from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.core.quantity import parse_size
+from koubou_panel.core.records import Limits, OnCrash, Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The bytes of an option."""
+    try:
+        return None if value is None else parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}", ctx, param) from None
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -34,9 +45,36 @@ from koubou_panel.shop.remote import RemoteShop
 )
 @click.option("--priority", type=click.IntRange(1, 10), default=5, help="10 goes first; 5 unless given.")
 @click.option("--retries", type=click.IntRange(0, 1000), default=0, help="Try again N times if it fails.")
+@click.option(
+    "--on-crash",
+    type=click.Choice(["mark", "retry"]),
+    default="mark",
+    help="If it is cut off (a crash, a restart): mark it as lost, or run it again. mark unless given.",
+)
+@click.option(
+    "--after", metavar="ID", multiple=True, help="Start it when task ID has succeeded; may be repeated."
+)
+@click.option("--memory", callback=_size, metavar="SIZE", help="End it beyond so much memory, such as 2G.")
+@click.option(
+    "--cpu-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="End it after S seconds of processor time.",
+)
+@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Let it have at most N processes.")
+@click.option(
+    "--output-limit", callback=_size, metavar="SIZE", help="Keep so much of its output; 256M unless given."
+)
 @click.option("--env", "variables", multiple=True, metavar="K[=V]", help="A variable for it; K alone: yours.")
 @click.option("--cwd", metavar="DIR", help="Its working folder; this one unless given.")
 @click.option("--pty", is_flag=True, help="Give it a terminal, so that it shows live progress and colours.")
+@click.option(
+    "-i",
+    "--input",
+    "with_input",
+    is_flag=True,
+    help="Give it this input, to its end. With --pty its keys go to it too: Ctrl-C as well, and Enter ~ . cancels it.",
+)
 @click.option("--detach", is_flag=True, help="Do not follow it: print its id and end.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print its record when it ends; its output goes to stderr."
@@ -50,9 +88,16 @@ def run(
     timeout_s: float | None,
     priority: int,
     retries: int,
+    on_crash: OnCrash,
+    after: tuple[str, ...],
+    memory: int | None,
+    cpu_time: float | None,
+    processes: int | None,
+    output_limit: int | None,
     variables: tuple[str, ...],
     cwd: str | None,
     pty: bool,
+    with_input: bool,
     detach: bool,
     as_json: bool,
     command: tuple[str, ...],
@@ -66,7 +111,10 @@ def run(
         "cwd": _folder(cwd),
         "env": environment(dict(os.environ), variables) | (_screen() if pty else {}),
         "pty": pty,
+        "stdin": with_input,
     }
+    if with_input and (retries or on_crash == "retry"):
+        raise click.UsageError("-i: input that was read cannot be given to another try; leave out the retries")
     request = Request(
         task_id=TaskId(""),
         kind="script",
@@ -76,8 +124,10 @@ def run(
         priority=priority,
         timeout_s=timeout_s,
         retries=retries,
+        on_crash=on_crash,
+        limits=Limits(memory_bytes=memory, cpu_s=cpu_time, processes=processes, output_bytes=output_limit),
     )
-    return asyncio.run(_run(ctx, request, detach=detach, as_json=as_json))
+    return asyncio.run(_run(ctx, request, after=after, detach=detach, as_json=as_json))
 
 
 def _folder(cwd: str | None) -> str:
@@ -110,16 +160,20 @@ def environment(own: dict[str, str], variables: tuple[str, ...]) -> dict[str, st
     return env
 
 
-async def _run(ctx: click.Context, request: Request, *, detach: bool, as_json: bool) -> int:
+async def _run(
+    ctx: click.Context, request: Request, *, after: Sequence[str], detach: bool, as_json: bool
+) -> int:
     from msgspec.structs import replace
 
     async with open_shop(ctx) as shop:
         task_id = shop.next_id()
-        await shop.do(SubmitTask(replace(request, task_id=task_id)), CALLER)
+        follows = [(await find_task(shop, text)).task_id for text in after]
+        request = replace(request, task_id=task_id, after=tuple(dict.fromkeys(follows)))
+        await shop.do(SubmitTask(request), CALLER)
         if detach:
             await _say_submitted(shop, task_id, as_json=as_json)
             return 0
-        task = await _follow_or_cancel(shop, task_id, as_json=as_json)
+        task = await _follow_or_cancel(shop, task_id, request.spec, as_json=as_json)
         if task is None:
             return INTERRUPTED
         if as_json:
@@ -139,16 +193,20 @@ async def _say_submitted(shop: RemoteShop, task_id: TaskId, *, as_json: bool) ->
     print_tasks_json([task] if task else [], total=1, cursor=None)
 
 
-async def _follow_or_cancel(shop: RemoteShop, task_id: TaskId, *, as_json: bool) -> Task | None:
+async def _follow_or_cancel(
+    shop: RemoteShop, task_id: TaskId, spec: dict[str, object], *, as_json: bool
+) -> Task | None:
     """The task at its end; None if a second Ctrl-C would not wait for it."""
     interrupt = Interrupt(shop, task_id)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Who sends input is all that such a command waits for: it goes with its terminal.
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if spec["stdin"] else [])):
         loop.add_signal_handler(number, interrupt.ask)
     out = (sys.stderr if as_json else sys.stdout).buffer
     following = asyncio.create_task(follow(shop, task_id, out))
     left = asyncio.create_task(interrupt.left.wait())
-    await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
+    async with sending(shop, task_id, spec, interrupt.ask):
+        await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
     left.cancel()
     if not following.done():
         following.cancel()
