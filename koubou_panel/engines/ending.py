@@ -10,9 +10,10 @@ from koubou_panel.core.records import Fault, Job, Outcome, Reason, Usage, Worker
 
 SIGKILL = 9
 _OUR_FRAMES = "/koubou_panel/kinds/"
-# What `faulthandler` writes: a headline, then the stack of the thread that crashed, innermost first.
+# What `faulthandler` writes: a headline, then the stack of each thread, innermost call first.
 _CRASH = re.compile(
-    r"^Fatal Python error: .*\n\n?Current thread .*\(most recent call first\):\n((?:  File .*\n?)+)",
+    r"^(?P<headline>Fatal Python error: .*\n)(?:.*\n)*?"
+    r"Current thread .*\(most recent call first\):\n(?P<stack>(?:  File .*\n?)+)",
     re.MULTILINE,
 )
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
@@ -61,14 +62,14 @@ def cut_off(job: Job, died: WorkerDied, *, last_words: str, was_starved: bool) -
     if died.signal == SIGKILL and was_starved:
         reason, message = "memory", f"{message}, out of memory: the kernel ended it"
     elif stack is not None and died.signal is not None:
-        message += _place(stack.group(1))
+        message += _place(stack["stack"])
     return Outcome(
         job.task_id,
         job.run,
         reason,
         message,
         died.exit_code if died.signal is None else 128 + died.signal,
-        error=Fault("WorkerDied", message, stack.group(0) if stack else ""),
+        error=Fault("WorkerDied", message, stack["headline"] + stack["stack"] if stack else ""),
         usage=Usage(),
     )
 

@@ -38,7 +38,10 @@ class Place(Struct, frozen=True):
 
 
 class Cage:
-    """The cgroups of one run, one in each place."""
+    """The cgroups of one run, one in each place.
+
+    `bell` is a descriptor that becomes readable when memory has run out and `kill` is to be called, or None.
+    """
 
     def __init__(self, places: list[Place], name: str, limits: Limits) -> None:
         """Make them.
@@ -46,6 +49,8 @@ class Cage:
         Raises:
             OSError: one cannot be made; nothing is left of the others.
         """
+        self.bell: int | None = None
+        self._has_rung = False
         self._made: list[tuple[Place, str]] = []
         self._doors: list[int] = []
         try:
@@ -54,6 +59,8 @@ class Cage:
                 os.mkdir(folder, 0o755)
                 self._made.append((place, folder))
                 _set_limits(place, folder, limits)
+                if place.version == 1 and "memory" in place.controllers:
+                    self.bell = _bell(folder)
                 self._doors.append(os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             self.remove()
@@ -64,8 +71,16 @@ class Cage:
         for door in self._doors:
             os.write(door, b"%d" % pid)
 
+    def kill(self) -> None:
+        """Kill all that is inside, where the kernel (version 1) only kills the largest; when the bell has rung."""
+        self._has_rung = True
+        for _, folder in self._made:
+            _kill(folder)
+
     def ran_out_of_memory(self) -> bool:
         """Whether a process inside was killed for memory."""
+        if self._has_rung:
+            return True
         for place, folder in self._made:
             if "memory" in place.controllers:
                 counters = "memory.events" if place.version > 1 else "memory.oom_control"
@@ -84,6 +99,9 @@ class Cage:
         for door in self._doors:
             os.close(door)
         self._doors.clear()
+        if self.bell is not None:
+            os.close(self.bell)
+            self.bell = None
         for _, folder in self._made:
             _remove(folder)
         self._made.clear()
@@ -227,14 +245,30 @@ def sweep(folder: str) -> None:
 def _remove(folder: str) -> None:
     deadline = time.monotonic() + REMOVE_LIMIT_S
     while os.path.isdir(folder) and time.monotonic() < deadline:
-        for pid in _read(f"{folder}/cgroup.procs").split():
-            if int(pid) > 0:  # 0 stands for a process that this one cannot see
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(int(pid), signal.SIGKILL)
+        _kill(folder)
         try:
             os.rmdir(folder)
         except OSError:
             time.sleep(0.002)
+
+
+def _kill(folder: str) -> None:
+    for pid in _read(f"{folder}/cgroup.procs").split():
+        if int(pid) > 0:  # 0 stands for a process that this one cannot see
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def _bell(folder: str) -> int | None:
+    """A descriptor that becomes readable when a version 1 cgroup is out of memory, where the kernel still has them."""
+    bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        with open(f"{folder}/memory.oom_control", "rb") as control:
+            _write(f"{folder}/cgroup.event_control", f"{bell} {control.fileno()}")
+    except OSError:
+        os.close(bell)
+        return None
+    return bell
 
 
 def _counter(path: str, name: str) -> int:

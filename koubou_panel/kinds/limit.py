@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,18 @@ class Fence:
             self._cage.enter()
         for which, bounds in self._rlimits:
             resource.setrlimit(which, bounds)
+
+    def watch(self, poll: select.poll) -> None:
+        """Register what `turn` waits for."""
+        self._poll = poll
+        if self._cage is not None and self._cage.bell is not None:
+            poll.register(self._cage.bell, select.POLLIN)
+
+    def turn(self, ready: set[int]) -> None:
+        """Where memory has run out for the whole tree, end it as a whole."""
+        if self._cage is not None and self._cage.bell in ready:
+            self._poll.unregister(self._cage.bell)
+            self._cage.kill()
 
     def reason(
         self, code: int, usage: resource.struct_rusage, ended: str, tail: str

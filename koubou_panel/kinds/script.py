@@ -85,7 +85,7 @@ class ScriptKind:
             message, code = _why_not(job.spec, error)
             return Outcome(job.task_id, job.run, "start", message, code)
         tail = _Tail()
-        usage_of = _follow(process, fd, context, tail, input_fd=input_fd)
+        usage_of = _follow(process, fd, context, tail, input_fd=input_fd, fence=fence)
         os.close(fd)
         code, rusage = usage_of
         usage = Usage(
@@ -242,6 +242,7 @@ def _follow(
     tail: _Tail,
     *,
     input_fd: int | None,
+    fence: Fence,
 ) -> tuple[int, resource.struct_rusage]:
     """Read output and feed input until the command itself ends; children that hold the pipe do not keep it."""
     ended = _exit_watch(process.pid)
@@ -249,6 +250,7 @@ def _follow(
     poll.register(fd, select.POLLIN)
     if ended is not None:
         poll.register(ended, select.POLLIN)
+    fence.watch(poll)
     feeder = None
     if input_fd is not None:
         feeder = Feeder(poll, context.open_input(), input_fd, is_terminal=os.isatty(input_fd))
@@ -258,6 +260,7 @@ def _follow(
             feeder.turn(ready)
         if fd in ready and not _pump(fd, context, tail):
             poll.unregister(fd)
+        fence.turn(ready)
         if (ended is not None and ended in ready) or (ended is None and _has_ended(process.pid)):
             break
     if feeder is not None:
