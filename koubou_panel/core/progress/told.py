@@ -1,0 +1,134 @@
+r"""What a script says itself: a line `::koubou progress 12/80 message`, or a terminal's OSC 9;4. See docs/progress.md.
+
+Every byte is looked at, so that nothing that was said is missed, however much was printed around it.
+Source: OSC 9;4 as ConEmu defined it and Windows Terminal, Ghostty and systemd speak it: `ESC ] 9;4;STATE;PERCENT ST`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from koubou_panel.core.progress.meter import MOST_VALUE
+from koubou_panel.core.records import Progress
+
+MARK = b"::koubou progress "
+MOST_LINE = 1 << 10
+MOST_MESSAGE = 200
+
+_OSC = b"\x1b]9;4;"
+_MOST_OSC = 16
+_OSC_FORM = re.compile(rb"\x1b\]9;4;([0-4])(?:;(\d{0,3}))?(?:\x07|\x1b\\)")
+_LINE_END = re.compile(rb"[\r\n]")
+_STYLE = re.compile(r"\x1b(?:\[[0-9;:?]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_NUMBER = r"\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,2})?"
+_FORM = re.compile(
+    rf"(?:(?P<clear>clear)|(?P<unknown>\?)|(?P<percent>\d{{1,3}}(?:\.\d{{1,18}})?)%|"
+    rf"(?P<done>{_NUMBER})(?:/(?P<total>{_NUMBER}))?(?P<unit>[^\W\d_]\S{{0,15}})?)(?:\s+(?P<message>.*))?",
+    re.ASCII,
+)
+_BYTES = re.compile(r"([kKMGTP]?)(i?)B")
+_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+class Teller:
+    """What the script said last: `progress`, None while it says nothing. A line outranks a terminal's sequence."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self.progress: Progress | None = None
+        self.by_line = False
+        self._edge = b""
+
+    def feed(self, data: bytes) -> bool:
+        """Whether something is said in what was printed next."""
+        blob = self._edge + data
+        said = (MARK in blob and self._take_line(blob)) or (
+            _OSC in blob and not self.by_line and self._take_osc(blob)
+        )
+        self._edge = _open_end(blob)
+        return said
+
+    def _take_line(self, blob: bytes) -> bool:
+        """The last whole line of it that can be read."""
+        end = len(blob)
+        while (start := blob.rfind(MARK, 0, end)) >= 0:
+            end = start
+            line = blob[start + len(MARK) : start + MOST_LINE]
+            closed = _LINE_END.search(line)
+            if closed is None and len(line) < MOST_LINE - len(MARK):
+                continue
+            # Behind a quote stands what a shell's trace or a listing shows of such a command.
+            if start > 0 and blob[start - 1] in b"'\"`":
+                continue
+            if self._set_line(line[: closed.start()] if closed else line):
+                return True
+        return False
+
+    def _set_line(self, line: bytes) -> bool:
+        match = _FORM.fullmatch(_text(line))
+        if match is None:
+            return False
+        self.by_line = match["clear"] is None
+        self.progress = None if match["clear"] else _of_line(match)
+        return True
+
+    def _take_osc(self, blob: bytes) -> bool:
+        end = len(blob)
+        while (start := blob.rfind(_OSC, 0, end)) >= 0:
+            match = _OSC_FORM.match(blob, start)
+            if match is not None:
+                self.progress = _of_osc(match[1], match[2] or b"")
+                return True
+            end = start
+        return False
+
+
+def told(done: float | None, total: float | None, *, unit: str = "", message: str = "") -> Progress:
+    """Progress as a script or a function says it: sizes such as `MB` become bytes, what makes no sense unknown."""
+    match = _BYTES.fullmatch(unit)
+    factor = (1024.0 if match[2] else 1000.0) ** _POWERS[match[1]] if match else 1.0
+    unit = "B" if match else unit
+    done = None if done is None else float(done) * factor
+    total = None if total is None else float(total) * factor
+    done = done if done is not None and math.isfinite(done) and 0 <= done <= MOST_VALUE else None
+    total = total if total is not None and math.isfinite(total) and 0 < total <= MOST_VALUE else None
+    fraction = min(done / total, 1.0) if done is not None and total is not None else None
+    return Progress(fraction, done, total, unit, message=message[:MOST_MESSAGE])
+
+
+def _of_line(match: re.Match[str]) -> Progress:
+    message = (match["message"] or "").strip()[:MOST_MESSAGE]
+    if match["percent"]:
+        return Progress(min(float(match["percent"]) / 100, 1.0), message=message)
+    if match["unknown"]:
+        return Progress(message=message)
+    total = None if match["total"] is None else float(match["total"])
+    return told(float(match["done"]), total, unit=match["unit"] or "", message=message)
+
+
+def _of_osc(state: bytes, percent: bytes) -> Progress | None:
+    """State 0 takes it away, 3 is under way without a number; 1, 2 (error) and 4 (paused) have a percentage."""
+    if state == b"0":
+        return None
+    return Progress() if state == b"3" or not percent else Progress(min(int(percent) / 100, 1.0))
+
+
+def _text(line: bytes) -> str:
+    text = line.decode("utf-8", "replace")
+    return _CONTROL.sub(" ", _STYLE.sub("", text)).strip()
+
+
+def _open_end(blob: bytes) -> bytes:
+    """The end of `blob` that may be the beginning of something said, with the byte before it."""
+    end = blob[-MOST_LINE:]
+    line, osc = end.rfind(MARK), end.rfind(_OSC)
+    starts = []
+    if line >= 0 and _LINE_END.search(end, line) is None:
+        starts.append(line)
+    if osc >= 0 and len(end) - osc < _MOST_OSC and _OSC_FORM.match(end, osc) is None:
+        starts.append(osc)
+    if starts:
+        return end[max(0, min(starts) - 1) :]
+    return blob[-len(MARK) :]
