@@ -16,6 +16,7 @@ from koubou_panel.wire.messages import MessageId
 
 MAX_DEPTH = 64
 MAX_OUTPUT_BYTES = 256 * 1024
+MAX_INPUT_CHARACTERS = 64 * 1024
 MAX_AFTER = 1_000
 _INT64 = range(-(2**63), 2**63)
 
@@ -93,6 +94,14 @@ class Cancel(Struct, frozen=True):
     task_id: Id
 
 
+class SendText(Struct, frozen=True):
+    """Give text to the standard input of a running command; `is_last` closes it."""
+
+    task_id: Id
+    text: Annotated[str, Meta(max_length=MAX_INPUT_CHARACTERS)] = ""
+    is_last: bool = False
+
+
 class Retry(Struct, frozen=True):
     """Submit a finished task again, optionally with another spec."""
 
@@ -167,6 +176,7 @@ ClientCommand = (
     | Resume
     | Submit
     | Cancel
+    | SendText
     | Retry
     | GetTask
     | ListTasks
@@ -187,6 +197,7 @@ COMMANDS: dict[str, type[ClientCommand]] = {
     "resume": Resume,
     "submit": Submit,
     "cancel": Cancel,
+    "send_input": SendText,
     "retry": Retry,
     "get_task": GetTask,
     "list_tasks": ListTasks,
@@ -199,6 +210,7 @@ COMMANDS: dict[str, type[ClientCommand]] = {
     "run_script": RunScript,
 }
 WRITES = (
+    SendText,
     Submit,
     Cancel,
     Retry,

@@ -15,6 +15,7 @@ from koubou_panel.core.commands import (
     ResumePool,
     RetryTask,
     ScaleWorkers,
+    SendInput,
     SubmitTask,
 )
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
@@ -49,6 +50,7 @@ from koubou_panel.wire.commands import (
     Retry,
     RunScript,
     Scale,
+    SendText,
     Submit,
     Subscribe,
     Unsubscribe,
@@ -275,6 +277,13 @@ def _cancel(desk: Desk, frame: ClientFrame, command: Cancel) -> list[Call]:
     return _accept(desk, frame, CancelTask(TaskId(command.task_id)), task_id=command.task_id)
 
 
+def _send_input(desk: Desk, frame: ClientFrame, command: SendText) -> list[Call]:
+    if not command.text and not command.is_last:
+        return desk.refuse(frame, Refused("invalid", "text is missing, or is_last to end it", field="text"))
+    sent = SendInput(TaskId(command.task_id), command.text.encode(), command.is_last)
+    return _accept(desk, frame, sent, task_id=command.task_id)
+
+
 def _scale(desk: Desk, frame: ClientFrame, command: Scale) -> list[Call]:
     pool = desk.view.state.pool
     least, most = command.min_workers, command.max_workers
@@ -327,6 +336,7 @@ _HANDLERS: dict[type[ClientCommand], Callable[..., list[Call]]] = {
     Resume: _resume,
     Submit: _submit,
     Cancel: _cancel,
+    SendText: _send_input,
     Retry: _retry,
     GetTask: _get_task,
     ListTasks: _list_tasks,

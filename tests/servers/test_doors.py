@@ -185,7 +185,7 @@ async def test_output_is_followed_live(client, shop):
     told = await client.ask("subscribe", channel="output", task_id=task_id)
     assert (told["type"], told["task_id"]) == ("subscribed", task_id)
     first = await client.next("output")
-    assert first["data"] == {"text": "one\n", "offset": 0, "end": 4}
+    assert first["data"] == {"text": "one\n", "offset": 0, "end": 4, "start": 0}
     log.write(task_id, b"two\n")
     assert (await client.next("output"))["data"] == {"text": "two\n", "offset": 4, "end": 8, "start": 0}
     await client.ask("unsubscribe", channel="output", task_id=task_id)

@@ -14,6 +14,7 @@ from koubou_panel.core.commands import (
     ResumePool,
     RetryTask,
     ScaleWorkers,
+    SendInput,
     SubmitTask,
 )
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
@@ -33,6 +34,7 @@ WRITES = {
     "resume_workers": {},
     "drain_workers": {},
     "restart_worker": {"worker_id": "worker-1"},
+    "send_input": {"task_id": "task-1", "text": "yes"},
     "run_script": {"script_name": "backup"},
 }
 
@@ -239,6 +241,16 @@ def test_an_unknown_limit_gets_the_nearest(line, name, field, near):
         ({"command": "pause_workers"}, PausePool(), {}),
         ({"command": "resume_workers"}, ResumePool(), {}),
         ({"command": "drain_workers"}, DrainPool(), {}),
+        (
+            {"command": "send_input", "task_id": "t", "text": "工\n"},
+            SendInput("t", b"\xe5\xb7\xa5\n"),
+            {"task_id": "t"},
+        ),
+        (
+            {"command": "send_input", "task_id": "t", "is_last": True},
+            SendInput("t", b"", is_last=True),
+            {"task_id": "t"},
+        ),
         ({"command": "restart_worker", "worker_id": "w"}, RestartWorker("w"), {"worker_id": "w"}),
         (
             {"command": "restart_worker", "worker_id": "w", "at_once": True},
@@ -247,7 +259,7 @@ def test_an_unknown_limit_gets_the_nearest(line, name, field, near):
         ),
     ],
 )
-def test_commands_to_the_pool_are_accepted(line, body, command, more):
+def test_other_commands_are_accepted(line, body, command, more):
     """Each is accepted once the shop has it."""
     line.say(body | {"id": 4})
     assert line.calls[0].question == Do(command)
@@ -471,6 +483,11 @@ def test_unknown_names_get_the_nearest(line, body, code, nearest):
             "limits.output_bytes",
         ),
         ({"command": "restart_worker"}, "worker_id"),
+        ({"command": "send_input", "text": "a"}, "task_id"),
+        ({"command": "send_input", "task_id": "t"}, "text"),
+        ({"command": "send_input", "task_id": "t", "text": 1}, "text"),
+        ({"command": "send_input", "task_id": "t", "text": "x" * 65_537}, "text"),
+        ({"command": "send_input", "task_id": "t", "text": "a", "is_last": "yes"}, "is_last"),
         ({"command": "restart_worker", "worker_id": ""}, "worker_id"),
         ({"command": "restart_worker", "worker_id": "w", "at_once": "yes"}, "at_once"),
         ({"command": "cancel"}, "task_id"),
