@@ -79,6 +79,7 @@ class Supervisor:
         settings: the settings in force.
         dashboard: whether to run the dashboard.
         insecure_no_auth: whether the ports ask for no credentials.
+        is_restart: whether this goes on from an earlier start: the stored number of workers counts, not the settings'.
         link: gives the dashboard's address for people, of its port.
         browse: opens an address in the browser; None to open none.
         out: where the one line for people goes.
@@ -91,6 +92,7 @@ class Supervisor:
         *,
         dashboard: bool = True,
         insecure_no_auth: bool = False,
+        is_restart: bool = False,
         link: Callable[[int], str],
         browse: Callable[[str], None] | None = None,
         out: TextIO | None = None,
@@ -111,6 +113,8 @@ class Supervisor:
         self._code = 0
         self._holds_home = False
         self._services = _services(settings, dashboard=dashboard, insecure_no_auth=insecure_no_auth)
+        if is_restart:
+            self._services[0].first_flags = []
         self._keepers: list[asyncio.Task[None]] = []
         self._readers: set[asyncio.Task[None]] = set()
         self._life: tuple[int, int] = (-1, -1)

@@ -218,6 +218,34 @@ def test_restart_brings_everything_back(shell, up) -> None:
     assert (done.returncode, "no workshop runs" in done.stderr) == (3, True)
 
 
+def test_restart_keeps_the_queue(shell, up) -> None:
+    """What waits is kept; what runs ends as its --on-crash says; `koubou scale` is not undone, nor is a pause."""
+    up("--no-dashboard", "--workers", "3:3")
+    marked, retried = (
+        shell("run", "--detach", "--on-crash", crash, "sleep", "60").stdout.strip()
+        for crash in ("mark", "retry")
+    )
+    _wait(lambda: _task(shell, marked)["status"] == _task(shell, retried)["status"] == "in_progress")
+    assert shell("scale", "2:2").returncode == 0
+    assert shell("pause").returncode == 0
+    waiting = shell("run", "--detach", "echo", "kept").stdout.strip()
+    done = shell("restart", "--now")
+    assert done.returncode == 0, done.stderr
+    found = _task(shell, marked)
+    assert (found["status"], found["reason"]) == ("cancelled", "shutdown")
+    assert [_task(shell, task_id)["status"] for task_id in (retried, waiting)] == ["pending", "pending"]
+    workers = json.loads(shell("workers", "--json").stdout)
+    assert (workers["min_workers"], workers["max_workers"], workers["paused"]) == (2, 2, True)
+    assert shell("resume").returncode == 0
+    assert shell("logs", "-f", waiting).stdout == "kept\n"
+    assert shell("restart", "--now").returncode == 0
+    assert json.loads(shell("workers", "--json").stdout)["max_workers"] == 2
+
+
+def _task(shell: Shell, task_id: str) -> dict:
+    return json.loads(shell("show", "--json", task_id).stdout)["tasks"][0]
+
+
 def test_down_leaves_somebody_elses_process_alone(shell) -> None:
     """A workshop that a program holds in its own process is not ended, but named."""
     script = (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import BinaryIO
 
 from koubou_panel.archive.output import QUOTA_BYTES
 from koubou_panel.cli.ending import INTERRUPTED, say
 from koubou_panel.cli.show import size
+from koubou_panel.cli.waiting import why_waiting
 from koubou_panel.core.commands import CancelTask
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import Refused
@@ -18,7 +20,7 @@ from koubou_panel.shop.remote import RemoteShop
 
 PIECE_BYTES = 1 << 20
 LOOK_S = 0.1  # output is looked at as often while a task runs, told of or not
-WORD_S = 1.0
+WAIT_WORD_S = 2.0
 GONE_S = 60.0
 TIMED_OUT = 124
 
@@ -83,9 +85,9 @@ async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
             if task is None:
                 if news.is_told:
                     raise Refused("not_found", f"no task {task_id}")
-                patience.look(None)
+                await patience.look(None)
                 continue
-            patience.look(task)
+            await patience.look(task)
             try:
                 if task.status != "pending":
                     await printer.catch_up(task)
@@ -98,29 +100,33 @@ async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
 
 
 class _Patience:
-    """What is said while nothing happens: that a task waits, that the workshop is away. Only to a terminal."""
+    """What is said while nothing happens: what a task waits for, and that the workshop is away."""
 
     def __init__(self, shop: RemoteShop) -> None:
         self._shop = shop
-        self._began = time.monotonic()
+        self._look_at = time.monotonic() + WAIT_WORD_S
         self._said: set[str] = set()
 
-    def look(self, task: Task | None) -> None:
+    async def look(self, task: Task | None) -> None:
+        """Say what has to be said now, each thing once."""
         link = self._shop.link
         if link.status != "live" and link.lag_s > GONE_S:
             task_words = f"; `koubou logs -f {task.task_id}` goes on when it is back" if task else ""
             raise Refused("unavailable", f"the workshop is gone{task_words}")
-        if link.status != "live" and link.lag_s > 2 * WORD_S:
-            self._say_once("the workshop is away; waiting for it")
-        elif task is not None and task.status == "pending" and time.monotonic() - self._began > WORD_S:
-            self._say_once(
-                "waiting for a free worker" if not task.failures else "failed; it will be tried again"
-            )
+        if link.status != "live":
+            if link.lag_s > WAIT_WORD_S and sys.stderr.isatty():
+                self._say_once("away", "the workshop is away; waiting for it")
+        elif task is not None and task.status == "pending" and time.monotonic() > self._look_at:
+            self._look_at = time.monotonic() + WAIT_WORD_S
+            with suppress(Refused):  # it went away just now
+                waiting = await why_waiting(self._shop, task)
+                if waiting is not None:
+                    self._say_once(waiting.cause, f"waiting: {waiting.words}")
 
-    def _say_once(self, words: str) -> None:
-        if words not in self._said and sys.stderr.isatty():
+    def _say_once(self, cause: str, words: str) -> None:
+        if cause not in self._said:
             say(words)
-        self._said.add(words)
+        self._said.add(cause)
 
 
 class Interrupt:

@@ -114,7 +114,9 @@ def run(
         "stdin": with_input,
     }
     if with_input and (retries or on_crash == "retry"):
-        raise click.UsageError("-i: input that was read cannot be given to another try; leave out the retries")
+        raise click.UsageError(
+            "-i: input that was read cannot be given to another try; leave out the retries"
+        )
     request = Request(
         task_id=TaskId(""),
         kind="script",

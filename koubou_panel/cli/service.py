@@ -19,6 +19,7 @@ import psutil
 
 from koubou_panel.cli.ending import say
 from koubou_panel.cli.link import CALLER, home_of, settings_of
+from koubou_panel.cli.pool import restart_worker
 from koubou_panel.cli.running import (
     Running,
     dashboard_link,
@@ -57,6 +58,9 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>Koubou</title>
 @click.option("--no-browser", is_flag=True, help="Do not open the browser.")
 @click.option("--no-dashboard", is_flag=True, help="Run the workshop alone.")
 @click.option("--insecure-no-auth", is_flag=True, help="Ask for no token, on loopback alone.")
+@click.option(
+    "--again", is_flag=True, hidden=True, help="It is a restart: the stored number of workers counts."
+)
 @click.pass_context
 def up(
     ctx: click.Context,
@@ -69,6 +73,7 @@ def up(
     no_browser: bool,
     no_dashboard: bool,
     insecure_no_auth: bool,
+    again: bool,
 ) -> int:
     """Start the workshop and its dashboard, print the link, and stay until Ctrl-C.
 
@@ -88,6 +93,7 @@ def up(
             settings,
             dashboard=not no_dashboard,
             insecure_no_auth=insecure_no_auth,
+            is_restart=again,
             link=lambda port: link_to(kept, settings.host, port, insecure_no_auth=insecure_no_auth),
             browse=partial(browse, folder=kept.runtime) if opens else None,
         )
@@ -100,7 +106,8 @@ def up(
     code, is_to_return = asyncio.run(main())
     if is_to_return:
         # The same command anew, in the same process and terminal; pages that are open come back by themselves.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--no-browser"])  # noqa: S606 - it is our own
+        more = [] if again else ["--no-browser", "--again"]
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *more])  # noqa: S606 - it is our own
     return code
 
 
@@ -173,9 +180,19 @@ def down(ctx: click.Context) -> int:
 
 
 @click.command()
+@click.argument("worker", required=False)
+@click.option("--now", is_flag=True, help="Do not wait for what runs: it ends as its --on-crash says.")
 @click.pass_context
-def restart(ctx: click.Context) -> int:
-    """End the workshop as `koubou down` does, and start it again with the flags that `koubou up` was given."""
+def restart(ctx: click.Context, *, worker: str | None, now: bool) -> int:
+    """Restart the workshop, or replace WORKER alone by a fresh one.
+
+    The workshop ends as by `koubou down` and starts again with the flags that `koubou up` was given and as many
+    workers as `koubou scale` said last; what waits is kept. A WORKER is replaced when it has ended what it runs, or
+    with --now at once, and then what it runs is cancelled.
+    """
+    if worker is not None:
+        restart_worker(ctx, worker, at_once=now)
+        return 0
     settings = settings_of(ctx)
     home = Home(settings.home)
     found = running(home)
@@ -187,8 +204,12 @@ def restart(ctx: click.Context) -> int:
     before = {service.pid for service in found.services}
     os.kill(found.pid, RESTART)
     deadline = time.monotonic() + settings.grace_s + PATIENCE_S
-    say("waiting for running tasks; `koubou restart` once more ends them")
-    while not _is_back(running(home), before):
+    if not now:
+        say("waiting for running tasks; `koubou restart --now` ends them")
+    while not _is_back(found_now := running(home), before):
+        if now and _is_stopping(found_now):
+            os.kill(found.pid, RESTART)  # the second one ends the wait
+            now = False
         if not _is_alive(found.pid):
             raise Refused("unavailable", "it did not come back; the terminal where `koubou up` ran says why")
         if time.monotonic() > deadline:
@@ -201,6 +222,10 @@ def restart(ctx: click.Context) -> int:
     if link:
         print(link)
     return 0
+
+
+def _is_stopping(found: Running | None) -> bool:
+    return found is not None and any(service.state == "stopping" for service in found.services)
 
 
 def _is_back(found: Running | None, before: set[int | None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from koubou_panel.core.records import Task
+from koubou_panel.core.quantity import size_text
+from koubou_panel.core.records import Progress, Task
 from koubou_panel.wire.records import task_record
 
 if TYPE_CHECKING:
@@ -31,11 +33,16 @@ STYLES = {
     "ok": "green",
     "warning": "yellow",
     "missing": "red",
+    "unresponsive": "red",
+    "paused": "yellow",
+    "stopping": "yellow",
 }
 WIDE = 10_000
 GAP = 2
 SHORTEST = 10
 NAME_CHARS = 24
+EXACT = 10  # from here on a whole number says enough
+BYTE_UNITS = frozenset({"B", "b", "byte", "bytes"})
 
 
 def print_json(document: object) -> None:
@@ -74,16 +81,9 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def size(count: int | None) -> str:
+def size(size_bytes: float | None) -> str:
     """Bytes for people: `512 B`, `1.4 MB`."""
-    if count is None:
-        return ""
-    number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return ""
+    return "" if size_bytes is None else size_text(size_bytes)
 
 
 def ago(at: float | None, now: float) -> str:
@@ -142,13 +142,20 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def task_rows(tasks: Sequence[Task]) -> list[list[str]]:
-    """Tasks as rows of `TASK_COLUMNS`."""
+def task_table(tasks: Sequence[Task]) -> None:
+    """Print tasks as a table; how far they are has a column if one of them tells."""
     now = time.time()
-    return [[*_row(task, now)] for task in tasks]
+    rows = [_row(task, now) for task in tasks]
+    shown = [place for place in range(len(TASK_COLUMNS)) if place != STATE or any(row[STATE] for row in rows)]
+    table(
+        [TASK_COLUMNS[place] for place in shown],
+        [[row[place] for place in shown] for row in rows],
+        status=1,
+    )
 
 
-TASK_COLUMNS = ("ID", "STATUS", "AGE", "TOOK", "NAME", "COMMAND")
+TASK_COLUMNS = ("ID", "STATUS", "AGE", "TOOK", "STATE", "NAME", "COMMAND")
+STATE = 4
 
 
 def _row(task: Task, now: float) -> tuple[str, ...]:
@@ -158,6 +165,7 @@ def _row(task: Task, now: float) -> tuple[str, ...]:
         status_words(task),
         ago(request.created_at, now),
         duration(took_s(task, now)),
+        state_words(task),
         shortened(request.name, NAME_CHARS),
         request.summary,
     )
@@ -167,12 +175,57 @@ def status_words(task: Task) -> str:
     """The status, with what matters beside it: the exit code, the reason, how far."""
     if task.status == "failed":
         return f"failed ({task.exit_code})" if task.reason == "exit" else f"failed ({task.reason})"
+    if task.status == "in_progress" and task.stopping:
+        return "in_progress (stopping)"
+    return f"cancelled ({task.reason})" if task.reason == "dependency" else task.status
+
+
+def progress_words(progress: Progress | None) -> str:
+    """How far a run is: `37 % · 12/80 files · 3.1 files/s · 20 s left`, as far as it is known."""
+    if progress is None:
+        return ""
+    amount = _amount(progress)
+    parts = [
+        "" if progress.fraction is None else f"{math.floor(100 * progress.fraction)} %",
+        amount,
+        "" if progress.rate_per_s is None else f"{_count(progress.rate_per_s, progress.unit)}/s",
+        "" if progress.eta_s is None else f"{duration_left(progress.eta_s)} left",
+        progress.message,
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _amount(progress: Progress) -> str:
+    if progress.done is None:
+        return ""
+    done = _count(progress.done, "" if progress.total is not None else progress.unit)
+    if progress.total is None:
+        return done
+    if progress.unit in BYTE_UNITS:
+        return f"{size_text(progress.done)}/{size_text(progress.total)}"
+    return f"{done}/{_count(progress.total, progress.unit)}"
+
+
+def _count(number: float, unit: str) -> str:
+    if unit in BYTE_UNITS:
+        return size_text(number)
+    short = f"{number:.0f}" if number >= EXACT or number == int(number) else f"{number:.2g}"
+    return f"{short} {unit}" if unit and unit != "%" else short
+
+
+def duration_left(seconds: float) -> str:
+    """Seconds to come, for people: whole ones."""
+    return f"{seconds:.0f} s" if seconds < EXACT else duration(seconds)
+
+
+def state_words(task: Task) -> str:
+    """What an unfinished task is about: how far it is, or what it waits for."""
     if task.status == "in_progress":
-        if task.stopping:
-            return "in_progress (stopping)"
-        fraction = task.progress.fraction if task.progress else None
-        return "in_progress" if fraction is None else f"in_progress ({fraction:.0%})"
-    return task.status
+        return progress_words(task.progress)
+    if task.status != "pending" or not task.waits_for:
+        return "is tried again" if task.status == "pending" and task.not_before is not None else ""
+    first, more = task.waits_for[0], len(task.waits_for) - 1
+    return f"waits for {first}{f' and {more} more' if more else ''}"
 
 
 def took_s(task: Task, now: float) -> float | None:

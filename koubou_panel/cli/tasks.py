@@ -12,20 +12,19 @@ import click
 from koubou_panel.cli.ending import say
 from koubou_panel.cli.link import CALLER, ask, find_task
 from koubou_panel.cli.show import (
-    TASK_COLUMNS,
     ago,
     duration,
     print_fields,
     print_tasks_json,
+    progress_words,
     size,
     status_words,
-    table,
-    task_rows,
+    task_table,
     took_s,
 )
 from koubou_panel.core.commands import CancelTask, RetryTask
 from koubou_panel.core.ports import TaskPage, TaskQuery
-from koubou_panel.core.records import STATUSES, Task
+from koubou_panel.core.records import STATUSES, Limits, Task, Usage, Use
 from koubou_panel.errors import Refused
 from koubou_panel.settings import EXIT_REFUSED
 from koubou_panel.shop.remote import RemoteShop
@@ -64,7 +63,7 @@ def ps(
         print_tasks_json(page.tasks, total=page.total, cursor=page.cursor)
         return
     if page.tasks:
-        table(TASK_COLUMNS, task_rows(page.tasks), status=1)
+        task_table(page.tasks)
     if page.total > len(page.tasks):
         say(f"{len(page.tasks)} of {page.total} tasks; --limit shows more")
     elif not page.tasks:
@@ -105,6 +104,9 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
             _moment(request.created_at, now)
             + (f" by {request.submitted_by}" if request.submitted_by else ""),
         ),
+        ("follows", ", ".join(request.after)),
+        ("waits for", ", ".join(task.waits_for)),
+        ("limits", _limits(request.limits)),
         ("started", _moment(task.started_at, now)),
         ("ended", _moment(task.finished_at, now)),
         ("waited", duration(waited_s) if not task.is_finished or task.started_at else ""),
@@ -113,15 +115,55 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
             "run",
             f"{task.run} ({request.retries} retries allowed)" if request.retries else str(task.run or ""),
         ),
+        ("progress", progress_words(task.progress) if task.status == "in_progress" else ""),
+        ("uses now", _use(task.use)),
         ("worker", f"{task.worker_id} on {task.node}" if task.worker_id else ""),
         ("exit code", "" if task.exit_code is None else str(task.exit_code)),
         ("result", task.result or ""),
         ("CPU time", duration(usage.cpu_s)),
-        ("memory", size(usage.peak_rss_bytes)),
+        ("peak memory", size(usage.peak_rss_bytes)),
+        ("GPU memory", size(usage.peak_gpu_memory_bytes)),
+        ("storage", _storage(usage)),
+        ("most at once", _most(usage)),
         ("output", f"{size(usage.output_bytes)}; koubou logs {task.task_id}" if usage.output_bytes else ""),
         ("rerun of", request.rerun_of or ""),
         ("error", task.error.traceback or f"{task.error.type}: {task.error.message}" if task.error else ""),
     ]
+
+
+def _limits(limits: Limits) -> str:
+    parts = [
+        limits.memory_bytes and f"{size(limits.memory_bytes)} of memory",
+        limits.cpu_s and f"{limits.cpu_s:g} s of processor time",
+        limits.processes and f"{limits.processes} processes",
+        limits.output_bytes and f"{size(limits.output_bytes)} of output",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _use(use: Use | None) -> str:
+    if use is None:
+        return ""
+    parts = [
+        f"{use.cpu_percent:.0f} % of a core",
+        size(use.rss_bytes),
+        f"{use.processes} processes" if use.processes > 1 else "",
+        f"{use.threads} threads" if use.threads > 1 else "",
+        "" if use.gpu_percent is None else f"{use.gpu_percent:.0f} % of a GPU",
+        "" if use.gpu_memory_bytes is None else f"{size(use.gpu_memory_bytes)} of GPU memory",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _storage(usage: Usage) -> str:
+    if not usage.read_bytes and not usage.written_bytes:
+        return ""
+    return f"{size(usage.read_bytes or 0)} read, {size(usage.written_bytes or 0)} written"
+
+
+def _most(usage: Usage) -> str:
+    parts = [(usage.peak_processes, "processes"), (usage.peak_threads, "threads")]
+    return ", ".join(f"{count} {name}" for count, name in parts if count is not None and count > 1)
 
 
 def _moment(at: float | None, now: float) -> str:

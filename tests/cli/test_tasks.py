@@ -89,7 +89,7 @@ def test_show_tells_the_whole_story(koubou) -> None:
         "story",
         "failed (5): exited with code 5",
         "echo last words",
-        "exit code  5",
+        "exit code    5",
         "koubou logs",
     ):
         assert words in text

@@ -8,8 +8,21 @@ from koubou_panel.cli.ending import code_of
 from koubou_panel.cli.follow import exit_code
 from koubou_panel.cli.load import PROFILES, _plan, quantiles
 from koubou_panel.cli.run import environment
-from koubou_panel.cli.show import clean, clean_lines, duration, shortened, size
-from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.cli.show import (
+    clean,
+    clean_lines,
+    duration,
+    progress_words,
+    shortened,
+    size,
+    state_words,
+    status_words,
+)
+from koubou_panel.cli.waiting import pool_cause
+from koubou_panel.cli.workers import _row
+from koubou_panel.core.events import SystemNoted
+from koubou_panel.core.fold import State
+from koubou_panel.core.records import Pool, Progress, Request, Task, TaskId, Worker, WorkerId
 from koubou_panel.errors import KoubouError, Refused, SettingsError
 
 
@@ -35,11 +48,95 @@ def test_durations_have_units_for_people(seconds, words) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(None, ""), (0, "0 B"), (999, "999 B"), (1_400_000, "1.4 MB"), (250e9, "250 GB")]
+    ("count", "words"), [(None, ""), (0, "0 B"), (999, "999 B"), (1_500_000, "1.4 MB"), (2 << 30, "2 GB")]
 )
 def test_sizes_have_units_for_people(count, words) -> None:
-    """Bytes in units of a thousand."""
+    """Bytes in powers of 1,024, as `--memory` takes them."""
     assert size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (None, ""),
+        (Progress(), ""),
+        (Progress(0.375, 12, 80, "", 20.4, "", 3.1), "37 % · 12/80 · 3.1/s · 20 s left"),
+        (Progress(0.999, 799, 800, "files", 0.2), "99 % · 799/800 files · 0 s left"),
+        (Progress(done=7.0, unit="lines", rate_per_s=0.25), "7 lines · 0.25 lines/s"),
+        (
+            Progress(0.5, 1 << 20, 2 << 20, "B", 3_700, rate_per_s=1536),
+            "50 % · 1 MB/2 MB · 1.5 kB/s · 1 h 01 m left",
+        ),
+        (Progress(0.37), "37 %"),
+        (Progress(0.37, 37, 100, "%"), "37 % · 37/100"),
+        (Progress(message="warming up"), "warming up"),
+        (Progress(1.0, 80, 80, eta_s=0.0), "100 % · 80/80 · 0 s left"),
+    ],
+)
+def test_progress_has_what_is_known(progress, words) -> None:
+    """How far, how much, how fast, how long still, in that order; a hundred percent only when all is done."""
+    assert progress_words(progress) == words
+
+
+@pytest.mark.parametrize(
+    ("task", "status", "state"),
+    [
+        (_task(status="in_progress", progress=Progress(0.5)), "in_progress", "50 %"),
+        (_task(status="in_progress", stopping="user"), "in_progress (stopping)", ""),
+        (_task(waits_for=(TaskId("a"),)), "pending", "waits for a"),
+        (_task(waits_for=(TaskId("a"), TaskId("b"), TaskId("c"))), "pending", "waits for a and 2 more"),
+        (_task(not_before=5.0), "pending", "is tried again"),
+        (_task(), "pending", ""),
+        (_task(status="cancelled", reason="dependency"), "cancelled (dependency)", ""),
+        (_task(status="cancelled", reason="user"), "cancelled", ""),
+        (_task(status="completed", progress=Progress(1.0)), "completed", ""),
+    ],
+)
+def test_what_a_task_is_about(task, status, state) -> None:
+    """Its status with the reason where that says more, and beside it how far it is or what it waits for."""
+    assert (status_words(task), state_words(task)) == (status, state)
+
+
+def _worker(number: int, status: str, **more) -> Worker:
+    return Worker(worker_id=WorkerId(f"worker-{number}"), started_at=0.0, status=status, **more)
+
+
+HELD = SystemNoted(1.0, "scaling_held", "held: 3.2 GB free, needs about 6.1 GB")
+UP = SystemNoted(2.0, "scaled_up", "up from 1 to 2 workers: 5 tasks wait")
+
+
+@pytest.mark.parametrize(
+    ("pool", "statuses", "notes", "cause", "said"),
+    [
+        (Pool(paused=True), ["idle"], [], "paused", "koubou resume"),
+        (Pool(draining=True, paused=True), ["idle"], [], "draining", "koubou resume"),
+        (Pool(closing=True), ["busy"], [], "closing", "shutting down"),
+        (Pool(), ["busy"], [HELD], "held", "3.2 GB free"),
+        (Pool(), ["busy"], [HELD, UP], "busy", "the only worker is busy"),
+        (Pool(), ["busy", "busy"], [], "busy", "all 2 workers are busy"),
+        (Pool(), ["busy", "unresponsive"], [], "busy", "1 of them unresponsive"),
+        (Pool(), ["busy", "starting"], [], None, None),
+        (Pool(), ["busy", "idle"], [], None, None),
+        (Pool(), [], [], None, None),
+    ],
+)
+def test_what_keeps_a_task_from_starting(pool, statuses, notes, cause, said) -> None:
+    """The most telling cause; nothing where it is about to start."""
+    state = State("e")
+    state.pool = pool
+    state.notes.extend(notes)
+    state.workers = {(worker := _worker(n, status)).worker_id: worker for n, status in enumerate(statuses)}
+    found = pool_cause(state.snapshot())
+    assert (found and found.cause) == cause
+    assert found is None or said in found.words
+
+
+def test_a_silent_worker_is_told_with_its_silence() -> None:
+    """A worker is unresponsive after ten seconds without a word, which count too."""
+    silent = _worker(1, "unresponsive", changed_at=100.0, current_task=TaskId("t"))
+    row = _row(silent, {TaskId("t"): _task(status="in_progress", started_at=70.0)}, 130.0)
+    assert row[1] == "unresponsive (silent 40 s)"
+    assert row[-1] == "(t) for 1 m 00 s"
 
 
 def test_long_names_are_cut_in_the_middle() -> None:
