@@ -41,10 +41,11 @@ from koubou_panel.engines.frames import (
 from koubou_panel.engines.guard import become_subreaper, descendants, kill_below, reap
 from koubou_panel.engines.inputs import Inputs
 from koubou_panel.engines.marks import Mark
+from koubou_panel.engines.pulse import PULSE_S, Pulse
 
 CHUNK_BYTES = 1 << 20
 FREE_BYTES = 16 << 20
-PULSE_S = 0.05
+LONGEST_UNHEARD_S = 0.25
 LEAVE_LIMIT_S = 5.0
 FLUSH_S = 0.002
 
@@ -52,9 +53,13 @@ FLUSH_S = 0.002
 class LazyLog(OutputSink):
     """A run's log that costs nothing until something is printed; most short functions print nothing."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
-        """The log of `job` below `folder`; one that an earlier run may have begun is looked at now."""
+    def __init__(self, job: Job, folder: Path, ring: Callable[[], None]) -> None:
+        """The log of `job` below `folder`; one that an earlier run may have begun is looked at now.
+
+        `ring` is called when something was printed.
+        """
         self._job = job
+        self._ring = ring
         self._folder = folder
         self._log = self._open() if job.run > 1 else None
 
@@ -72,6 +77,7 @@ class LazyLog(OutputSink):
         if self._log is None:
             self._log = self._open()
         self._log.write(data)
+        self._ring()
 
     def skip(self, count: int) -> None:
         """Count bytes as printed that would not be held anyway."""
@@ -98,12 +104,24 @@ class LazyLog(OutputSink):
 class Context(RunContext):
     """What a kind sees of its run."""
 
-    def __init__(self, job: Job, folder: Path, inputs: Inputs, database: Path | None = None) -> None:
-        """The context of `job`: its output below `folder`, its input in `inputs`, others' results in `database`."""
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        inputs: Inputs,
+        ring: Callable[[], None],
+        database: Path | None = None,
+    ) -> None:
+        """The context of `job`: its output below `folder`, its input in `inputs`, others' results in `database`.
+
+        `ring` is called when there is news of it.
+        """
         self.job = job
         self._inputs = inputs
+        self._ring = ring
+        self.prints_unheard = True
         self._database = database
-        self.output: LazyLog = LazyLog(job, folder)
+        self.output: LazyLog = LazyLog(job, folder, ring)
         self.started = time.monotonic()
         self.told = (None, self.output.size)
         self._progress: Progress | None = None
@@ -114,6 +132,7 @@ class Context(RunContext):
         elapsed_s = time.monotonic() - self.started
         eta_s = elapsed_s * (1 - fraction) / fraction if fraction else None
         self._progress = Progress(fraction, done, total, unit, eta_s, message)
+        self._ring()
 
     def open_input(self) -> InputSource:
         """What is sent to this run."""
@@ -219,6 +238,7 @@ class WorkerProcess:
         self.inputs = Inputs(lambda number, why: self.send(InputTaken(number, why)))
         self.kinds: dict[str, TaskKind] = {}
         self.capture = capture
+        self.pulse = Pulse()
         self.current: Context | None = None
         self._send_lock = threading.Lock()
         self._ended: deque[Outcome] = deque()
@@ -237,6 +257,8 @@ class WorkerProcess:
             if self.jobs.empty() or now - self._flushed_at > FLUSH_S:
                 self.flush()
                 self._flushed_at = now
+            else:
+                self.pulse.ring()
 
     def flush(self) -> None:
         """Tell what has ended; any thread. A long task must not sit on what ended before it."""
@@ -254,11 +276,11 @@ class WorkerProcess:
             self.link.sendall(frame(message))
 
     def _do(self, job: Job) -> Outcome:
-        context = self.current = Context(job, self.folder, self.inputs, self.database)
+        context = self.current = Context(job, self.folder, self.inputs, self.pulse.ring, self.database)
         batches = False
         try:
             kind = self._kind(job.kind)
-            batches = kind.batches
+            batches = context.prints_unheard = kind.batches
             outcome = kind.run(job, context)
         except Exception as error:  # noqa: BLE001 - the edge: a kind's own bug must not end the worker
             fault = Fault(type(error).__name__, str(error))
@@ -285,6 +307,7 @@ class WorkerProcess:
                 if type(message) is Run:
                     for job in message.jobs:
                         self.jobs.put(job)
+                    self.pulse.ring()
                 elif type(message) is GiveBack:
                     self._give_back()
                 elif type(message) is Input:
@@ -316,22 +339,33 @@ class WorkerProcess:
         self.send(GivenBack(returned))
 
     def _pulse(self) -> None:
-        wait: Callable[[float], bool] = threading.Event().wait
         beat_at = 0.0
-        while not wait(PULSE_S):
+        while True:
+            self.pulse.begin()
             if time.monotonic() >= beat_at:
                 self.send(Alive())
                 beat_at = time.monotonic() + BEAT_S
-            if self._ended:
+            had_news = bool(self._ended)
+            if had_news:
                 self.flush()
             context = self.current
-            if context is None or time.monotonic() - context.started < PULSE_S:
-                continue
-            with contextlib.suppress(OSError, ValueError):
-                self.capture.move(context.output, lambda context=context: self.current is context)  # type: ignore[misc]
-            news = context.news()
-            if news is not None:
-                self.send(news)
+            if context is not None:
+                had_news |= self._tell_news(context)
+            # What a function prints is found by looking; all else rings.
+            longest_s = LONGEST_UNHEARD_S if context is not None and context.prints_unheard else BEAT_S
+            self.pulse.rest(had_news=had_news, longest_s=longest_s)
+
+    def _tell_news(self, context: Context) -> bool:
+        """Tell what is new of a run; whether there was, or it is too young to be asked."""
+        if time.monotonic() - context.started < PULSE_S:
+            return True
+        with contextlib.suppress(OSError, ValueError):
+            self.capture.move(context.output, lambda: self.current is context)
+        news = context.news()
+        if news is None:
+            return False
+        self.send(news)
+        return True
 
 
 def _with_output(outcome: Outcome, output: LazyLog) -> Outcome:
