@@ -110,9 +110,7 @@ class Agenda:
             if task.status == "pending" and not task.waits_for:
                 agenda.queue(task)
             elif task.status == "pending":
-                # One that has left the state has succeeded: its failure would have ended this one with it.
-                known = [state.tasks.get(other) for other in task.waits_for]
-                agenda.wait(task, [other.task_id for other in known if other and other.status != "completed"])
+                agenda.wait_again(task, state)
         for task in sorted(unfinished, key=lambda task: task.claim):
             if task.status == "in_progress" and task.worker_id in agenda.lanes:
                 agenda.claim(task, task.started_at or 0.0)
@@ -149,6 +147,14 @@ class Agenda:
         self.unmet[task.task_id] = unmet
         for other in unmet:
             self.followers.setdefault(other, []).append(task.task_id)
+
+    def wait_again(self, task: Task, state: State) -> None:
+        """Wait as a loaded task does. One that has left the state has succeeded: its failure would have ended this."""
+        others = [state.tasks[task_id] for task_id in task.waits_for if task_id in state.tasks]
+        self.wait(task, [other.task_id for other in others if other.status != "completed"])
+        for other in others:
+            if other.status in ("failed", "cancelled"):  # by the crash that the state was loaded after
+                self.missed(other.task_id)
 
     def met(self, task_id: TaskId) -> None:
         """A task has succeeded: those that waited for nothing else may start."""

@@ -27,26 +27,47 @@ from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.codec import decode_events, decode_snapshot, encode_events, encode_snapshot
 from koubou_panel.core.commands import (
     CancelTask,
+    DrainPool,
+    PausePool,
+    RestartWorker,
+    ResumePool,
     RetryTask,
     RunEnded,
     RunProgressed,
     RunsReturned,
+    RunsSampled,
     ScaleWorkers,
     SubmitTask,
     WorkerDied,
+    WorkerHeard,
     WorkerReady,
+    WorkerSilent,
 )
 from koubou_panel.core.conclude import conclude, give_back, lose
 from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
 from koubou_panel.core.fold import State, evolve
 from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Recall, Retire, Spawn, Start, Stop, plan
-from koubou_panel.core.records import STATUSES, Metrics, Outcome, Pool, Progress, Request, Usage
+from koubou_panel.core.records import (
+    NO_LIMITS,
+    STATUSES,
+    Limits,
+    Metrics,
+    Outcome,
+    Pool,
+    Progress,
+    Request,
+    Usage,
+    Use,
+)
+from koubou_panel.core.scale import UP
 from koubou_panel.errors import Refused
 
 DURATIONS_S = {"short": 0.0001, "middling": 0.006, "long": 0.5}
 LIFE = 60
 FAILURES = ["exit", "exception", "killed", "memory", "start"]
+MB = 1 << 20
+LIMITED = Limits(memory_bytes=64 * MB, cpu_s=10.0, processes=4)
 
 
 def batches(kind):
@@ -61,6 +82,7 @@ class Slot:
         self.jobs = []
         self.given = 0
         self.begun = 0
+        self.is_leaving = False
 
     @property
     def is_running(self):
@@ -73,8 +95,8 @@ class Workshop(RuleBasedStateMachine):
 
     tasks = Bundle("tasks")
 
-    @initialize(workers=st.integers(1, 3))
-    def open(self, workers):
+    @initialize(bounds=st.sampled_from([(0, 1), (1, 1), (1, 3), (2, 2), (3, 3)]))
+    def open(self, bounds):
         """Begin with a pool."""
         self.now = 1_000.0
         self.state = State("epoch-1")
@@ -89,7 +111,7 @@ class Workshop(RuleBasedStateMachine):
         self.runs = Counter()
         self.marked = set()
         self.stopped = set()
-        self.step([PoolChanged(self.now, Pool(workers, workers))])
+        self.step([PoolChanged(self.now, Pool(*bounds))])
         for name in list(self.slots):
             self.report(WorkerReady(name, 7))
 
@@ -99,7 +121,7 @@ class Workshop(RuleBasedStateMachine):
         """Fold, plan until there is no more, release: what one step of the hub does."""
         self.fold(events)
         instructions = []
-        for _ in range(10):
+        for _ in range(20):
             self.look_at_ready()
             planned = plan(self.state, self.agenda, self.now, node="here")
             self.check_assignment(planned.instructions)
@@ -142,7 +164,7 @@ class Workshop(RuleBasedStateMachine):
             slot.given += len(claims)
             slot.jobs += instruction.jobs
         elif isinstance(instruction, Retire):
-            assert self.slots[worker_id].jobs == [], "a worker with work was let go"
+            self.slots[worker_id].is_leaving = True
         elif isinstance(instruction, Stop):
             job = next(job for job in self.slots[worker_id].jobs if job.task_id == instruction.task_id)
             assert job.run == instruction.run
@@ -153,7 +175,7 @@ class Workshop(RuleBasedStateMachine):
         self.waiting = [
             task.request.priority
             for task in self.state.tasks.values()
-            if task.status == "pending" and (task.not_before or 0) <= self.now
+            if task.status == "pending" and (task.not_before or 0) <= self.now and not task.waits_for
         ]
 
     def check_assignment(self, instructions):
@@ -195,10 +217,14 @@ class Workshop(RuleBasedStateMachine):
         timeout_s=st.none() | st.sampled_from([None, 5.0]),
         retries=st.integers(0, 2),
         on_crash=st.sampled_from(["mark", "mark", "retry"]),
+        limits=st.sampled_from([NO_LIMITS, LIMITED]),
     )
     def submit(self, count, **fields):
-        """Some tasks of one sort come in."""
+        """Some tasks of one sort come in, unless none are taken."""
         made = []
+        if not self.state.pool.takes_work:
+            assert not self.do(SubmitTask(Request(task_id="no", created_at=0.0, **fields)))
+            return multiple()
         for _ in range(count):
             task_id = f"task-{len(self.submitted) + 1}"
             request = Request(task_id=task_id, created_at=0.0, payload=b"p", **fields)
@@ -215,6 +241,18 @@ class Workshop(RuleBasedStateMachine):
         before = dict(self.state.counts)
         self.do(SubmitTask(Request(task_id=task_id, kind="script", created_at=0.0)))
         assert self.state.counts == before
+
+    @precondition(lambda self: self.state.pool.takes_work)
+    @rule(target=tasks, first=tasks, second=tasks)
+    def follow(self, first, second):
+        """A task comes in that is to start when two others have succeeded."""
+        task_id = f"task-{len(self.submitted) + 1}"
+        request = Request(
+            task_id=task_id, kind="script", name="long", created_at=0.0, after=(first, second, first)
+        )
+        self.submitted.add(task_id)
+        assert self.do(SubmitTask(request))
+        return task_id
 
     @rule(task_id=tasks)
     def cancel(self, task_id):
@@ -238,11 +276,25 @@ class Workshop(RuleBasedStateMachine):
         """Another size of the pool."""
         self.do(ScaleWorkers(*bounds))
 
-    @rule(seconds=st.sampled_from([0.0001, 0.06, 1.0, 400.0]))
-    def pass_time(self, seconds):
-        """The clock goes on, and the loop wakes."""
+    @rule(command=st.sampled_from([PausePool(), DrainPool(), ResumePool(), ResumePool(), ResumePool()]))
+    def hold_or_resume(self, command):
+        """A person stops the flow of work, or lets it go on."""
+        assert self.do(command)
+
+    @precondition(lambda self: self.slots)
+    @rule(draw=st.data(), at_once=st.booleans())
+    def restart_worker(self, draw, at_once):
+        """A person wants a fresh one; it is refused for one that could not hear of it."""
+        name = draw.draw(st.sampled_from(sorted(self.slots)))
+        is_deaf = self.state.workers[name].status == "unresponsive"
+        assert self.do(RestartWorker(name, at_once)) is not (is_deaf and not at_once)
+
+    @rule(seconds=st.sampled_from([0.0001, 0.06, 1.0, 2.5, 400.0]), free_mb=st.sampled_from([10, 200, 9_000]))
+    def pass_time(self, seconds, free_mb):
+        """The clock goes on, the loop wakes, and the host tells of its memory."""
         self.now += seconds
-        self.step([MetricsSampled(self.now, Metrics(self.now, {"load_1m": 0.5}))])
+        values = {"memory_available_bytes": free_mb * MB}
+        self.step([MetricsSampled(self.now, Metrics(self.now, values))])
 
     # -- the engine -------------------------------------------------------------------------------------------
 
@@ -278,6 +330,40 @@ class Workshop(RuleBasedStateMachine):
             self.now += duration_s
             outcome = Outcome(job.task_id, job.run, value=b"v", usage=Usage(duration_s=duration_s))
             self.report(RunEnded(name, outcome))
+
+    @precondition(lambda self: self.slots)
+    @rule(draw=st.data(), report=st.sampled_from([WorkerSilent, WorkerHeard]))
+    def fall_silent(self, draw, report):
+        """A worker does not answer, or does so again."""
+        self.report(report(draw.draw(st.sampled_from(sorted(self.slots)))))
+
+    @precondition(lambda self: any(slot.is_leaving for slot in self.slots.values()))
+    @rule(is_killed=st.booleans())
+    def leave(self, is_killed):
+        """Workers that are to end do so: after what they hold, or killed with it."""
+        for name in self.has(lambda name, slot: slot.is_leaving):
+            slot = self.slots[name]
+            if is_killed or not slot.jobs:
+                del self.slots[name]
+                signal = 9 if is_killed else None
+                self.report(WorkerDied(name, slot.begun, "left", exit_code=0, signal=signal, expected=True))
+
+    @precondition(lambda self: self.working())
+    @rule(
+        rss_mb=st.sampled_from([1, 63, 65]), cpu_s=st.sampled_from([0.0, 11.0]), processes=st.integers(1, 5)
+    )
+    def sample(self, rss_mb, cpu_s, processes):
+        """What runs is measured; who is over a limit of its own is to end, and nobody else."""
+        use = Use(50.0, rss_mb * MB, cpu_s, processes=processes)
+        running = [t for t in self.state.tasks.values() if t.status == "in_progress"]
+        before = {t.task_id: t.stopping for t in running}
+        self.report(RunsSampled([(t.task_id, t.run, use) for t in running]))
+        is_over = rss_mb > 64 or cpu_s > 10 or processes > 4
+        for task_id, stopping in before.items():
+            task = self.state.tasks[task_id]
+            assert task.use == use
+            is_ended = is_over and task.request.limits is not NO_LIMITS
+            assert (task.stopping is not None) is (stopping is not None or is_ended)
 
     @precondition(lambda self: self.working())
     @rule(draw=st.data(), reason=st.sampled_from(FAILURES))
@@ -432,9 +518,45 @@ class Workshop(RuleBasedStateMachine):
     def nobody_idles_while_work_waits(self):
         """Every task that may start has, or every worker that may take it is at work."""
         tasks = self.state.tasks
-        waiting = [t for t in tasks.values() if t.status == "pending" and (t.not_before or 0) <= self.now]
+        pending = [t for t in tasks.values() if t.status == "pending" and not t.waits_for]
+        waiting = [t for t in pending if (t.not_before or 0) <= self.now]
         idle = [name for name, worker in self.state.workers.items() if worker.status == "idle"]
         assert not (waiting and idle)
+
+    @invariant()
+    def a_held_pool_starts_nothing_and_says_so(self):
+        """While it is paused or drained nobody is idle, but `paused`; else nobody is."""
+        shown = {worker.status for worker in self.state.workers.values()}
+        assert ("idle" if not self.state.pool.starts_work else "paused") not in shown
+
+    @invariant()
+    def tasks_follow_what_they_wait_for(self):
+        """One that runs or ran waits for nothing; one that waits does so for what has not ended."""
+        tasks = self.state.tasks
+        for task in tasks.values():
+            others = [tasks[task_id].status for task_id in task.request.after]
+            if task.status == "pending" and task.waits_for:
+                assert not {"failed", "cancelled"} & set(others)
+                assert set(others) != {"completed"}
+            elif task.status != "cancelled":
+                assert set(others) <= {"completed"}
+
+    @invariant()
+    def a_cancelled_follower_had_a_reason(self):
+        """Whoever was not started for another's sake: that other has not succeeded."""
+        tasks = self.state.tasks
+        for task in tasks.values():
+            if task.reason == "dependency":
+                assert {"failed", "cancelled"} & {tasks[other].status for other in task.request.after}
+                assert "to follow" in task.message
+
+    @invariant()
+    def growth_has_its_reason(self):
+        """Every step of the pool's size is told in words, and is a step within the bounds."""
+        for note in self.state.notes:
+            assert note.details
+            if note.event == UP:
+                assert note.data["before"] < note.data["workers"] <= 4
 
     @invariant()
     def workers_say_what_they_do(self):
@@ -445,11 +567,12 @@ class Workshop(RuleBasedStateMachine):
 
     @invariant()
     def the_pool_is_what_is_wanted(self):
-        """Never more are started than wanted; fewer only for the time that a failing start waits."""
-        wanted = self.state.pool.max_workers
+        """Never more than the most, but for those that are busy; fewer than the least only while a start must wait."""
+        pool = self.state.pool
         alive = [worker for worker in self.state.workers.values() if worker.status != "stopping"]
-        assert len(self.state.workers) >= wanted or self.agenda.respawn_at > self.now
-        assert len(alive) <= wanted or not any(worker.status == "idle" for worker in alive)
+        assert len(alive) >= pool.min_workers or self.agenda.respawn_at > self.now or pool.draining
+        is_idle = any(worker.status in ("idle", "paused") for worker in alive)
+        assert len(alive) <= pool.max_workers or not is_idle
 
     @invariant()
     def it_wakes_when_something_is_due(self):

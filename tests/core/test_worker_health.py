@@ -1,0 +1,127 @@
+"""Workers that fall silent, are replaced, or keep a slot too long."""
+
+from __future__ import annotations
+
+import pytest
+
+from koubou_panel.core.agenda import LONG_STOP_S
+from koubou_panel.core.commands import CancelTask, RestartWorker, WorkerHeard, WorkerSilent
+from koubou_panel.core.plan import Retire, Spawn, Start, Stop
+from koubou_panel.errors import Refused
+
+
+def test_a_silent_worker_is_shown_and_given_nothing(make_world):
+    """Its task goes on; the next task goes elsewhere."""
+    world = make_world(2)
+    running = world.submitted()
+    world.plan()
+    world.report(WorkerSilent("worker-1"))
+    worker = world.state.workers["worker-1"]
+    assert (worker.status, worker.current_task, worker.changed_at) == ("unresponsive", running, world.now)
+    world.report(WorkerSilent("worker-2"))
+    world.submitted()
+    assert [one for one in world.plan() if type(one) is Start] == []
+    assert world.task(running).status == "in_progress"
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_worker_that_is_heard_again_goes_on(make_world, is_busy):
+    """As what it was: with its task, or free for another."""
+    world = make_world(1)
+    if is_busy:
+        world.submitted()
+        world.plan()
+    world.report(WorkerSilent("worker-1"))
+    world.report(WorkerHeard("worker-1"))
+    world.plan()
+    assert world.state.workers["worker-1"].status == ("busy" if is_busy else "idle")
+    assert world.report(WorkerHeard("worker-1")) == []
+
+
+def test_a_silent_worker_whose_task_ended_is_free_when_heard(make_world):
+    """What it is said to do is not older than what it does."""
+    world = make_world(1)
+    task_id = world.submitted()
+    world.plan()
+    world.report(WorkerSilent("worker-1"))
+    world.end(task_id)
+    world.report(WorkerHeard("worker-1"))
+    world.plan()
+    assert world.state.workers["worker-1"].status == "idle"
+
+
+def test_the_time_out_of_a_silent_workers_task_counts(make_world):
+    """It is one of the two things that end it."""
+    world = make_world(1)
+    world.submitted(timeout_s=20.0)
+    world.plan()
+    world.report(WorkerSilent("worker-1"))
+    world.pass_time(20.0)
+    assert any(type(one) is Stop and one.cause == "timeout" for one in world.plan())
+
+
+def test_a_person_replaces_a_worker_after_its_task(make_world):
+    """It is told to end; another starts at once in its place."""
+    world = make_world(1)
+    task_id = world.submitted()
+    world.plan()
+    world.do(RestartWorker("worker-1"), by="cli")
+    instructions = world.plan()
+    assert Retire("worker-1") in instructions
+    assert Spawn("worker-2") in instructions
+    assert world.task(task_id).stopping is None
+    assert world.do(RestartWorker("worker-1")) == []
+
+
+def test_a_person_replaces_a_worker_with_its_task(make_world):
+    """At once: what it runs is cancelled by that person."""
+    world = make_world(1)
+    task_id = world.submitted()
+    world.plan()
+    world.do(RestartWorker("worker-1", at_once=True), by="cli")
+    assert Retire("worker-1", at_once=True) in world.plan()
+    world.die("worker-1", begun=1)
+    task = world.task(task_id)
+    assert (task.status, task.reason, task.message) == ("cancelled", "user", "cancelled by cli")
+
+
+def test_a_silent_worker_is_replaced_only_at_once(make_world):
+    """It would not hear that it is to end after its task."""
+    world = make_world(1)
+    world.report(WorkerSilent("worker-1"))
+    with pytest.raises(Refused, match="--now") as refusal:
+        world.do(RestartWorker("worker-1"))
+    assert refusal.value.code == "conflict"
+    world.do(RestartWorker("worker-1", at_once=True))
+
+
+def test_an_unknown_worker_cannot_be_replaced(make_world):
+    """The nearest name is told."""
+    with pytest.raises(Refused, match="worker-1") as refusal:
+        make_world(1).do(RestartWorker("worker-11"))
+    assert refusal.value.code == "not_found"
+
+
+def test_a_run_that_is_long_in_ending_keeps_no_slot(make_world):
+    """After a second its worker counts no more: another starts in its place, and it leaves with its run."""
+    world = make_world(1)
+    stubborn = world.submitted()
+    world.plan()
+    world.do(CancelTask(stubborn))
+    assert [type(one) for one in world.plan()] == [Stop]
+    assert world.wake_at == world.now + LONG_STOP_S
+    world.pass_time(LONG_STOP_S)
+    assert world.plan() == [Retire("worker-1"), Spawn("worker-2")]
+    assert world.task(stubborn).status == "in_progress"
+
+
+def test_a_run_that_ends_in_time_keeps_its_worker(make_world):
+    """Most do."""
+    world = make_world(1)
+    task_id = world.submitted()
+    world.plan()
+    world.do(CancelTask(task_id))
+    world.plan()
+    world.end(task_id, reason="killed")
+    world.pass_time(LONG_STOP_S)
+    assert world.plan() == []
