@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isnan
@@ -26,19 +26,22 @@ from koubou_panel.core.events import (
     TaskProgressed,
     TaskRetried,
     TaskReturned,
+    TasksSampled,
     TaskStarted,
     WorkerSampled,
 )
 from koubou_panel.core.fold import KEEP_FINISHED, Folded, State
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import Channel, Metrics, Task, TaskId, Worker
+from koubou_panel.core.records import Channel, Metrics, Task, TaskId, Use, Worker
 from koubou_panel.reactive.models import (
     MetricsModel,
     ShopModel,
     TaskModel,
     WorkerModel,
+    first_in_line,
     metrics_values,
     run_seconds,
+    shop_values,
     task_values,
     worker_values,
 )
@@ -47,9 +50,7 @@ from koubou_panel.reactive.series import KEEP_S, Second, Throughput
 SHOW_RUNNING = 24
 SHOW_FINISHED = 30
 KEEP_ENDED = 1_000
-RATE_S = 60
-RECOVERED_S = 600.0
-_LOOK_AT_MOST = 5_000
+KEEP_USES = 900
 
 _ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 _LEAVES = (TaskRetried, TaskReturned)
@@ -60,7 +61,8 @@ class Changes:
     """What one flush set, and what came into the series.
 
     `tasks`, `workers` and `shop` name the models and parameters that changed; `seconds` and `metrics` are new
-    steps of the series, oldest first; `ended` are the tasks that ended since (at most the last thousand).
+    steps of the series, oldest first; `ended` are the tasks that ended since (at most the last thousand); `uses` is
+    what the pinned task used, (at, run, use).
     `reset` says that everything was replaced: series begin anew.
     """
 
@@ -71,6 +73,7 @@ class Changes:
     seconds: list[Second] = field(default_factory=list)
     metrics: list[Metrics] = field(default_factory=list)
     ended: list[Task] = field(default_factory=list)
+    uses: list[tuple[float, int, Use]] = field(default_factory=list)
 
 
 class Mirror:
@@ -116,6 +119,9 @@ class Mirror:
         self._tasks: dict[str, TaskModel] = {}
         self._workers: dict[str, WorkerModel] = {}
         self._values: dict[str, dict[str, object]] = {}
+        self._told_at: dict[str, float] = {}
+        self._pinned: Task | None = None
+        self._uses: deque[tuple[float, int, Use]] = deque(maxlen=KEEP_USES)
         self._unsubscribe: Callable[[], None] | None = shop.subscribe(self)
         self.flush()
         self._on_dirty = on_dirty
@@ -136,6 +142,15 @@ class Mirror:
         self._on_dirty = None
         if unsubscribe is not None:
             unsubscribe()
+
+    def pin(self, task: Task | None) -> TaskModel | None:
+        """Keep a model of this task, wherever it is in its life, until another is pinned; give it as it stands."""
+        self._pinned = task
+        self._uses.clear()
+        if task is None:
+            return None
+        self._flush_tasks(self._shop.state, Changes())
+        return self._tasks[task.request.task_id]
 
     # -- what the shop tells ----------------------------------------------------------------------------------
 
@@ -159,6 +174,7 @@ class Mirror:
         self.metrics.extend(state.metrics)
         self._dirty_tasks.update(self._tasks)
         self._dirty_workers.update(self._workers)
+        self._uses.clear()
         self._is_reset = True
         self._soil()
 
@@ -189,9 +205,20 @@ class Mirror:
                 self._new_metrics.append(sample.metrics)
             elif isinstance(sample, WorkerSampled):
                 self._dirty_workers.add(sample.worker_id)
+            elif isinstance(sample, TasksSampled):
+                self._take_uses(sample)
             elif isinstance(sample, (TaskProgressed, OutputGrew)):
                 self._dirty_tasks.add(sample.task_id)
+                if isinstance(sample, TaskProgressed):
+                    self._told_at[sample.task_id] = sample.at
         self._soil()
+
+    def _take_uses(self, sample: TasksSampled) -> None:
+        pinned = self._pinned.request.task_id if self._pinned else None
+        for task_id, run, use in sample.uses:
+            self._dirty_tasks.add(task_id)
+            if task_id == pinned:
+                self._uses.append((sample.at, run, use))
 
     def backfill(self, metrics: Iterable[Metrics]) -> None:
         """Put older samples of the host (from the archive) before those that are known."""
@@ -239,13 +266,13 @@ class Mirror:
         self._is_dirty = self._is_reset = False
         state = self._shop.state
         self._flush_series(now, changes)
-        workers = self._flush_workers(state, changes)
-        running, finished = self._flush_tasks(state, changes)
-        values = self._shop_values(state, now)
-        values |= {"running": running, "finished": finished, "workers": workers}
+        values = shop_values(state, self._shop.link, self.throughput, now)
+        values["workers"] = self._flush_workers(state, changes)
+        values |= self._flush_tasks(state, changes)
         changes.shop = self._set(self.model, "shop", values)
-        changes.ended = list(self._ended)
+        changes.ended, changes.uses = list(self._ended), list(self._uses)
         self._ended.clear()
+        self._uses.clear()
         return changes
 
     def _flush_series(self, now: float, changes: Changes) -> None:
@@ -271,26 +298,40 @@ class Mirror:
         self._dirty_workers.clear()
         return [self._workers[worker_id] for worker_id in sorted(self._workers, key=_natural)]
 
-    def _flush_tasks(self, state: State, changes: Changes) -> tuple[list[TaskModel], list[TaskModel]]:
-        running = [state.tasks[task_id] for task_id in self._shown(state) if task_id in state.tasks]
-        finished = list(islice(reversed(self.recent), self._finished_limit))
-        shown = {task.request.task_id: task for task in (*finished, *running)}
-        for task_id, task in shown.items():
-            model = self._tasks.get(task_id)
-            if model is None:
-                model = self._tasks[task_id] = TaskModel()
-            elif task_id not in self._dirty_tasks:
-                continue
-            if self._set(model, f"task {task_id}", task_values(task)):
-                changes.tasks.add(task_id)
+    def _flush_tasks(self, state: State, changes: Changes) -> dict[str, object]:
+        """Set the models of the tasks that are shown; give the lists of them by the shop's parameters."""
+        lists = {
+            "running": [state.tasks[task_id] for task_id in self._shown(state) if task_id in state.tasks],
+            "finished": list(islice(reversed(self.recent), self._finished_limit)),
+            "waiting": first_in_line(state),
+        }
+        pinned = self._pinned
+        pins = [] if pinned is None else [state.tasks.get(pinned.request.task_id, pinned)]
+        shown = {
+            task.request.task_id: task
+            for task in (*lists["finished"], *lists["waiting"], *lists["running"], *pins)
+        }
+        self._dirty_tasks.update(task.request.task_id for task in lists["waiting"] if task.waits_for)
+        for task in shown.values():
+            self._set_task(task, state, changes)
         for gone in self._tasks.keys() - shown.keys():
             del self._tasks[gone]
             self._values.pop(f"task {gone}", None)
+        for gone in self._told_at.keys() - shown.keys():
+            del self._told_at[gone]
         self._dirty_tasks.clear()
-        return (
-            [self._tasks[task.request.task_id] for task in running],
-            [self._tasks[task.request.task_id] for task in finished if task.request.task_id in shown],
-        )
+        return {name: [self._tasks[task.request.task_id] for task in tasks] for name, tasks in lists.items()}
+
+    def _set_task(self, task: Task, state: State, changes: Changes) -> None:
+        task_id = task.request.task_id
+        model = self._tasks.get(task_id)
+        if model is None:
+            model = self._tasks[task_id] = TaskModel()
+        elif task_id not in self._dirty_tasks:
+            return
+        told_at = self._told_at.setdefault(task_id, self._now()) if task.progress else 0.0
+        if self._set(model, f"task {task_id}", task_values(task, state.tasks, told_at)):
+            changes.tasks.add(task_id)
 
     def _shown(self, state: State) -> list[TaskId]:
         """The running tasks to show: those that workers are at, then the claimed ones, the oldest first."""
@@ -300,33 +341,6 @@ class Mirror:
         chosen = {task_id: None for task_id in at_work if task_id is not None and task_id in self._active}
         chosen |= dict.fromkeys(islice(self._active, self._running_limit))
         return list(chosen)[: self._running_limit]
-
-    def _shop_values(self, state: State, now: float) -> dict[str, object]:
-        statuses = [worker.status for worker in state.workers.values()]
-        completed, failed = self.throughput.last(RATE_S)
-        ended_well, ended_badly = self.throughput.last(KEEP_S)
-        ended = ended_well + ended_badly
-        link = self._shop.link
-        counts: Mapping[str, object] = dict(state.counts.items())
-        return {
-            **counts,
-            "epoch": state.epoch,
-            "workers_total": len(statuses),
-            "workers_busy": statuses.count("busy"),
-            "workers_idle": statuses.count("idle"),
-            "workers_lost": statuses.count("unresponsive"),
-            "min_workers": state.pool.min_workers,
-            "max_workers": state.pool.max_workers,
-            "paused": state.pool.paused,
-            "draining": state.pool.draining,
-            "recovered": _recovered(state, now),
-            "completed_per_minute": completed,
-            "failed_per_minute": failed,
-            "success_percent": 100 * ended_well / ended if ended else None,
-            "oldest_pending_at": _oldest_pending(state),
-            "link_status": link.status,
-            "link_lag_s": link.lag_s,
-        }
 
     def _set(self, model: param.Parameterized, key: str, values: dict[str, object]) -> set[str]:
         """Set what differs from the last time, in one update; give the names of it."""
@@ -340,30 +354,10 @@ class Mirror:
         return set(changed)
 
 
-def _recovered(state: State, now: float) -> str:
-    """What the last crash left: the words of the note that the workshop made when it came back."""
-    for note in reversed(state.notes):
-        if note.at < now - RECOVERED_S:
-            break
-        if note.event in ("recovered", "storage_recovered"):
-            return note.details
-    return ""
-
-
 def _differs(before: object, after: object) -> bool:
     if isinstance(before, float) and isinstance(after, float) and isnan(before) and isnan(after):
         return False
     return before is not after and before != after
-
-
-def _oldest_pending(state: State) -> float | None:
-    """Since when the first in line waits. Finished tasks may stand before it, so the look has an end."""
-    if not state.counts["pending"]:
-        return None
-    for task in islice(state.tasks.values(), _LOOK_AT_MOST):
-        if task.status == "pending":
-            return task.request.created_at
-    return None
 
 
 def _natural(worker_id: str) -> tuple[str, int, str]:

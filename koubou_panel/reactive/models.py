@@ -7,13 +7,25 @@ A `Mirror` makes them and is the only one that sets them: once a frame, all chan
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 import param
 
-from koubou_panel.core.records import STATUSES, Metrics, Task, TaskId, Worker
+from koubou_panel.core.fold import State
+from koubou_panel.core.ports import Link
+from koubou_panel.core.records import STATUSES, Limits, Metrics, Progress, Task, TaskId, Usage, Use, Worker
+from koubou_panel.reactive.series import KEEP_S, Throughput
 
 WORKER_STATUSES = ["starting", "idle", "busy", "paused", "unresponsive", "stopping", "offline"]
+SHOW_WAITING = 3
+SHOW_SCALING = 5
+RATE_S = 60
+RECOVERED_S = 600.0
 LINK_STATUSES = ["live", "reconnecting", "stale", "closed"]
+
+_NOT_TOLD = Progress()
+_LOOK_AT_MOST = 5_000
+_SCALING = ("scaled_up", "scaled_down", "scaling_held")
 
 
 class _Model(param.Parameterized):
@@ -22,7 +34,7 @@ class _Model(param.Parameterized):
 
 
 class TaskModel(_Model):
-    """One task that runs, or that ended not long ago."""
+    """One task that runs, that is among the next to start, or that ended not long ago."""
 
     task_id = param.String(doc="the task's id")
     kind = param.String(doc="`script`, `function`, …")
@@ -41,8 +53,21 @@ class TaskModel(_Model):
     done = param.Number(default=None, allow_None=True)
     total = param.Number(default=None, allow_None=True)
     unit = param.String(doc="the unit of `done` and `total`")
-    eta_s = param.Number(default=None, allow_None=True, doc="seconds left, as the run itself sees it")
+    rate_per_s = param.Number(default=None, allow_None=True, doc="`unit` done in a second")
+    eta_s = param.Number(default=None, allow_None=True, doc="seconds left, when the run last told of it")
+    eta_at = param.Number(default=None, allow_None=True, doc="when the run will end, as it last told")
     note = param.String(doc="what the run last said about its progress")
+    waits_for = param.List(doc="(id, label) of the tasks that must succeed before it starts")
+    not_before = param.Number(default=None, allow_None=True, doc="when its retry may start")
+    retries = param.Integer(doc="how many further attempts it has")
+    timeout_s = param.Number(default=None, allow_None=True)
+    limits = param.ClassSelector(class_=Limits, allow_None=True, doc="what it may use")
+    use = param.ClassSelector(class_=Use, allow_None=True, doc="what its process tree uses now")
+    usage = param.ClassSelector(
+        class_=Usage, allow_None=True, doc="what the run has used in all, and at most"
+    )
+    takes_input = param.Boolean(doc="what is typed can be sent to it while it runs")
+    traceback = param.String(doc="where its code failed")
     output_bytes = param.Integer(doc="bytes in its output log")
     exit_code = param.Integer(default=None, allow_None=True)
     duration_s = param.Number(default=None, allow_None=True, doc="seconds that the finished run took")
@@ -61,6 +86,7 @@ class WorkerModel(_Model):
     pid = param.Integer(default=None, allow_None=True)
     node = param.String(doc="the machine it is on")
     started_at = param.Number(default=0.0)
+    changed_at = param.Number(default=None, allow_None=True, doc="since when its status is what it is")
     current_task = param.String(default=None, allow_None=True, doc="the id of the task it runs")
     current_label = param.String(doc="that task's label")
     completed = param.Integer()
@@ -96,6 +122,8 @@ class ShopModel(_Model):
     max_workers = param.Integer()
     paused = param.Boolean()
     draining = param.Boolean()
+    closing = param.Boolean(doc="the workshop ends")
+    scaling = param.List(doc="the pool's last decisions about its size, the latest first: (at, words)")
     recovered = param.String(doc="what the last crash left, for ten minutes after it; else empty")
     completed_per_minute = param.Integer(doc="completed in the last 60 s")
     failed_per_minute = param.Integer(doc="failed in the last 60 s")
@@ -106,6 +134,7 @@ class ShopModel(_Model):
     running = param.List(
         item_type=TaskModel, doc="what runs, the longest first; at most as many as asked for"
     )
+    waiting = param.List(item_type=TaskModel, doc="the first of those that wait, in order of submission")
     finished = param.List(item_type=TaskModel, doc="what ended last, the latest first")
     workers = param.List(item_type=WorkerModel, doc="every worker, by name")
     metrics = param.ClassSelector(class_=MetricsModel)
@@ -116,37 +145,81 @@ def label_of(task: Task) -> str:
     return task.request.name or task.request.summary or task.request.kind
 
 
-def task_values(task: Task) -> dict[str, object]:
-    """A task's record as the parameters of its `TaskModel`."""
-    request, usage, progress = task.request, task.usage, task.progress
-    values: dict[str, object] = {
-        "task_id": request.task_id,
-        "kind": request.kind,
-        "label": label_of(task),
-        "summary": request.summary,
+def task_values(task: Task, tasks: Mapping[TaskId, Task], told_at: float) -> dict[str, object]:
+    """A task's record as the parameters of its `TaskModel`.
+
+    Args:
+        task: the record.
+        tasks: tells what the tasks are called that it waits for.
+        told_at: when its run last told how far it is.
+
+    """
+    return _standing(task) | _asked(task, tasks) | _progress(task, told_at)
+
+
+def _standing(task: Task) -> dict[str, object]:
+    """What became of it so far."""
+    return {
         "status": task.status,
         "reason": task.reason,
         "message": task.message,
         "run": task.run,
         "worker_id": task.worker_id,
-        "created_at": request.created_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
+        "not_before": task.not_before,
         "stopping": task.stopping is not None,
-        "output_bytes": usage.output_bytes,
+        "use": task.use,
+        "usage": task.usage,
+        "traceback": task.error.traceback if task.error else "",
+        "output_bytes": task.usage.output_bytes,
         "exit_code": task.exit_code,
         "duration_s": run_seconds(task),
     }
-    if progress is not None:
-        values |= {
-            "fraction": progress.fraction,
-            "done": progress.done,
-            "total": progress.total,
-            "unit": progress.unit,
-            "eta_s": progress.eta_s,
-            "note": progress.message,
-        }
-    return values
+
+
+def _asked(task: Task, tasks: Mapping[TaskId, Task]) -> dict[str, object]:
+    """What was asked for, and what must come before it."""
+    request = task.request
+    return {
+        "task_id": request.task_id,
+        "kind": request.kind,
+        "label": label_of(task),
+        "summary": request.summary,
+        "created_at": request.created_at,
+        "retries": request.retries,
+        "timeout_s": request.timeout_s,
+        "limits": request.limits,
+        "takes_input": bool(request.spec.get("stdin") or request.spec.get("pty")),
+        "waits_for": [
+            (first, _label_in(tasks, first)) for first in task.waits_for if _is_awaited(tasks, first)
+        ],
+    }
+
+
+def _progress(task: Task, told_at: float) -> dict[str, object]:
+    """How far its run is; nothing known where it has not said."""
+    progress = task.progress or _NOT_TOLD
+    return {
+        "fraction": progress.fraction,
+        "done": progress.done,
+        "total": progress.total,
+        "unit": progress.unit,
+        "rate_per_s": progress.rate_per_s,
+        "eta_s": progress.eta_s,
+        "eta_at": None if progress.eta_s is None else told_at + progress.eta_s,
+        "note": progress.message,
+    }
+
+
+def _label_in(tasks: Mapping[TaskId, Task], task_id: TaskId) -> str:
+    task = tasks.get(task_id)
+    return label_of(task) if task is not None else task_id
+
+
+def _is_awaited(tasks: Mapping[TaskId, Task], task_id: TaskId) -> bool:
+    task = tasks.get(task_id)
+    return task is None or task.status != "completed"
 
 
 def worker_values(worker: Worker, tasks: Mapping[TaskId, Task]) -> dict[str, object]:
@@ -158,6 +231,7 @@ def worker_values(worker: Worker, tasks: Mapping[TaskId, Task]) -> dict[str, obj
         "pid": worker.pid,
         "node": worker.node,
         "started_at": worker.started_at,
+        "changed_at": worker.changed_at,
         "current_task": worker.current_task,
         "current_label": label_of(task) if task is not None else "",
         "completed": worker.completed,
@@ -191,3 +265,62 @@ def run_seconds(task: Task) -> float | None:
     if task.started_at is None or task.finished_at is None:
         return None
     return max(0.0, task.finished_at - task.started_at)
+
+
+def shop_values(state: State, link: Link, throughput: Throughput, now: float) -> dict[str, object]:
+    """The state as the parameters of a `ShopModel`, but for its lists of models."""
+    statuses = [worker.status for worker in state.workers.values()]
+    completed, failed = throughput.last(RATE_S)
+    ended_well, ended_badly = throughput.last(KEEP_S)
+    ended, first = ended_well + ended_badly, first_in_line(state)
+    counts: Mapping[str, object] = dict(state.counts.items())
+    return {
+        **counts,
+        "epoch": state.epoch,
+        "workers_total": len(statuses),
+        "workers_busy": statuses.count("busy"),
+        "workers_idle": statuses.count("idle"),
+        "workers_lost": statuses.count("unresponsive"),
+        "min_workers": state.pool.min_workers,
+        "max_workers": state.pool.max_workers,
+        "paused": state.pool.paused,
+        "draining": state.pool.draining,
+        "closing": state.pool.closing,
+        "scaling": _scaling(state),
+        "recovered": _recovered(state, now),
+        "completed_per_minute": completed,
+        "failed_per_minute": failed,
+        "success_percent": 100 * ended_well / ended if ended else None,
+        "oldest_pending_at": first[0].request.created_at if first else None,
+        "link_status": link.status,
+        "link_lag_s": link.lag_s,
+    }
+
+
+def first_in_line(state: State) -> list[Task]:
+    """The first few that wait. Finished tasks may stand before them, so the look has an end."""
+    if not state.counts["pending"]:
+        return []
+    looked_at = islice(state.tasks.values(), _LOOK_AT_MOST)
+    return list(islice((task for task in looked_at if task.status == "pending"), SHOW_WAITING))
+
+
+def _scaling(state: State) -> list[tuple[float, str]]:
+    """What the pool last decided about its size, the latest first; said again and again is said once."""
+    found: list[tuple[float, str]] = []
+    for note in reversed(state.notes):
+        if note.event in _SCALING and (not found or found[-1][1] != note.details):
+            found.append((note.at, note.details))
+            if len(found) == SHOW_SCALING:
+                break
+    return found
+
+
+def _recovered(state: State, now: float) -> str:
+    """What the last crash left: the words of the note that the workshop made when it came back."""
+    for note in reversed(state.notes):
+        if note.at < now - RECOVERED_S:
+            break
+        if note.event in ("recovered", "storage_recovered"):
+            return note.details
+    return ""

@@ -53,6 +53,13 @@ class Card(JSComponent):
             self._on_message(data["type"], data)
 
 
+def set_changed(card: Card, **values: object) -> None:
+    """Set what differs: what stays the same is not sent again."""
+    changed = {name: value for name, value in values.items() if getattr(card, name) != value}
+    if changed:
+        card.param.update(**changed)
+
+
 class TopBar(Card):
     """The top bar: the name, how fresh the page is, the theme; and the toasts below it.
 
@@ -80,9 +87,14 @@ class TileRow(Card):
 
 
 class RunningCard(Card):
-    """What runs, with progress and Cancel; below it what ended last, with Retry. Sends `cancel` and `retry`."""
+    """What runs, with progress and Cancel; what is next; what ended last, with Retry.
+
+    Sends `open`, `cancel` and `retry`.
+    """
 
     rows = param.List(default=[])
+    waiting = param.List(default=[], doc="the first of those that wait, with what they wait for")
+    waiting_more = param.Integer(default=0, doc="how many more wait")
     ended = param.List(default=[])
     more = param.Integer(default=0, doc="how many more run than are shown")
     hint = param.String(doc="said when nothing runs")
@@ -90,15 +102,23 @@ class RunningCard(Card):
 
 
 class WorkersCard(Card):
-    """A line for each worker, with its runs of the last five minutes. Sends `ready`; takes runs as messages."""
+    """The pool with its controls, and each worker with its runs of the last five minutes.
+
+    Sends `ready`, `open`, `scale`, `pause`, `resume`, `drain` and `restart`; takes runs as messages.
+    """
 
     rows = param.List(default=[])
-    note = param.String()
+    note = param.String(doc="the pool in words")
+    pool = param.Dict(default={}, doc="min, max, state (`paused`, `draining`, `closing` or empty)")
+    decisions = param.List(default=[], doc="the pool's last ones about its size: at, text")
+    can_act = param.Boolean(default=True)
     hint = param.String(doc="said when there is no worker")
 
 
 class OutputCard(Card):
-    """The last lines of what runs. Sends `ready`; takes lines as messages."""
+    """The last lines of what runs, or of one task. Sends `ready`; takes lines as messages."""
+
+    title = param.String(default="Live output")
 
 
 class ChartHead(Card):
@@ -109,6 +129,23 @@ class ChartHead(Card):
     items = param.List(
         default=[], doc="of label, colour, shape (`line`, `box`, `hatch`, `dash`, `dots`), value"
     )
+
+
+class TaskCard(Card):
+    """The head of one task's view; with it the view opens and closes. Sends `open`, `cancel` and `retry`."""
+
+    task = param.Dict(default={}, doc="what is told of it; empty: none is open")
+    can_act = param.Boolean(default=True)
+
+    def refuse(self, task_id: str) -> None:
+        """There is no such task: the page's address shall not name it."""
+        self.send({"gone": task_id})
+
+
+class InputCard(Card):
+    """A line to type for the open task, while it reads what is typed. Sends `input`."""
+
+    task_id = param.String(doc="whom it is for; empty: nobody reads")
 
 
 class FirstMinute(Card):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isnan, nan
-from typing import Any
+from typing import Any, Literal
 
 from bokeh.models import (
     AdaptiveTicker,
@@ -59,7 +59,7 @@ class ThroughputChart:
     def __init__(self, x_range: Range1d) -> None:
         """An empty chart."""
         self.source = ColumnDataSource({"at": [], "ok": [], "bad": [], "top": [], "p95": []})
-        self.figure = _figure(x_range)
+        self.figure = blank_figure(x_range)
         self._bin: int | None = None
         self._sums = (0.0, 0.0, nan)
         self._draw()
@@ -142,7 +142,7 @@ class HostChart:
     def __init__(self, x_range: Range1d) -> None:
         """An empty chart."""
         self.source = ColumnDataSource({"at": [], "cpu": [], "memory": [], "disk": []})
-        self.figure = _figure(x_range)
+        self.figure = blank_figure(x_range)
         self._last_at: float | None = None
         self._draw()
 
@@ -193,14 +193,14 @@ def _append(columns: dict[str, list[float]], at: float, *values: float) -> None:
         columns[name].append(round(value, 1) if not isnan(value) else value)
 
 
-def _figure(x_range: Range1d) -> figure:
+def blank_figure(x_range: Range1d, *, x_axis_type: Literal["datetime", "linear"] = "datetime") -> figure:
     """A figure without toolbar, drag or scroll; its colours come from the theme's variables."""
     fig = figure(
         x_range=x_range,
         sizing_mode="stretch_both",
         toolbar_location=None,
         tools="",
-        x_axis_type="datetime",
+        x_axis_type=x_axis_type,
         min_border=4,
         output_backend="canvas",
     )

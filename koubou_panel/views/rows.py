@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf, isnan
 
@@ -9,11 +10,13 @@ from koubou_panel.core.records import Task
 from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
-from koubou_panel.views.words import count, duration, plural, size
+from koubou_panel.views.words import amount, count, duration, plural, rate, size
 
 SHOWN_RUNNING = 8
 SHOWN_ENDED = 12
 SHOWN_WORKERS = 24
+SHOWN_DECISIONS = 2
+SILENT_S = 10.0  # of silence, and a worker counts as unresponsive
 SPARK_STEPS = 60
 SPARK_STEP_S = 5
 FAILED_WINDOW_S = 600
@@ -78,8 +81,10 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
     found: list[Row] = []
     if model.link_status == "closed":
         found.append(_notice("link", "bad", "The workshop has stopped. Start it again with: koubou up"))
-    if model.draining:
-        found.append(_notice("drain", "warn", "The workshop is shutting down: it takes no new work."))
+    if model.closing:
+        found.append(_notice("close", "warn", "The workshop is shutting down: it takes no new work."))
+    elif model.draining:
+        found.append(_notice("drain", "warn", "The workers drain: what runs goes on, new work is refused."))
     elif model.paused:
         found.append(_notice("pause", "warn", "The workers are paused: nothing new starts."))
     if model.recovered:
@@ -99,13 +104,13 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
     return found
 
 
-def running_rows(model: ShopModel, now: float) -> list[Row]:
+def running_rows(model: ShopModel) -> list[Row]:
     """The tasks that run, those longest at it first."""
     memory = {worker.current_task: worker.rss_bytes for worker in model.workers if worker.current_task}
     at_work = [task for task in model.running if task.task_id in memory]
     shown = (at_work or model.running)[:SHOWN_RUNNING]
-    shown.sort(key=lambda task: task.started_at or now)
-    return [_running_row(task, memory.get(task.task_id), now) for task in shown]
+    shown.sort(key=lambda task: task.started_at or inf)
+    return [_running_row(task, memory.get(task.task_id)) for task in shown]
 
 
 def ended_rows(latest_first: Iterable[Task]) -> list[Row]:
@@ -128,7 +133,7 @@ def _ended_row(task: Task, label: str) -> Row:
     return {
         "id": task.task_id,
         "label": label,
-        "full": _full(label_of(task), task.request.summary),
+        "full": full_label(label_of(task), task.request.summary),
         "status": task.status,
         "mark": MARK.get(task.status, "cancel"),
         "why": "" if task.status == "completed" else line(task.message, 120),
@@ -139,19 +144,54 @@ def _ended_row(task: Task, label: str) -> Row:
 
 
 def worker_rows(workers: Sequence[WorkerModel]) -> list[Row]:
-    """A line for each worker."""
+    """A row for each worker."""
     return [
         {
             "id": line(worker.worker_id, 24),
             "status": worker.status,
+            "silent_since": _silent_since(worker),
             "task": line(worker.current_label, 32),
             "task_full": line(worker.current_label, 200),
-            "pid": "" if worker.pid is None else str(worker.pid),
+            "task_id": worker.current_task or "",
+            "about": _about(worker),
             "cpu": "" if worker.cpu_percent is None else f"{worker.cpu_percent:.0f} %",
             "rss": "" if worker.rss_bytes is None else size(worker.rss_bytes),
+            "started_at": worker.started_at,
         }
         for worker in workers[:SHOWN_WORKERS]
     ]
+
+
+def _silent_since(worker: WorkerModel) -> float | None:
+    if worker.status != "unresponsive" or worker.changed_at is None:
+        return None
+    return worker.changed_at - SILENT_S
+
+
+def _about(worker: WorkerModel) -> str:
+    parts = [] if worker.pid is None else [f"process {worker.pid}"]
+    return ", ".join([*parts, f"{count(worker.completed)} done, {count(worker.failed)} failed"])
+
+
+def pool_note(model: ShopModel) -> str:
+    """`2 of 1–3 · 1 busy · 5 waiting`."""
+    least, most = model.min_workers, model.max_workers
+    bounds = str(most) if least == most else f"{least}–{most}"
+    parts = [f"{model.workers_total} of {bounds}", f"{model.workers_busy} busy"]
+    if model.pending:
+        parts.append(f"{count(model.pending)} waiting")
+    return " · ".join(parts)
+
+
+def pool_state(model: ShopModel) -> Row:
+    """The pool's bounds and whether it works, for its controls."""
+    state = "closing" if model.closing else "draining" if model.draining else "paused" if model.paused else ""
+    return {"min": model.min_workers, "max": model.max_workers, "state": state}
+
+
+def decision_rows(model: ShopModel) -> list[Row]:
+    """The last decisions about the pool's size, the latest first."""
+    return [{"at": at, "text": line(words, 160)} for at, words in model.scaling[:SHOWN_DECISIONS]]
 
 
 def lane_runs(ended: Iterable[Task], since: float) -> list[tuple[str, float, float, str]]:
@@ -175,37 +215,79 @@ def lane_runs(ended: Iterable[Task], since: float) -> list[tuple[str, float, flo
     return runs
 
 
-def _running_row(task: TaskModel, rss_bytes: int | None, now: float) -> Row:
+def _running_row(task: TaskModel, rss_bytes: int | None) -> Row:
     return {
         "id": task.task_id,
         "label": line(task.label, LABEL),
-        "full": _full(task.label, task.summary),
+        "full": full_label(task.label, task.summary),
         "started_at": task.started_at,
-        "eta_at": None if task.eta_s is None else now + task.eta_s,
-        "fraction": None if task.fraction is None else min(1.0, max(0.0, task.fraction)),
+        "eta_at": task.eta_at,
+        "fraction": fraction_of(task),
         "stopping": task.stopping,
-        "meta": " · ".join(_facts(task, rss_bytes)),
+        "meta": " · ".join(progress_words(task)),
+        "note": line(task.note, 60),
+        "uses": " · ".join(_use_words(task, rss_bytes)),
     }
 
 
-def _facts(task: TaskModel, rss_bytes: int | None) -> list[str]:
+def fraction_of(task: TaskModel) -> float | None:
+    """How far it is, 0 to 1; None where nobody knows."""
+    return None if task.fraction is None else min(1.0, max(0.0, task.fraction))
+
+
+def progress_words(task: TaskModel) -> list[str]:
+    """How far it is and how fast it goes: `37 %`, `12/80`, `3.1/s`."""
     facts = ["stopping …"] if task.stopping else []
-    if task.fraction is not None:
-        facts.append(f"{100 * task.fraction:.0f} %")
+    fraction = fraction_of(task)
+    if fraction is not None:
+        facts.append(f"{100 * fraction:.0f} %")
     if task.done is not None and task.total:
-        facts.append(f"{count(task.done)} of {count(task.total)} {line(task.unit, 12)}".strip())
-    if task.note:
-        facts.append(line(task.note, 40))
-    if task.worker_id:
-        facts.append(line(task.worker_id, 24))
-    if rss_bytes:
-        facts.append(size(rss_bytes))
-    if task.run > 1:
-        facts.append(f"run {task.run}")
+        facts.append(f"{amount(task.done, task.unit)}/{amount(task.total, task.unit)}")
+    elif task.done is not None:
+        facts.append(f"{amount(task.done, task.unit)} {line(task.unit, 12)}".strip())
+    if task.rate_per_s:
+        facts.append(rate(task.rate_per_s, task.unit))
     return facts
 
 
-def _full(label: str, summary: str) -> str:
+def _use_words(task: TaskModel, rss_bytes: int | None) -> list[str]:
+    facts = [f"run {task.run}"] if task.run > 1 else []
+    if task.use is not None:
+        facts.append(f"CPU {task.use.cpu_percent:.0f} %")
+        rss_bytes = task.use.rss_bytes
+    return [*facts, size(rss_bytes)] if rss_bytes else facts
+
+
+def waiting_rows(model: ShopModel) -> list[Row]:
+    """The first of those that wait, each with what it waits for."""
+    return [
+        {
+            "id": task.task_id,
+            "label": line(task.label, LABEL),
+            "full": full_label(task.label, task.summary),
+            "why": waits_because(task, model),
+            "not_before": task.not_before,
+        }
+        for task in model.waiting
+    ]
+
+
+def waits_because(task: TaskModel, model: ShopModel) -> str:
+    """Why a pending task has not started, in words."""
+    if task.waits_for:
+        first, more = line(task.waits_for[0][1], 32), len(task.waits_for) - 1
+        return f"waits for {first} and {more} more" if more else f"waits for {first}"
+    if model.closing:
+        return "waits for the next start of the workshop"
+    if model.draining:
+        return "waits: the workers drain"
+    if model.paused:
+        return "paused"
+    return "waits for a free worker"
+
+
+def full_label(label: str, summary: str) -> str:
+    """A task's name and what it is asked to do, in one line."""
     parts = [label] if summary in ("", label) else [label, summary]
     return line(" — ".join(parts), 400)
 
@@ -243,9 +325,8 @@ def _pool(model: ShopModel) -> str:
     parts = [f"{model.workers_busy} busy", f"{model.workers_idle} idle"]
     if model.workers_lost:
         parts.append(f"{model.workers_lost} lost")
-    starting = model.workers_total - model.workers_busy - model.workers_idle - model.workers_lost
-    if starting > 0:
-        parts.append(f"{starting} starting")
+    others = Counter(worker.status for worker in model.workers)
+    parts += [f"{others[status]} {status}" for status in ("starting", "paused", "stopping") if others[status]]
     return " · ".join(parts)
 
 

@@ -16,15 +16,18 @@ from typing import Any
 import panel as pn
 from bokeh.document import Document
 
-from koubou_panel.core.commands import Caller, CancelTask, Command, RetryTask
+from koubou_panel.core.commands import Caller, Command
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import TaskId
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.reactive.series import KEEP_S
+from koubou_panel.views.actions import command_of
+from koubou_panel.views.drawer import Drawer
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
+from koubou_panel.views.pages.task import TaskView
+from koubou_panel.views.theme import card_sheet
 
 FRAME_MS = 350
 QUICK_MS = 40
@@ -47,9 +50,7 @@ def visit(shop: Shop, *, caller: Caller, boot_id: str, place: str = "") -> pn.Te
     doc: Any = pn.state.curdoc
     session = PageSession(shop, caller=caller, place=place)
     try:
-        page = shell(
-            session.view.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh
-        )
+        page = shell(session.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh)
         # Bokeh's own way back sends every root of the page to the server again, which refuses them one by one;
         # page.js loads the page anew instead. And the pill says what Bokeh's notices would.
         doc.config.update(reconnect_session=False, notify_connection_status=False)
@@ -89,12 +90,28 @@ class PageSession:
         self.output = OutputTail(shop)
         self.mirror = Mirror(shop, on_dirty=self._soon, now=now)
         try:
-            self.view = Overview(
-                self.mirror, on_message=self._on_message, can_act=caller.role == "full", place=place, now=now
+            shared: dict[str, Any] = {
+                "sheet": card_sheet(),
+                "on_message": self._on_message,
+                "can_act": caller.role == "full",
+                "now": now,
+            }
+            self.view = Overview(self.mirror, place=place, **shared)
+            self.drawer = Drawer(
+                shop,
+                TaskView(self.mirror, **shared),
+                spawn=self._spawn,
+                locked=self._locked,
+                toast=self._toast,
             )
         except BaseException:
             self.mirror.close()
             raise
+
+    @property
+    def roots(self) -> dict[str, object]:
+        """What stands where in the document."""
+        return {**self.view.roots, **self.drawer.view.roots}
 
     def start(self, doc: Document) -> None:
         """Send frames to `doc` from when its browser shows it until its session ends."""
@@ -138,6 +155,7 @@ class PageSession:
             self.view.update(changes)
             if self.output.is_new:
                 self.view.output.send(self.output.take())
+            self.drawer.update(changes)
         if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:
             self._read_output()
 
@@ -148,6 +166,7 @@ class PageSession:
         with pn.io.hold(self._doc):
             self.frame()
             self.view.tick()
+            self.drawer.view.tick()
 
     def _soon(self) -> None:
         """Have a frame: at once after a quiet while, else at the next turn."""
@@ -164,10 +183,13 @@ class PageSession:
             self._send_all()
         elif kind == "hidden":
             self._hide(is_hidden=message.get("hidden") is True)
-        elif kind in ("cancel", "retry"):
+        elif kind == "open":
             task_id = message.get("task_id")
-            if isinstance(task_id, str):
-                self._spawn(self._do(kind, TaskId(task_id)))
+            self.drawer.want(task_id if isinstance(task_id, str) else "")
+        else:
+            command = command_of(kind, message, self._shop.next_id)
+            if command is not None:
+                self._spawn(self._do(command))
 
     def _send_all(self) -> None:
         """Give the cards that live on messages all they need: they have just been drawn."""
@@ -175,16 +197,14 @@ class PageSession:
             with pn.io.hold(self._doc):
                 self.view.send_lanes()
                 self.view.output.send(self.output.all())
+                self.drawer.send_output()
 
     def _hide(self, *, is_hidden: bool) -> None:
         was_hidden, self._hidden = self._hidden, is_hidden
         if was_hidden and not is_hidden:
             self.beat()
 
-    async def _do(self, kind: str, task_id: TaskId) -> None:
-        command: Command = (
-            CancelTask(task_id) if kind == "cancel" else RetryTask(task_id, self._shop.next_id())
-        )
+    async def _do(self, command: Command) -> None:
         try:
             await self._shop.do(command, self._caller)
         except Refused as refusal:
@@ -192,7 +212,7 @@ class PageSession:
         except KoubouError as error:
             self._toast(str(error))
         except Exception:
-            log.exception("%s of task %s failed", kind, task_id)
+            log.exception("%s failed", type(command).__name__)
             self._toast("That did not work; the log of the dashboard says more.")
 
     def _toast(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _KILO = 1024
+_BYTES = ("B", "byte", "bytes")
 _SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -40,6 +41,21 @@ def count(number: float) -> str:
     if number < 1_000_000:
         return f"{number / 1_000:.1f}k"
     return f"{number / 1_000_000:.1f}M"
+
+
+def amount(number: float, unit: str) -> str:
+    """`12`, `3.1`, or `4.2 MB` where the unit is bytes."""
+    if unit in _BYTES:
+        return size(number)
+    return f"{number:.1f}" if number < 10 and number != round(number) else count(number)
+
+
+def rate(per_s: float, unit: str) -> str:
+    """`3.1/s`, `4.2 MB/s`; what is slow is told per minute or per hour."""
+    for factor, period in ((1, "s"), (60, "min")):
+        if per_s * factor >= 1:
+            return f"{amount(per_s * factor, unit)}/{period}"
+    return f"{amount(round(per_s * 3600, 1), unit)}/h"
 
 
 def plural(number: int, noun: str) -> str:

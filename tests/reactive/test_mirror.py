@@ -5,9 +5,10 @@ import time
 import weakref
 
 from koubou_panel.core.commands import Caller, CancelTask
-from koubou_panel.core.events import MetricsSampled, WorkerSampled
-from koubou_panel.core.records import Metrics, Progress
+from koubou_panel.core.events import MetricsSampled, TasksSampled, WorkerSampled
+from koubou_panel.core.records import Metrics, Progress, Use
 from koubou_panel.reactive import Mirror
+from koubou_panel.reactive.models import SHOW_WAITING
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
 
 
@@ -129,18 +130,62 @@ async def test_dirty_is_told_once() -> None:
         mirror.close()
 
 
-async def test_cancelled_and_pending_tasks_have_no_model() -> None:
-    """Pending tasks are counted, not modelled; cancelling one lists it as ended."""
+async def test_a_long_queue_is_counted_not_modelled() -> None:
+    """Of those that wait only the first few have a model; cancelling one lists it as ended."""
     async with open_inline_shop(workers=1) as shop:
-        for _ in range(4):
+        for _ in range(9):
             last = await submit(shop)
         mirror = Mirror(shop, now=shop.clock)
-        assert mirror.model.pending == 3
-        assert len(mirror.task_models) == 1
+        assert mirror.model.pending == 8
+        assert len(mirror.task_models) == 1 + SHOW_WAITING
+        assert len(mirror.model.waiting) == SHOW_WAITING
         await shop.do(CancelTask(last), Caller("test"))
         mirror.flush()
         assert mirror.model.cancelled == 1
         assert [task.reason for task in mirror.model.finished] == ["user"]
+        mirror.close()
+
+
+async def test_what_a_task_uses_reaches_its_model() -> None:
+    """One sample tells of many tasks; each model has what its own process tree uses, and loses it at the end."""
+    async with open_inline_shop(workers=2) as shop:
+        tasks = [await submit(shop) for _ in range(2)]
+        await until(lambda: all(task_id in shop.engine.jobs for task_id in tasks))
+        mirror = Mirror(shop, now=shop.clock)
+        uses = [(task_id, 1, Use(10.0 * n, 1_000, 1.0)) for n, task_id in enumerate(tasks)]
+        shop.hub.note(TasksSampled(shop.clock(), uses))
+        await until(lambda: mirror.is_dirty)
+        assert mirror.flush().tasks == set(tasks)
+        assert [task.use.cpu_percent for task in mirror.model.running] == [0.0, 10.0]
+        assert mirror.model.running[1].usage.peak_rss_bytes == 1_000
+        shop.engine.finish(tasks[1])
+        await until(lambda: shop.state.tasks[tasks[1]].is_finished)
+        mirror.flush()
+        assert mirror.model.finished[0].use is None
+        mirror.close()
+
+
+async def test_a_pinned_task_keeps_its_model() -> None:
+    """A pinned task has a model whatever becomes of it, and its samples are told one by one; unpinned it has none."""
+    async with open_inline_shop(workers=1) as shop:
+        task_id = await submit(shop, name="kept")
+        await until(lambda: task_id in shop.engine.jobs)
+        mirror = Mirror(shop, now=shop.clock, running=0, finished=0)
+        assert mirror.task_models == {}
+        model = mirror.pin(shop.state.tasks[task_id])
+        assert model.status == "in_progress"
+        for n in range(3):
+            shop.hub.note(TasksSampled(shop.clock() + n, [(task_id, 1, Use(float(n), 1, 1.0))]))
+        await until(lambda: shop.state.tasks[task_id].use and shop.state.tasks[task_id].use.cpu_percent == 2)
+        assert [use.cpu_percent for _, _, use in mirror.flush().uses] == [0.0, 1.0, 2.0]
+        assert mirror.flush().uses == []
+        shop.engine.finish(task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        mirror.flush()
+        assert model.status == "completed"
+        mirror.pin(None)
+        mirror.flush()
+        assert mirror.task_models == {}
         mirror.close()
 
 

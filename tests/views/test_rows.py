@@ -1,8 +1,8 @@
 """What the page says, as plain data."""
 
-from koubou_panel.core.commands import Caller, CancelTask, DrainPool
-from koubou_panel.core.events import MetricsSampled, SystemNoted, WorkerSampled
-from koubou_panel.core.records import Metrics, Progress
+from koubou_panel.core.commands import Caller, CancelTask, DrainPool, PausePool, ResumePool, WorkerSilent
+from koubou_panel.core.events import MetricsSampled, SystemNoted, TasksSampled, WorkerSampled
+from koubou_panel.core.records import Metrics, Progress, Use
 from koubou_panel.reactive import Mirror
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
@@ -89,7 +89,7 @@ async def test_what_is_wrong_is_noticed() -> None:
         mirror = Mirror(shop, now=clock)
         texts = [notice["text"] for notice in rows.notices(mirror.model, mirror.throughput)]
         assert texts == [
-            "The workshop is shutting down: it takes no new work.",
+            "The workers drain: what runs goes on, new work is refused.",
             "1 task failed in the last 10 minutes",
             "disk 93 % full",
         ]
@@ -101,15 +101,99 @@ async def test_a_running_row_tells_how_far_it_is() -> None:
     clock = ManualClock()
     async with open_inline_shop(workers=1, clock=clock) as shop:
         task_id = await start(shop, name="train")
-        shop.engine.progress(task_id, Progress(0.25, 3, 12, "it", 40.0, "epoch 1"))
+        shop.engine.progress(task_id, Progress(0.25, 3, 12, "it", 40.0, "epoch 1", 0.5))
         shop.hub.note(WorkerSampled(clock(), next(iter(shop.state.workers)), 50.0, 210 * 1024**2))
         await until(lambda: shop.state.tasks[task_id].progress is not None)
         mirror = Mirror(shop, now=clock)
-        (row,) = rows.running_rows(mirror.model, clock())
+        (row,) = rows.running_rows(mirror.model)
         assert row["label"] == "train"
         assert row["fraction"] == 0.25
         assert row["eta_at"] == clock() + 40
-        assert row["meta"] == f"25 % · 3 of 12 it · epoch 1 · {shop.state.tasks[task_id].worker_id} · 210 MB"
+        assert (row["meta"], row["note"], row["uses"]) == ("25 % · 3/12 · 30/min", "epoch 1", "210 MB")
+        shop.hub.note(TasksSampled(clock(), [(task_id, 1, Use(97.6, 300 * 1024**2, 5.0))]))
+        await until(lambda: shop.state.tasks[task_id].use is not None)
+        mirror.flush()
+        (row,) = rows.running_rows(mirror.model)
+        assert row["uses"] == "CPU 98 % · 300 MB"
+        mirror.close()
+
+
+async def test_the_end_that_a_run_tells_of_stays_where_it_is() -> None:
+    """Between two words of a run its expected end does not move, however often the page is drawn."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        task_id = await start(shop)
+        mirror = Mirror(shop, now=clock)
+        shop.engine.progress(task_id, Progress(0.5, eta_s=30.0))
+        await until(lambda: mirror.is_dirty and shop.state.tasks[task_id].progress)
+        mirror.flush()
+        ends_at = rows.running_rows(mirror.model)[0]["eta_at"]
+        assert ends_at == clock() + 30
+        clock.advance(10)
+        shop.hub.note(TasksSampled(clock(), [(task_id, 1, Use(1.0, 1, 1.0))]))
+        await until(lambda: mirror.is_dirty and shop.state.tasks[task_id].use)
+        mirror.flush()
+        assert rows.running_rows(mirror.model)[0]["eta_at"] == ends_at
+        mirror.close()
+
+
+async def test_what_waits_says_what_for() -> None:
+    """A pending task says whether it waits for other tasks, for a resume, or for a worker; only the first are told."""
+    async with open_inline_shop(workers=1) as shop:
+        first = await start(shop, name="prepare")
+        await submit(shop, name="train", after=(first,))
+        for _ in range(4):
+            await submit(shop, name="other")
+        mirror = Mirror(shop, now=shop.clock)
+        whys = [(row["label"], row["why"]) for row in rows.waiting_rows(mirror.model)]
+        assert whys == [
+            ("train", "waits for prepare"),
+            ("other", "waits for a free worker"),
+            ("other", "waits for a free worker"),
+        ]
+        await shop.do(PausePool(), Caller("test"))
+        mirror.flush()
+        assert rows.waiting_rows(mirror.model)[1]["why"] == "paused"
+        await shop.do(ResumePool(), Caller("test"))
+        await finish(shop, first)
+        mirror.flush()
+        assert mirror.model.waiting == [] or mirror.model.waiting[0].waits_for == []
+        mirror.close()
+
+
+async def test_the_pool_in_words() -> None:
+    """How many workers there are of how many wanted, what waits, and what was decided, the latest first."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        await start(shop)
+        await submit(shop)
+        await shop.do(PausePool(), Caller("test"))
+        for words in ("up from 1 to 2 workers: 5 tasks wait", "held: 1 GB free", "held: 1 GB free"):
+            clock.advance(5)
+            shop.hub.note(SystemNoted(clock(), "scaled_up" if "up" in words else "scaling_held", words))
+        await until(lambda: len([note for note in shop.state.notes if "scal" in note.event]) == 3)
+        mirror = Mirror(shop, now=clock)
+        assert rows.pool_note(mirror.model) == "1 of 1 · 1 busy · 1 waiting"
+        assert rows.pool_state(mirror.model) == {"min": 1, "max": 1, "state": "paused"}
+        told = [row["text"] for row in rows.decision_rows(mirror.model)]
+        assert told == ["held: 1 GB free", "up from 1 to 2 workers: 5 tasks wait"]
+        mirror.close()
+
+
+async def test_a_worker_that_does_not_answer_tells_since_when() -> None:
+    """The row of an unresponsive worker has the moment it was last heard of; that of another has none."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=2, clock=clock) as shop:
+        first, _ = shop.state.workers
+        await start(shop)
+        clock.advance(30)
+        shop.hub.report(WorkerSilent(first))
+        await until(lambda: shop.state.workers[first].status == "unresponsive")
+        mirror = Mirror(shop, now=clock)
+        silent, well = rows.worker_rows(mirror.model.workers)
+        assert silent["silent_since"] == clock() - rows.SILENT_S
+        assert well["silent_since"] is None
+        assert rows.notices(mirror.model, mirror.throughput)[0]["text"] == f"{first} does not answer"
         mirror.close()
 
 
@@ -122,7 +206,7 @@ async def test_what_is_being_stopped_says_so() -> None:
         shop.engine.finish = lambda *args, **kwargs: None
         await shop.do(CancelTask(task_id), Caller("test"))
         mirror = Mirror(shop, now=shop.clock)
-        (row,) = rows.running_rows(mirror.model, shop.clock())
+        (row,) = rows.running_rows(mirror.model)
         assert row["stopping"] is True
         assert row["meta"].startswith("stopping …")
         shop.engine.finish = stop
@@ -190,7 +274,7 @@ async def test_names_are_made_fit_for_the_page() -> None:
     async with open_inline_shop(workers=1) as shop:
         await start(shop, name="\x1b[31m\u202e" + "x" * 1_000)
         mirror = Mirror(shop, now=shop.clock)
-        (row,) = rows.running_rows(mirror.model, shop.clock())
+        (row,) = rows.running_rows(mirror.model)
         assert len(row["label"]) <= rows.LABEL
         assert "\x1b" not in row["label"] + row["full"]
         assert "\u202e" not in row["label"] + row["full"]

@@ -7,6 +7,8 @@ import pytest
 from bokeh.document import Document
 
 from koubou_panel.core.commands import Caller
+from koubou_panel.core.events import TasksSampled
+from koubou_panel.core.records import Use
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit, until
 from koubou_panel.views.page import shell
@@ -25,9 +27,9 @@ async def test_the_page_builds_with_every_card() -> None:
     """The shell has a place for each root of the view, and renders into one document."""
     async with open_inline_shop() as shop:
         session = PageSession(shop, caller=Caller("dashboard"), now=shop.clock)
-        page = shell(session.view.roots, title="Overview", boot_id="b1", is_fresh=session.view.is_fresh)
+        page = shell(session.roots, title="Overview", boot_id="b1", is_fresh=session.view.is_fresh)
         doc = page._init_doc(Document())
-        assert {root.name for root in doc.roots} >= set(session.view.roots)
+        assert {root.name for root in doc.roots} >= set(session.roots)
         assert doc.template_variables["boot_id"] == "b1"
         session.close()
 
@@ -166,3 +168,116 @@ async def test_twenty_visits_leave_nothing() -> None:
         await until(lambda: not any(works))
         gc.collect()
         assert [ref for ref in alive if ref() is not None] == []
+
+
+async def open_task(session: PageSession, task_id: str) -> None:
+    """Open a task's view as the browser asks for it, and wait until it is there."""
+    session.drawer._locked = session._locked = lambda call: call()
+    session.view.running._handle_msg({"type": "open", "task_id": task_id})
+    view = session.drawer.view
+    await until(lambda: view.model is not None and view.model.task_id == task_id)
+
+
+async def test_a_task_is_opened_followed_and_closed() -> None:
+    """An opened task has its head, its figures and what it uses; closed, nothing of it is left."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        task_id = await submit(shop, name="work")
+        await until(lambda: task_id in shop.engine.jobs)
+        await open_task(session, task_id)
+        view = session.drawer.view
+        assert view.head.task["words"].startswith("running on worker-1")
+        await until(lambda: view.curves is not None)
+        assert len(view.plots) == 3
+        shop.hub.note(TasksSampled(shop.clock() + 1, [(task_id, 1, Use(42.0, 5_000, 1.0))]))
+        await until(lambda: session.mirror.is_dirty and shop.state.tasks[task_id].use)
+        session.frame()
+        assert list(view.curves.source.data["cpu"]) == [42.0]
+        shop.engine.finish(task_id, reason="exit", message="exited with code 3")
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        session.frame()
+        assert "exited with code 3" in view.head.task["words"]
+        figures = [weakref.ref(figure) for figure in view.curves.figures.values()]
+        session.view.running._handle_msg({"type": "open", "task_id": ""})
+        assert (view.head.task, view.curves, len(view.plots)) == ({}, None, 0)
+        session.frame()
+        assert session.mirror.pin(None) is None
+        gc.collect()
+        assert [ref for ref in figures if ref() is not None] == []
+        session.close()
+
+
+async def test_a_task_of_long_ago_is_read_from_the_archive() -> None:
+    """A task that the state holds no more can be opened all the same; one that never was is told as such."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        task_id = await submit(shop, name="old")
+        await until(lambda: task_id in shop.engine.jobs)
+        shop.engine.finish(task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        del shop.state.tasks[task_id]
+        await open_task(session, task_id)
+        assert session.drawer.view.head.task["label"] == "old"
+        told: list[str] = []
+        session.drawer._toast = told.append
+        session.view.running._handle_msg({"type": "open", "task_id": "nothing"})
+        await until(lambda: told)
+        assert told == ["There is no task nothing here."]
+        assert session.drawer.view.head.task == {}
+        session.close()
+
+
+async def test_a_new_run_has_new_curves() -> None:
+    """When the open task runs again its curves begin anew with the new run."""
+    async with open_inline_shop(workers=2) as shop:
+        session = visit(shop)
+        task_id = await submit(shop, retries=1)
+        await until(lambda: task_id in shop.engine.jobs)
+        await open_task(session, task_id)
+        view = session.drawer.view
+        await until(lambda: view.curves is not None)
+        first = view.curves
+        shop.engine.finish(task_id, reason="exit")
+        await until(lambda: shop.state.tasks[task_id].not_before)
+        shop.clock.advance(3_600)
+        await submit(shop)  # the hub looks at its clock
+        await until(lambda: shop.state.tasks[task_id].run == 2)
+        session.frame()
+        await until(lambda: view.curves is not first)
+        session.close()
+
+
+async def test_only_a_task_that_reads_has_an_input_line() -> None:
+    """The line to type is there while a task with `stdin` or `pty` runs, and not for a visitor who may only read."""
+    async with open_inline_shop(workers=3) as shop:
+        deaf = await submit(shop)
+        reads = await submit(shop, spec={"command": ["cat"], "pty": True})
+        await until(lambda: {deaf, reads} <= shop.engine.jobs.keys())
+        for role, task_id, shown in (("full", deaf, ""), ("full", reads, reads), ("read", reads, "")):
+            session = visit(shop, role=role)
+            await open_task(session, task_id)
+            assert session.drawer.view.input.task_id == shown
+            session.close()
+
+
+async def test_the_pool_is_ruled_from_its_card() -> None:
+    """Scale, pause, resume and drain reach the pool; what cannot be is told in words."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        told: list[str] = []
+        session._toast = told.append
+        send = session.view.workers._handle_msg
+        send({"type": "scale", "min": 2, "max": 4})
+        await until(lambda: (shop.state.pool.min_workers, shop.state.pool.max_workers) == (2, 4))
+        send({"type": "pause"})
+        await until(lambda: shop.state.pool.paused)
+        send({"type": "resume"})
+        await until(lambda: not shop.state.pool.paused)
+        send({"type": "drain"})
+        await until(lambda: shop.state.pool.draining)
+        session.frame()
+        assert session.view.workers.pool == {"min": 2, "max": 4, "state": "draining"}
+        assert told == []
+        send({"type": "scale", "min": 4, "max": 2})
+        await until(lambda: told)
+        session.close()

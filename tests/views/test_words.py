@@ -2,7 +2,7 @@
 
 import pytest
 
-from koubou_panel.views.words import count, duration, plural, size
+from koubou_panel.views.words import count, duration, plural, rate, size
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_count(number: int, shown: str) -> None:
 def test_plural() -> None:
     """One is singular."""
     assert (plural(1, "task"), plural(2, "task")) == ("1 task", "2 tasks")
+
+
+@pytest.mark.parametrize(
+    ("per_s", "unit", "said"),
+    [
+        (3.14, "", "3.1/s"),
+        (12.6, "it", "13/s"),
+        (0.5, "it", "30/min"),
+        (0.01, "", "36/h"),
+        (0.001, "", "3.6/h"),
+        (4.2 * 1024**2, "B", "4.2 MB/s"),
+    ],
+)
+def test_rates_are_per_what_can_be_imagined(per_s: float, unit: str, said: str) -> None:
+    """A rate is told per second, per minute or per hour, so that its number is not below one if it can be helped."""
+    assert rate(per_s, unit) == said

@@ -23,6 +23,8 @@ const MARKS = {
   wait: "M8 3 A5 5 0 1 1 7.99 3",
   warn: "M8 2.5 L14 13 L2 13 Z M8 6.5 L8 9.5 M8 11 L8 11.2",
   retry: "M12.5 8 A4.5 4.5 0 1 1 10.8 4.5 M11 2 L11 5 L8 5",
+  restart: "M3.5 8 A4.5 4.5 0 1 0 5.2 4.5 M5 2 L5 5 L8 5",
+  close: "M4 4 L12 12 M12 4 L4 12",
   copy: "M6 6 L6 3 L13 3 L13 10 L10 10 M3 6 L10 6 L10 13 L3 13 Z",
 }
 
@@ -85,6 +87,12 @@ function ago(at) {
   if (s < 3600) return `${Math.floor(s / 60)} min ago`
   return s < 86400 ? `${Math.floor(s / 3600)} h ago` : `${Math.floor(s / 86400)} d ago`
 }
+// How long something has been there: seconds are told in its first minute only.
+function age(s) {
+  if (s < 60) return `${Math.max(0, Math.floor(s))} s`
+  if (s < 3600) return `${Math.floor(s / 60)} min`
+  return s < 86400 ? `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min` : `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`
+}
 const moment = (at) => new Date(at * 1000).toLocaleString()
 
 // Runs `draw` once a second while `node` is on the page and the page is seen.
@@ -128,6 +136,39 @@ function spark(values) {
   }
   svg._draw(values || [])
   return svg
+}
+
+// -- opening a task: its address is the page's own with `?task=ID` --
+
+const taskInAddress = () => new URL(location.href).searchParams.get("task") || ""
+
+function addressOf(id) {
+  const url = new URL(location.href)
+  if (id) url.searchParams.set("task", id)
+  else url.searchParams.delete("task")
+  return url.pathname + url.search
+}
+
+function openTask(model, id) {
+  if (taskInAddress() !== id) history.pushState(null, "", addressOf(id))
+  model.send_msg({type: "open", task_id: id})
+}
+
+// A real link, so that a task can be opened in a tab of its own too.
+function taskLink(model, cls) {
+  const link = h("a", cls)
+  link._open = (id) => {
+    if (link._task === id) return
+    link._task = id
+    if (id) link.href = addressOf(id)
+    else link.removeAttribute("href")
+  }
+  link.onclick = (event) => {
+    if (!link._task || event.metaKey || event.ctrlKey || event.shiftKey) return
+    event.preventDefault()
+    openTask(model, link._task)
+  }
+  return link
 }
 
 // -- the top bar: the pill tells the truth about both links, page to server and server to workshop --
@@ -289,39 +330,64 @@ const TileRow = {
 
 const CONFIRM_MS = 4000
 
-function cancelButton(model) {
-  const button = h("button", "cancel")
+// A button that acts on the second click: the first turns it into the question.
+function sureButton(cls, {rest, ask, act}) {
+  const button = h("button", cls)
   button.type = "button"
-  const name = () => {
-    const verb = button.classList.contains("sure") ? "Confirm: cancel" : "Cancel"
-    button.setAttribute("aria-label", button._label ? `${verb} ${button._label}` : verb)
-  }
-  const rest = () => {
+  button._rest = () => {
+    clearTimeout(button._timer)
     button.classList.remove("sure")
-    button.replaceChildren(icon("fail"))
-    button.title = "Cancel"
-    name()
+    rest(button)
   }
+  button._rest()
+  button.onclick = (event) => {
+    event.stopPropagation()
+    if (button.classList.contains("sure")) {
+      button._rest()
+      act(button)
+      return
+    }
+    button.classList.add("sure")
+    ask(button)
+    button._timer = setTimeout(button._rest, CONFIRM_MS)
+  }
+  return button
+}
+
+function cancelButton(model, word = null) {
+  const say = (button, verb) => button.setAttribute("aria-label", button._label ? `${verb} ${button._label}` : verb)
+  const button = sureButton("cancel", {
+    rest: (b) => { b.replaceChildren(word ?? icon("fail")); b.title = "Cancel"; say(b, "Cancel") },
+    ask: (b) => { b.textContent = "Cancel?"; say(b, "Confirm: cancel") },
+    act: (b) => model.send_msg({type: "cancel", task_id: b._task}),
+  })
   button._name = (label) => {
     if (label === button._label) return
     button._label = label
-    name()
-  }
-  rest()
-  button.onclick = (event) => {
-    event.stopPropagation()
-    if (!button.classList.contains("sure")) {
-      button.classList.add("sure")
-      button.textContent = "Cancel?"
-      name()
-      button._timer = setTimeout(rest, CONFIRM_MS)
-      return
-    }
-    clearTimeout(button._timer)
-    rest()
-    model.send_msg({type: "cancel", task_id: button._task})
+    say(button, button.classList.contains("sure") ? "Confirm: cancel" : "Cancel")
   }
   return button
+}
+
+// Determinate where the fraction is known, striped where only the fact of running is.
+function progressBar() {
+  const bar = h("div", "progress"), fill = h("i", "fill")
+  bar.setAttribute("role", "progressbar")
+  bar.append(fill)
+  bar._show = (fraction) => {
+    const known = fraction !== null
+    bar.classList.toggle("unknown", !known)
+    fill.style.width = known ? `${(100 * fraction).toFixed(1)}%` : ""
+    if (known) bar.setAttribute("aria-valuenow", Math.round(100 * fraction))
+    else bar.removeAttribute("aria-valuenow")
+  }
+  return bar
+}
+
+// `37 % · 12/80 · 3.1/s`, then the time left as this moment has it, then what the run says of itself.
+function progressText(t) {
+  const left = t.eta_at ? t.eta_at - clock() : 0
+  return [t.meta, left >= 1 ? `${duration(Math.round(left))} left` : "", t.note].filter(Boolean).join(" · ")
 }
 
 const RunningCard = {
@@ -330,44 +396,40 @@ const RunningCard = {
     const head = h("h2", "", "Running now"), count = h("span", "count")
     head.append(count)
     const list = h("div", "list"), more = h("div", "more")
+    const waitingHead = h("h2", "", "Next"), waitingCount = h("span", "count"), waiting = h("div", "list waiting")
+    waitingHead.append(waitingCount)
     const endedHead = h("h2", "", "Ended last"), ended = h("div", "list ended")
     const empty = h("p", "empty")
     const scroll = h("div", "scroll")
-    scroll.append(list, more, empty, endedHead, ended)
+    scroll.append(list, more, empty, waitingHead, waiting, endedHead, ended)
     root.append(head, scroll)
 
     const makeRow = () => {
       const row = h("div", "row")
-      row._mark = icon("run")
       row._name = h("span", "name")
       row._time = h("span", "time")
-      row._bar = h("i", "fill")
+      row._progress = progressBar()
       row._meta = h("span", "meta")
-      const bar = h("div", "progress")
-      bar.setAttribute("role", "progressbar")
-      bar.append(row._bar)
-      row._progress = bar
-      const text = h("div", "text"), top = h("div", "top")
-      top.append(row._mark, row._name, row._time)
-      text.append(top, bar, row._meta)
-      row.append(text)
+      row._uses = h("span", "uses")
+      row._text = taskLink(model, "text")
+      const top = h("span", "top"), below = h("span", "below")
+      top.append(icon("run"), row._name, row._time)
+      below.append(row._meta, row._uses)
+      row._text.append(top, row._progress, below)
+      row.append(row._text)
       if (model.can_act) row.append(row._cancel = cancelButton(model))
       return row
     }
     const drawRow = (row, t) => {
       row.dataset.task = t.id
+      row._text._open(t.id)
+      row._shown = t
       setText(row._name, t.label)
       row._name.title = t.full
-      row._started = t.started_at
       row._time.title = t.started_at ? `since ${moment(t.started_at)}` : ""
-      row._eta = t.eta_at
       row.classList.toggle("stopping", t.stopping)
-      const known = t.fraction !== null
-      row._progress.classList.toggle("unknown", !known)
-      row._bar.style.width = known ? `${(100 * t.fraction).toFixed(1)}%` : ""
-      if (known) row._progress.setAttribute("aria-valuenow", Math.round(100 * t.fraction))
-      else row._progress.removeAttribute("aria-valuenow")
-      setText(row._meta, t.meta)
+      row._progress._show(t.fraction)
+      setText(row._uses, t.uses)
       if (row._cancel) {
         row._cancel._task = t.id
         row._cancel._name(t.label)
@@ -376,9 +438,33 @@ const RunningCard = {
       drawTime(row)
     }
     const drawTime = (row) => {
-      const left = row._eta ? row._eta - clock() : 0
-      const time = row._started ? elapsed(clock() - row._started) : ""
-      setText(row._time, left > 1 ? `${time} · ${elapsed(left)} left` : time)
+      const t = row._shown
+      setText(row._time, t.started_at ? elapsed(clock() - t.started_at) : "")
+      setText(row._meta, progressText(t))
+      row._meta.title = row._meta.textContent
+    }
+    const makeWaiting = () => {
+      const row = h("div", "row")
+      row._top = taskLink(model, "top")
+      row._name = h("span", "name")
+      row._why = h("span", "why")
+      row._top.append(icon("wait", "pending"), row._name, row._why)
+      row.append(row._top)
+      if (model.can_act) row.append(row._cancel = cancelButton(model))
+      return row
+    }
+    const drawWaiting = (row, t) => {
+      row._shown = t
+      row._top._open(t.id)
+      setText(row._name, t.label)
+      row._name.title = t.full
+      if (row._cancel) { row._cancel._task = t.id; row._cancel._name(t.label) }
+      drawWhy(row)
+    }
+    const drawWhy = (row) => {
+      const {not_before, why} = row._shown, wait = not_before ? not_before - clock() : 0
+      setText(row._why, wait > 0 ? `runs again in ${duration(Math.ceil(wait))}` : why)
+      row._why.title = row._why.textContent
     }
     const makeEnded = (t) => {
       const row = h("div", "row")
@@ -390,7 +476,8 @@ const RunningCard = {
       row._why.title = t.why
       row._time = h("span", "time")
       row._time.title = moment(t.finished_at)
-      const top = h("div", "top")
+      const top = taskLink(model, "top")
+      top._open(t.id)
       top.append(row._mark, row._name, row._times, row._why, row._time)
       row.append(top)
       row._at = t.finished_at
@@ -409,12 +496,16 @@ const RunningCard = {
     const drawEnded = (row) => setText(row._time, `${row._took ? row._took + " · " : ""}${ago(row._at)}`)
     const times = () => {
       for (const row of list.children) drawTime(row)
+      for (const row of waiting.children) drawWhy(row)
       for (const row of ended.children) drawEnded(row)
     }
-    watch(model, ["rows", "ended", "more", "hint"], () => {
+    watch(model, ["rows", "waiting", "waiting_more", "ended", "more", "hint"], () => {
       setText(count, model.rows.length ? String(model.rows.length + model.more) : "")
       keyed(list, model.rows, (t) => t.id, makeRow, drawRow)
       setText(more, model.more ? `+${model.more} more` : "")
+      keyed(waiting, model.waiting, (t) => t.id, makeWaiting, drawWaiting)
+      waitingHead.hidden = !model.waiting.length
+      setText(waitingCount, model.waiting_more ? `${model.waiting.length} of ${model.waiting.length + model.waiting_more}` : "")
       keyed(ended, model.ended, (t) => t.id, makeEnded, showEnded)
       endedHead.hidden = !model.ended.length
       empty.hidden = model.rows.length > 0
@@ -425,45 +516,148 @@ const RunningCard = {
   },
 }
 
-// -- workers: one line each, and its last five minutes --
+// -- workers: the pool and its controls, a row for each worker with its last five minutes --
 
 const LANE_S = 300
+const PATIENCE_MS = 2500
+
+function plainButton(cls, text, act) {
+  const button = h("button", cls, text)
+  button.type = "button"
+  button.onclick = act
+  return button
+}
+
+// The bounds as fields, and Pause, Drain, Resume. What the fields show is what the workshop says, but while they
+// are edited, and for as long as an answer may take.
+function poolControls(model) {
+  const box = h("form", "controls")
+  const field = (label) => {
+    const input = h("input")
+    Object.assign(input, {type: "number", min: 0, max: 999, required: true})
+    input.setAttribute("aria-label", label)
+    return input
+  }
+  const least = field("Least number of workers"), most = field("Largest number of workers")
+  const scale = h("button", "scale", "Scale")
+  scale.type = "submit"
+  const act = (type) => () => model.send_msg({type})
+  const pause = plainButton("", "Pause", act("pause")), resume = plainButton("resume", "Resume", act("resume"))
+  pause.title = "Start nothing new; what runs goes on"
+  const drain = sureButton("", {
+    rest: (b) => { b.textContent = "Drain"; b.title = "Take no new work and start none; what runs goes on" },
+    ask: (b) => { b.textContent = "Refuse new work?" },
+    act: () => model.send_msg({type: "drain"}),
+  })
+  box.append(h("span", "word", "from"), least, h("span", "word", "to"), most, scale, pause, resume, drain)
+  let isEdited = false, shown = ""
+  const edit = () => {
+    isEdited = Number(least.value) !== model.pool.min || Number(most.value) !== model.pool.max
+    scale.disabled = !isEdited
+  }
+  const show = () => {
+    const {min, max, state} = model.pool
+    if (`${min} ${max}` !== shown || !isEdited) { least.value = min; most.value = max; shown = `${min} ${max}`; isEdited = false }
+    scale.disabled = !isEdited
+    pause.hidden = state !== ""
+    resume.hidden = state === "" || state === "closing"
+    drain.hidden = state === "draining" || state === "closing"
+  }
+  least.oninput = most.oninput = edit
+  box.onsubmit = (event) => {
+    event.preventDefault()
+    model.send_msg({type: "scale", min: least.valueAsNumber, max: most.valueAsNumber})
+    scale.disabled = true
+    setTimeout(() => { if (isEdited) { isEdited = false; show() } }, PATIENCE_MS)
+  }
+  watch(model, ["pool"], show)
+  return box
+}
+
+// In the place of a worker's lane while it is asked how it shall restart.
+function restartChoice(model, row) {
+  const box = h("span", "choice")
+  const send = (at_once) => { model.send_msg({type: "restart", worker_id: row.dataset.worker, at_once}); row._ask(false) }
+  const after = plainButton("", "Restart after its task", () => send(false))
+  const now = sureButton("", {
+    rest: (b) => { b.textContent = "Restart now" },
+    ask: (b) => { b.textContent = "Cancels its task: sure?" },
+    act: () => send(true),
+  })
+  const keep = plainButton("keep", "Keep", () => row._ask(false))
+  box.append(after, now, keep)
+  box._show = (isBusy) => {
+    setText(after, isBusy ? "Restart after its task" : "Restart")
+    now.hidden = !isBusy
+  }
+  return box
+}
 
 const WorkersCard = {
   render({model}) {
     const root = h("section", "card workers")
-    const head = h("h2", "", "Workers"), note = h("span", "count"), axis = h("span", "axis")
-    head.append(note, axis)
-    setText(axis, "last 5 minutes")
-    const list = h("div", "list"), empty = h("p", "empty", "")
-    root.append(head, list, empty)
+    const head = h("div", "head"), note = h("span", "count"), title = h("h2", "", "Workers")
+    title.append(note)
+    head.append(title)
+    if (model.can_act) head.append(poolControls(model))
+    const list = h("div", "list"), empty = h("p", "empty", ""), foot = h("div", "decisions")
+    foot.title = "What the pool decided about its size, and why"
+    root.append(head, list, empty, foot)
     const runs = new Map()
 
     const make = () => {
       const row = h("div", "row")
       row._badge = h("span", "badge")
       row._name = h("span", "name")
-      row._task = h("span", "task")
-      row._pid = h("span", "pid")
+      row._task = taskLink(model, "task")
       row._cpu = h("span", "cpu")
       row._rss = h("span", "rss")
+      row._age = h("span", "age")
       row._lane = document.createElement("canvas")
       row._lane.className = "lane"
+      row._lane.title = "Its runs of the last 5 minutes"
       row._lane.setAttribute("aria-hidden", "true")
-      row.append(row._badge, row._name, row._task, row._pid, row._cpu, row._rss, row._lane)
+      row.append(row._badge, row._name, row._task, row._cpu, row._rss, row._age, row._lane)
+      if (!model.can_act) return row
+      row._choice = restartChoice(model, row)
+      row._button = plainButton("restart", null, () => row._ask(row._choice.hidden))
+      row._button.append(icon("restart"))
+      row._ask = (isAsked) => {
+        row._choice.hidden = !isAsked
+        row._lane.hidden = isAsked
+        row._button.setAttribute("aria-expanded", isAsked)
+      }
+      row._ask(false)
+      row.append(row._choice, row._button)
       return row
     }
     const draw = (row, w) => {
       row.dataset.worker = w.id
+      row._shown = w
       row._badge.className = `badge ${w.status}`
-      setText(row._badge, w.status)
       setText(row._name, w.id)
+      row._name.title = w.about
       setText(row._task, w.task)
       row._task.title = w.task_full
-      setText(row._pid, w.pid)
+      row._task._open(w.task_id)
       setText(row._cpu, w.cpu)
       setText(row._rss, w.rss)
+      if (row._choice) {
+        row._choice._show(w.task_id !== "")
+        row._button.title = `Restart ${w.id}`
+        row._button.setAttribute("aria-label", `Restart ${w.id}`)
+        row._button.disabled = w.status === "stopping"
+        if (row._button.disabled) row._ask(false)
+      }
+      drawAge(row)
     }
+    const drawAge = (row) => {
+      const w = row._shown
+      setText(row._badge, w.silent_since ? `silent ${duration(Math.round(clock() - w.silent_since))}` : w.status)
+      setText(row._age, w.started_at ? age(clock() - w.started_at) : "")
+      row._age.title = w.started_at ? `started ${moment(w.started_at)}` : ""
+    }
+    const drawDecision = (node) => setText(node.firstChild, ago(node._at))
     const paint = () => {
       const now = clock(), style = getComputedStyle(root)
       const colours = Object.fromEntries(
@@ -474,8 +668,15 @@ const WorkersCard = {
         paintLane(row._lane, kept, now, colours)
       }
     }
-    watch(model, ["rows", "note", "hint"], () => {
+    watch(model, ["rows", "note", "hint", "decisions"], () => {
       setText(note, model.note)
+      keyed(foot, model.decisions, (d) => `${d.at} ${d.text}`, (d) => {
+        const node = h("div", "decision")
+        node._at = d.at
+        node.append(h("span", "when"), h("span", "why", d.text))
+        node.lastChild.title = d.text
+        return node
+      }, drawDecision)
       keyed(list, model.rows, (w) => w.id, make, draw)
       empty.hidden = model.rows.length > 0
       setText(empty, model.hint)
@@ -491,7 +692,11 @@ const WorkersCard = {
       running.forEach(put)
       paint()
     })
-    everySecond(root, paint)
+    everySecond(root, () => {
+      paint()
+      for (const row of list.children) drawAge(row)
+      for (const node of foot.children) drawDecision(node)
+    })
     model.send_msg({type: "ready"})
     return root
   },
@@ -539,7 +744,7 @@ const KEEP_LINES = 200
 const OutputCard = {
   render({model}) {
     const root = h("section", "card output")
-    const head = h("h2", "", "Live output"), chips = h("div", "chips")
+    const head = h("h2", "", model.title), chips = h("div", "chips")
     chips.setAttribute("role", "group")
     chips.setAttribute("aria-label", "Show the output of")
     head.append(chips)
@@ -547,7 +752,7 @@ const OutputCard = {
     log.tabIndex = 0
     log.setAttribute("role", "log")
     log.setAttribute("aria-live", "off")
-    log.setAttribute("aria-label", "Live output")
+    log.setAttribute("aria-label", model.title)
     const newer = h("button", "newer", "")
     newer.type = "button"
     newer.hidden = true
@@ -653,6 +858,134 @@ const ChartHead = {
   },
 }
 
+// -- one task: its head, and a line to type for it --
+
+const TaskCard = {
+  render({model}) {
+    const root = h("section", "taskcard")
+    const head = h("header"), mark = h("span", "mark"), name = h("h3"), close = plainButton("close", null, () => openTask(model, ""))
+    close.append(icon("close"))
+    close.setAttribute("aria-label", "Close this task's view")
+    close.title = "Close (Esc)"
+    head.append(mark, name, close)
+    const words = h("p", "words"), waits = h("p", "waits"), bar = progressBar(), meta = h("p", "meta")
+    words.setAttribute("role", "status")
+    const command = h("code", "command"), facts = h("dl", "facts"), trace = h("pre", "trace")
+    const cancel = cancelButton(model, "Cancel")
+    const retry = plainButton("retry", "Run again", () => model.send_msg({type: "retry", task_id: model.task.id}))
+    const id = h("span", "id"), foot = h("div", "actions")
+    foot.append(id)
+    if (model.can_act) foot.append(retry, cancel)
+    root.append(head, words, waits, bar, meta, command, facts, trace, foot)
+
+    const drawTimes = () => {
+      const t = model.task
+      if (!t.id) return
+      const wait = t.not_before ? t.not_before - clock() : 0
+      const since = t.status === "pending" ? `, submitted ${ago(t.created_at)}` : t.finished_at ? `, ${ago(t.finished_at)}` : ""
+      const run = t.started_at && t.status === "in_progress" ? ` for ${elapsed(clock() - t.started_at)}` : ""
+      setText(words, (wait > 0 ? `runs again in ${duration(Math.ceil(wait))}` : t.words) + run + since)
+      words.title = `submitted ${moment(t.created_at)}`
+      setText(meta, progressText(t))
+      meta.hidden = bar.hidden || !meta.textContent
+    }
+    let opener = null
+    const draw = () => {
+      const t = model.task, isOpen = t.id !== undefined
+      const html = document.documentElement, wasOpen = html.classList.contains("k-has-task")
+      html.classList.toggle("k-has-task", isOpen)
+      if (isOpen && !wasOpen) {
+        opener = focused()
+        document.querySelector(".k-drawer").focus({preventScroll: true})
+        document.querySelector(".k-drawer").scrollTop = 0
+        dispatchEvent(new Event("resize"))
+      }
+      if (!isOpen) {
+        if (wasOpen && opener?.isConnected) opener.focus({preventScroll: true})
+        return
+      }
+      root.dataset.task = t.id
+      if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, t.status))
+      setText(name, t.label)
+      root.className = `taskcard ${t.mark}`
+      keyed(waits, t.waits_for, (w) => w.id, (w) => {
+        const link = taskLink(model, "waited")
+        link._open(w.id)
+        return link
+      }, (link, w) => setText(link, w.label))
+      waits.hidden = !t.waits_for.length
+      bar.hidden = !t.has_progress || (t.finished_at !== null && t.fraction === null)
+      bar._show(t.fraction)
+      root.classList.toggle("stopping", t.stopping)
+      setText(command, t.command)
+      command.hidden = !t.command
+      keyed(facts, t.facts, ([label]) => label, ([label]) => {
+        const pair = h("div")
+        pair.append(h("dt", "", label), h("dd"))
+        return pair
+      }, (pair, [, text]) => setText(pair.lastChild, text))
+      setText(trace, t.traceback)
+      trace.hidden = !t.traceback
+      setText(id, t.id)
+      const isOver = t.finished_at !== null
+      cancel.hidden = isOver
+      cancel.disabled = t.stopping
+      cancel._task = t.id
+      cancel._name(t.label)
+      retry.hidden = !isOver
+      drawTimes()
+    }
+    const fromAddress = () => model.send_msg({type: "open", task_id: taskInAddress()})
+    const escape = (event) => {
+      if (event.key === "Escape" && document.documentElement.classList.contains("k-has-task")) openTask(model, "")
+    }
+    watch(model, ["task"], draw)
+    everySecond(root, drawTimes)
+    model.on("msg:custom", ({gone}) => { if (taskInAddress() === gone) history.replaceState(null, "", addressOf("")) })
+    addEventListener("popstate", fromAddress)
+    addEventListener("keydown", escape)
+    model.on("lifecycle:remove", () => {
+      removeEventListener("popstate", fromAddress)
+      removeEventListener("keydown", escape)
+    })
+    if (taskInAddress()) fromAddress()
+    return root
+  },
+}
+
+// What has the focus, inside the cards too.
+function focused() {
+  let node = document.activeElement
+  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement
+  return node
+}
+
+const InputCard = {
+  render({model}) {
+    const root = h("form", "typing"), input = h("input")
+    Object.assign(input, {type: "text", autocomplete: "off", spellcheck: false, placeholder: "Type a line for it …", maxLength: 16000})
+    input.setAttribute("aria-label", "A line for the task's input")
+    const send = h("button", "send", "Send")
+    send.type = "submit"
+    const tell = (text, last) => model.send_msg({type: "input", task_id: model.task_id, text, last})
+    const end = sureButton("end", {
+      rest: (b) => { b.textContent = "End"; b.title = "End its input: it reads no more" },
+      ask: (b) => { b.textContent = "No more input?" },
+      act: () => tell("", true),
+    })
+    root.append(input, send, end)
+    let sent = ""
+    root.onsubmit = (event) => {
+      event.preventDefault()
+      tell(sent = input.value, false)
+      input.value = ""
+    }
+    input.onkeydown = (event) => { if (event.key === "ArrowUp" && !input.value && sent) { input.value = sent; event.preventDefault() } }
+    watch(model, ["task_id"], () => { root.hidden = !model.task_id })
+    return root
+  },
+}
+
 // -- nothing has run yet: what to type --
 
 const FirstMinute = {
@@ -693,4 +1026,4 @@ async function copyText(text, label) {
   setTimeout(() => { label.textContent = "Copy" }, 1500)
 }
 
-export default {TopBar, AttentionStrip, TileRow, RunningCard, WorkersCard, OutputCard, ChartHead, FirstMinute}
+export default {TopBar, AttentionStrip, TileRow, RunningCard, WorkersCard, OutputCard, ChartHead, TaskCard, InputCard, FirstMinute}

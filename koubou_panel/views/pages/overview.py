@@ -8,6 +8,7 @@ from math import isnan
 from typing import Any
 
 import panel as pn
+from bokeh.models import InlineStyleSheet
 
 from koubou_panel.core.records import Task
 from koubou_panel.reactive.mirror import Changes, Mirror
@@ -22,9 +23,10 @@ from koubou_panel.views.cards import (
     TileRow,
     TopBar,
     WorkersCard,
+    set_changed,
 )
 from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
-from koubou_panel.views.theme import DATA, card_sheet
+from koubou_panel.views.theme import DATA
 from koubou_panel.views.words import duration
 
 Message = Mapping[str, object]
@@ -50,8 +52,9 @@ class Overview:
 
     Args:
         mirror: the session's own.
+        sheet: the style that the cards of the document share.
         on_message: called with (kind, message) when something is clicked.
-        can_act: whether this visitor may cancel and retry.
+        can_act: whether this visitor may do more than look.
         place: a word for which workshop this is.
         now: gives UTC seconds.
 
@@ -63,6 +66,7 @@ class Overview:
         self,
         mirror: Mirror,
         *,
+        sheet: InlineStyleSheet,
         on_message: Callable[[str, Message], None],
         can_act: bool,
         place: str,
@@ -75,12 +79,12 @@ class Overview:
         self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
         self._next_level_at = 0.0
         self._range = time_range(now())
-        shared: dict[str, Any] = {"sheet": card_sheet(), "on_message": on_message}
+        shared: dict[str, Any] = {"sheet": sheet, "on_message": on_message}
         self.bar = TopBar(place=place, **shared)
         self.attention = AttentionStrip(**shared)
         self.tiles = TileRow(**shared)
         self.running = RunningCard(can_act=can_act, **shared)
-        self.workers = WorkersCard(**shared)
+        self.workers = WorkersCard(can_act=can_act, **shared)
         self.output = OutputCard(**shared)
         self.first = FirstMinute(lines=_LINES, **shared)
         self.throughput = ThroughputChart(self._range)
@@ -158,34 +162,38 @@ class Overview:
 
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput
-        _set(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
-        _set(self.attention, items=rows.notices(model, throughput))
+        set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
+        set_changed(self.attention, items=rows.notices(model, throughput))
         total = sum((model.pending, model.in_progress, model.completed, model.failed, model.cancelled))
-        _set(self.first, shown=total == 0)
+        set_changed(self.first, shown=total == 0)
         self._draw_legends()
 
     def _draw_lists(self) -> None:
         model = self._mirror.model
-        running = rows.running_rows(model, self._now())
-        _set(
+        running = rows.running_rows(model)
+        set_changed(
             self.running,
             rows=running,
             ended=rows.ended_rows(reversed(self._mirror.recent)),
             more=max(0, model.in_progress - len(running)) if running else 0,
+            waiting=rows.waiting_rows(model),
+            waiting_more=max(0, model.pending - len(model.waiting)),
             hint="Nothing runs just now. What you start appears here, with its progress and a way to stop it.",
         )
-        _set(
+        set_changed(
             self.workers,
             rows=rows.worker_rows(model.workers),
-            note=f"{model.workers_busy} of {model.workers_total} busy",
-            hint="No worker is up yet. They start by themselves.",
+            note=rows.pool_note(model),
+            pool=rows.pool_state(model),
+            decisions=rows.decision_rows(model),
+            hint="No worker is up. They start by themselves when there is work.",
         )
 
     def _draw_legends(self) -> None:
         model = self._mirror.model
         last = self._mirror.throughput.rows[-1] if self._mirror.throughput.rows else None
         p95 = "–" if last is None or isnan(last.p95_s) else duration(last.p95_s)
-        _set(
+        set_changed(
             self.throughput_head,
             empty="" if any(self._mirror.throughput.last(rows.SPAN_S)) else _NOTHING_ENDED,
             items=[
@@ -203,7 +211,7 @@ class Overview:
             percents,
             strict=True,
         )
-        _set(
+        set_changed(
             self.host_head,
             empty="" if self._mirror.metrics else _NOTHING_MEASURED,
             items=[
@@ -224,13 +232,6 @@ class Overview:
 
 def _key(label: str, colour: str, shape: str, value: str) -> dict[str, str]:
     return {"label": label, "colour": DATA[colour], "shape": shape, "value": value}
-
-
-def _set(card: Card, **values: object) -> None:
-    """Set what differs: what stays the same is not sent again."""
-    changed = {name: value for name, value in values.items() if getattr(card, name) != value}
-    if changed:
-        card.param.update(**changed)
 
 
 def _pane(figure: object) -> pn.pane.Bokeh:

@@ -1,0 +1,141 @@
+"""The task that a visitor has opened beside the page: it is read while it is open, and let go when it is closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+
+from koubou_panel.core.ports import Shop
+from koubou_panel.core.records import Task, TaskId
+from koubou_panel.errors import KoubouError
+from koubou_panel.reactive.mirror import Changes
+from koubou_panel.views.escape import line
+from koubou_panel.views.output import OutputTail
+from koubou_panel.views.pages.task import TaskView
+
+Locked = Callable[[Callable[[], None]], None]
+Spawn = Callable[[Coroutine[None, None, None]], object]
+
+log = logging.getLogger(__name__)
+
+
+class Drawer:
+    """Opens, reads and closes a task's view. Loop thread only.
+
+    Args:
+        shop: where the task is.
+        view: shows it.
+        spawn: starts background work that ends with the session.
+        locked: calls something under the document's lock.
+        toast: tells the visitor something.
+
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        view: TaskView,
+        *,
+        spawn: Spawn,
+        locked: Locked,
+        toast: Callable[[str], None],
+    ) -> None:
+        """Closed."""
+        self._shop = shop
+        self.view = view
+        self._spawn = spawn
+        self._locked = locked
+        self._toast = toast
+        self._output = OutputTail(shop)
+        self._wanted = ""
+        self._is_reading = False
+        self._is_loading = False
+
+    def want(self, task_id: str) -> None:
+        """Open this task's view; an empty id closes it."""
+        self._wanted = task_id
+        if task_id:
+            self._spawn(self._open(TaskId(task_id)))
+        else:
+            self._close()
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed, and read on. Under the document's lock."""
+        self.view.update(changes)
+        if self.view.model is not None:
+            self._read_on()
+
+    def send_output(self) -> None:
+        """Give the card all lines that are kept: it has just been drawn."""
+        self.view.output.send(self._output.all())
+
+    async def _open(self, task_id: TaskId) -> None:
+        try:
+            task = self._shop.state.tasks.get(task_id) or await self._shop.get(task_id)
+        except KoubouError as error:
+            self._toast(str(error))
+            return
+        if task_id != self._wanted:  # another was opened meanwhile
+            return
+        if task is None:
+            self._wanted = ""
+            self._toast(f"There is no task {line(task_id, 40)} here.")
+            self._locked(lambda: self._refuse(task_id))
+            return
+        self._locked(lambda: self._show(task))
+
+    def _refuse(self, task_id: TaskId) -> None:
+        self._close()
+        self.view.head.refuse(task_id)
+
+    def _show(self, task: Task) -> None:
+        self._output = OutputTail(self._shop)
+        self.view.show(task)
+        self.send_output()
+        self._read_on()
+
+    def _close(self) -> None:
+        self._output = OutputTail(self._shop)
+        self.view.close()
+        self.send_output()
+
+    # -- what is read beside the state ------------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        model = self.view.model
+        if model is None:
+            return
+        if self.view.is_outdated and not self._is_loading:
+            self._is_loading = True
+            self._spawn(self._load(TaskId(model.task_id), model.run))
+        ended = [model] if model.is_finished else []
+        if self._output.follow([] if ended else [model], ended) and not self._is_reading:
+            self._is_reading = True
+            self._spawn(self._read(self._output))
+        elif self._output.is_new:
+            self.view.output.send(self._output.take())
+
+    async def _load(self, task_id: TaskId, run: int) -> None:
+        points = None
+        try:
+            read = getattr(self._shop, "curve", None)
+            curve = None if read is None else await read(task_id)
+            points = None if curve is None else curve.points()
+        except KoubouError as error:
+            log.debug("the curve of task %s could not be read: %s", task_id, error)
+        finally:
+            self._is_loading = False
+        model = self.view.model
+        if model is not None and (model.task_id, model.run) == (task_id, run):
+            self._locked(lambda: self.view.fill(points))
+
+    async def _read(self, output: OutputTail) -> None:
+        try:
+            await output.read()
+        except KoubouError as error:
+            log.debug("output could not be read: %s", error)
+            return
+        finally:
+            self._is_reading = False
+        if output is self._output:
+            self._locked(self._read_on)

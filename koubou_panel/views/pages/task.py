@@ -1,0 +1,192 @@
+"""One task: how it stands, what it uses and has used, what it prints, and a line to type for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import panel as pn
+from bokeh.models import InlineStyleSheet
+
+from koubou_panel.core.records import Task
+from koubou_panel.reactive.mirror import Changes, Mirror
+from koubou_panel.reactive.models import TaskModel
+from koubou_panel.views.cards import Card, ChartHead, InputCard, OutputCard, TaskCard, set_changed
+from koubou_panel.views.curves import LINES, PANELS, Panel, TaskCurves
+from koubou_panel.views.detail import curve_values, detail
+from koubou_panel.views.theme import DATA
+
+Message = Mapping[str, object]
+
+_TITLES: dict[Panel, str] = {
+    "cpu": "CPU, % of a core",
+    "rss": "Memory",
+    "storage": "Storage, per second",
+    "gpu": "GPU, %",
+}
+_GRID = """
+:host { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 6px 14px; width: 100%; }
+.wide { grid-column: 1 / -1; }
+.scroll-button { display: none; }
+@media (max-width: 700px) { :host { grid-template-columns: minmax(0, 1fr); } }
+"""
+_HEAD_PX, _FIGURE_PX = 24, 104
+_LATE = "Its curves begin a second or two after its start."
+_NONE = "Nothing was measured: it was too short."
+
+
+class TaskView:
+    """The view of the one task that a visitor has opened, over the session's mirror. Under the document's lock.
+
+    Args:
+        mirror: the session's own.
+        sheet: the style that the cards of the document share.
+        on_message: called with (kind, message) when something is clicked.
+        can_act: whether this visitor may do more than look.
+        now: gives UTC seconds.
+
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        *,
+        sheet: InlineStyleSheet,
+        on_message: Callable[[str, Message], None],
+        can_act: bool,
+        now: Callable[[], float],
+    ) -> None:
+        """Closed."""
+        self._mirror = mirror
+        self._now = now
+        self._sheet = sheet
+        self._can_act = can_act
+        shared: dict[str, Any] = {"sheet": sheet, "on_message": on_message}
+        self.head = TaskCard(can_act=can_act, **shared)
+        self.output = OutputCard(title="Output", **shared)
+        self.input = InputCard(**shared)
+        self.plots = pn.Column(stylesheets=[_GRID], sizing_mode="stretch_width", margin=0)
+        self.curves: TaskCurves | None = None
+        self.model: TaskModel | None = None
+        self._heads: dict[Panel, ChartHead] = {}
+        self._run = 0
+
+    @property
+    def roots(self) -> dict[str, object]:
+        """What stands where in the page."""
+        return {
+            "task": self.head,
+            "task_curves": self.plots,
+            "task_output": self.output,
+            "task_input": self.input,
+        }
+
+    @property
+    def cards(self) -> list[Card]:
+        """The cards that are always there."""
+        return [self.head, self.output, self.input]
+
+    def show(self, task: Task) -> None:
+        """Open this task's view, in place of any other's."""
+        self._end_curves()
+        self.model = self._mirror.pin(task)
+        self._draw()
+
+    def close(self) -> None:
+        """Show none; what fed its figures ends."""
+        self.model = None
+        self._mirror.pin(None)
+        self._end_curves()
+        set_changed(self.head, task={})
+        set_changed(self.input, task_id="")
+
+    def fill(self, points: Mapping[str, Sequence[float | None]] | None) -> None:
+        """Show the history of its run; None: there is none."""
+        if self.model is None or not self.model.started_at:
+            return
+        if self.curves is None or self._run != self.model.run:
+            self._end_curves()
+            self.curves, self._run = TaskCurves(self.model.started_at), self.model.run
+        self.curves.reset(points or {})
+        self.tick()
+        self._place_figures(self.curves)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its curves are of another run than it has now, or so long that they are to be read anew."""
+        model, curves = self.model, self.curves
+        if model is None or not model.started_at:
+            return False
+        return curves is None or self._run != model.run or curves.is_full
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed."""
+        model = self.model
+        if model is None:
+            return
+        if changes.reset or changes.shop or model.task_id in changes.tasks:
+            self._draw()
+            self._draw_heads()
+        if self.curves is not None and changes.uses:
+            self.curves.extend([(at, use) for at, run, use in changes.uses if run == self._run])
+            self._place_figures(self.curves)
+
+    def tick(self) -> None:
+        """Once a second: the time axis follows a run, and stays when it has ended."""
+        if self.curves is not None and self.model is not None:
+            self.curves.show_until(self.model.finished_at or self._now())
+
+    def _draw(self) -> None:
+        model = self.model
+        if model is None:
+            return
+        set_changed(self.head, task=detail(model, self._mirror.model))
+        reads = model.takes_input and model.status == "in_progress" and not model.stopping
+        set_changed(self.input, task_id=model.task_id if reads and self._can_act else "")
+
+    def _place_figures(self, curves: TaskCurves) -> None:
+        """The figures in their places: the GPU's only where one was used."""
+        wanted = [name for name in PANELS if name != "gpu" or curves.has_gpu]
+        if list(self._heads) == wanted:
+            return
+        # Before they are in the document: Panel may send what is set after that ahead of the figures themselves.
+        self._heads = {name: self._heads.get(name) or self._chart_head(name) for name in wanted}
+        self._draw_heads()
+        self.plots.objects = [
+            pn.Column(
+                self._heads[name],
+                pn.pane.Bokeh(curves.figures[name], sizing_mode="stretch_width", height=_FIGURE_PX, margin=0),
+                sizing_mode="stretch_width",
+                height=_HEAD_PX + _FIGURE_PX,
+                css_classes=["wide"] if name == wanted[-1] and len(wanted) % 2 else [],
+                margin=0,
+            )
+            for name in wanted
+        ]
+
+    def _chart_head(self, name: Panel) -> ChartHead:
+        return ChartHead(
+            title=_TITLES[name], sheet=self._sheet, sizing_mode="stretch_width", height=_HEAD_PX, margin=0
+        )
+
+    def _draw_heads(self) -> None:
+        values = curve_values(self.model.use if self.model else None)
+        is_over = self.model is None or self.model.is_finished
+        for name, head in self._heads.items():
+            lines = LINES[name]
+            items = [
+                {
+                    "label": of.label if len(lines) > 1 else "",
+                    "colour": DATA[of.colour],
+                    "shape": "line" if of.dash == "solid" else "dash",
+                    "value": values.get(of.column, ""),
+                }
+                for of in lines
+            ]
+            empty = self.curves is not None and self.curves.is_empty and name == "cpu"
+            set_changed(head, items=items, empty=(_NONE if is_over else _LATE) if empty else "")
+
+    def _end_curves(self) -> None:
+        self.curves, self._run = None, 0
+        self._heads = {}
+        self.plots.objects = []
