@@ -118,6 +118,97 @@ async def test_workers_are_scaled(client, shop):
     assert (shop.state.pool.min_workers, shop.state.pool.max_workers) == (1, 2)
 
 
+async def test_the_pool_is_paused_drained_and_resumed(client, shop):
+    """Each is accepted, told to those who follow `system`, and shown to who connects."""
+    assert client.state["data"]["pool"]["paused"] is False
+    await client.ask("subscribe", channel="system")
+    for command, paused, draining in (
+        ("pause_workers", True, False),
+        ("drain_workers", True, True),
+        ("resume_workers", False, False),
+    ):
+        client.seen.clear()
+        assert (await client.ask(command))["type"] == "accepted"
+        pool = shop.state.pool
+        assert (pool.paused, pool.draining) == (paused, draining)
+        events = [message for message in client.seen if message["type"] == "system_event"]
+        told = events[0] if events else await client.next("system_event")
+        assert (told["event"], told["data"]["paused"], told["data"]["draining"]) == (
+            "pool_changed",
+            paused,
+            draining,
+        )
+
+
+async def test_a_drained_pool_takes_no_work(client):
+    """`submit` is refused with the way out, until the pool is resumed."""
+    await client.ask("drain_workers")
+    data = (await client.ask("submit", **SCRIPT))["data"]
+    assert data["code"] == "draining"
+    assert "resume" in data["message"]
+    await client.ask("resume_workers")
+    assert (await client.ask("submit", **SCRIPT))["type"] == "submitted"
+
+
+async def test_a_task_follows_another(client, shop):
+    """`after` holds a task back until the other has succeeded; the record says what it waits for."""
+    first = (await client.ask("submit", **SCRIPT))["task_id"]
+    told = await client.ask("submit", after=[first, first], limits={"memory_bytes": 1 << 30}, **SCRIPT)
+    second, record = told["task_id"], told["data"]
+    assert (record["after"], record["waits_for"]) == ([first, first], [first])
+    assert record["limits"]["memory_bytes"] == 1 << 30
+    await until(lambda: first in shop.engine.jobs)
+    assert second not in shop.engine.jobs
+    shop.engine.finish(first)
+    await until(lambda: second in shop.engine.jobs)
+    assert shop.engine.jobs[second][1].limits.memory_bytes == 1 << 30
+
+
+async def test_what_follows_a_failure_is_cancelled(client, shop):
+    """A pending one with the reason `dependency`; one that is submitted later at once."""
+    first = (await client.ask("submit", **SCRIPT))["task_id"]
+    second = (await client.ask("submit", after=[first], **SCRIPT))["task_id"]
+    await until(lambda: first in shop.engine.jobs)
+    shop.engine.finish(first, reason="exit", exit_code=3, message="exited with code 3")
+    await until(lambda: shop.state.tasks[second].is_finished)
+    third = (await client.ask("submit", after=[second], **SCRIPT))["task_id"]
+    for task_id, other in ((second, first), (third, second)):
+        record = (await client.ask("get_task", task_id=task_id))["data"]
+        assert (record["status"], record["reason"]) == ("cancelled", "dependency")
+        assert other in record["message"]
+
+
+async def test_a_worker_is_restarted(client, shop):
+    """At once it is replaced by another; an unknown one is answered with the nearest."""
+    worker_id = next(iter(shop.state.workers))
+    told = await client.ask("restart_worker", worker_id=worker_id, at_once=True)
+    assert (told["type"], told["worker_id"]) == ("accepted", worker_id)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "at_fault", "said"),
+    [
+        ("submit", SCRIPT | {"after": ["nonesuch"]}, ("not_found", "after"), "nonesuch"),
+        (
+            "submit",
+            SCRIPT | {"limits": {"memory_bytes": 1000}},
+            ("invalid", "limits.memory_bytes"),
+            "1048576",
+        ),
+        ("submit", SCRIPT | {"limits": {"cpu_s": 0.001}}, ("invalid", "limits.cpu_s"), "at least"),
+        ("submit", SCRIPT | {"limits": {"memory": 5}}, ("invalid", "limits.memory"), "limits.memory_bytes"),
+        ("submit", SCRIPT | {"limits": {"output_bytes": 5}}, ("invalid", "limits.output_bytes"), "at least"),
+        ("restart_worker", {"worker_id": "worker-11"}, ("not_found", "worker_id"), "did you mean 'worker-1'"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_its_field(client, command, fields, at_fault, said):
+    """The code, the field at fault, and words that say what would be right."""
+    data = (await client.ask(command, **fields))["data"]
+    assert (data["code"], data["field"]) == at_fault
+    assert said in data["message"]
+
+
 async def test_stats_ping_and_scripts(client, door):
     """`get_stats` counts, `ping` is answered, and there are no scripts yet."""
     data = (await client.ask("get_stats"))["data"]
