@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import NamedTuple
 
-from koubou_panel.core.events import MetricsSampled, OutputGrew, Sample, TaskProgressed
+from koubou_panel.core.events import MetricsSampled, OutputGrew, Sample, TaskProgressed, TasksSampled
 from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role, Task, TaskId
@@ -224,6 +224,9 @@ class Feed:
                 self.tails.grew(sample.task_id)
             elif type(sample) is TaskProgressed:
                 self._samples[TaskProgressed, sample.task_id] = sample
+            elif type(sample) is TasksSampled:
+                for use in sample.uses if self._peers else ():
+                    self._samples[TasksSampled, use[0]] = TasksSampled(sample.at, [use])
             elif type(sample) is MetricsSampled:
                 self._state_message = None
                 self._samples[MetricsSampled, ""] = sample
@@ -267,9 +270,9 @@ class Feed:
 
     def _told(self, samples: Mapping[tuple[type[Sample], str], Sample]) -> list[Told]:
         told: list[Told] = []
-        for sample in samples.values():
-            if type(sample) is TaskProgressed:
-                task = self.state.tasks.get(sample.task_id)
+        for (kind, task_id), sample in samples.items():
+            if kind is not MetricsSampled:
+                task = self.state.tasks.get(TaskId(task_id))
                 if task is None or task.status != "in_progress":
                     continue
             made = message_of_sample(sample, self.state)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from koubou_panel.core.commands import Caller, RetryTask, SubmitTask
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role
 from koubou_panel.errors import Refused
@@ -28,7 +29,9 @@ from koubou_panel.wire.effects import (
     Find,
     Follow,
     Get,
+    GetCurve,
     Question,
+    Read,
     Rewind,
     Send,
     Unfollow,
@@ -194,9 +197,14 @@ class Peer:
                 return await shop.get(task_id)
             case Find(query):
                 return await shop.find(query)
-        if await shop.get(question.task_id) is None:
-            return None
-        return await shop.read_output(question.task_id, question.offset, question.limit)
+        return None if await shop.get(question.task_id) is None else await _look_up(shop, question)
+
+
+async def _look_up(shop: Shop, question: GetCurve | Read) -> Answer:
+    """What is kept beside the task's record."""
+    if isinstance(question, GetCurve):
+        return await shop.curve(question.task_id) or Curve()
+    return await shop.read_output(question.task_id, question.offset, question.limit)
 
 
 def verifier(guard: Guard) -> Callable[[str], Role | None]:

@@ -133,6 +133,12 @@ class GetOutput(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES)] = 65_536
 
 
+class GetUsage(Struct, frozen=True):
+    """Show what a task's run uses, or its last one used, over time."""
+
+    task_id: Id
+
+
 class Scale(Struct, frozen=True):
     """Set how many workers there are."""
 
@@ -181,6 +187,7 @@ ClientCommand = (
     | GetTask
     | ListTasks
     | GetOutput
+    | GetUsage
     | Scale
     | PauseWorkers
     | ResumeWorkers
@@ -202,6 +209,7 @@ COMMANDS: dict[str, type[ClientCommand]] = {
     "get_task": GetTask,
     "list_tasks": ListTasks,
     "get_output": GetOutput,
+    "get_usage": GetUsage,
     "scale": Scale,
     "pause_workers": PauseWorkers,
     "resume_workers": ResumeWorkers,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from koubou_panel.core.records import Channel, Role, TaskId
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.commands import ClientFrame
-from koubou_panel.wire.effects import Answer, Call, Do, Effect, Find, Get, Read, Send, View
+from koubou_panel.wire.effects import Answer, Call, Effect, Question, Send, View
 from koubou_panel.wire.messages import error, message
 from koubou_panel.wire.turns import Turns
 
@@ -53,7 +53,7 @@ class Desk:
         return []
 
     def ask(
-        self, frame: ClientFrame, question: Do | Get | Find | Read, finish: Callable[[Answer], list[Effect]]
+        self, frame: ClientFrame, question: Question, finish: Callable[[Answer], list[Effect]]
     ) -> list[Call]:
         """Ask the shop now and reply when the turn comes; a refusal becomes an `error`."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from koubou_panel.core.commands import Command
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.fold import State
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import Channel, Task, TaskId
@@ -110,8 +111,14 @@ class Read(Struct, frozen=True):
     limit: int
 
 
-Question = Do | Get | Find | Read
-Answer = Task | TaskPage | OutputPage | Refused | None
+class GetCurve(Struct, frozen=True):
+    """Answer: a `Curve`, empty for a task that was never looked at; None if there is no such task."""
+
+    task_id: TaskId
+
+
+Question = Do | Get | Find | Read | GetCurve
+Answer = Task | TaskPage | OutputPage | Curve | Refused | None
 
 
 class Call(Struct, frozen=True):

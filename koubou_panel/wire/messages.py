@@ -22,6 +22,7 @@ from koubou_panel.core.events import (
     TaskReleased,
     TaskRetried,
     TaskReturned,
+    TasksSampled,
     TaskStarted,
     TaskSubmitted,
     WorkerChanged,
@@ -40,6 +41,7 @@ from koubou_panel.wire.records import (
     pool_record,
     progress_record,
     task_record,
+    use_record,
     worker_record,
 )
 
@@ -244,12 +246,18 @@ def message_of(folded: Folded) -> tuple[Channel, bytes]:
 
 
 def message_of_sample(sample: Sample, state: State) -> tuple[Channel, str, bytes] | None:
-    """The channel, the key under which a newer one replaces it, and the message; None if none is sent."""
+    """The channel, the key under which a newer one replaces it, and the message; None if none is sent.
+
+    A `TasksSampled` is told run by run: it must hold one.
+    """
     if type(sample) is TaskProgressed:
         body = message(
             "task_progress", sample.at, task_id=sample.task_id, data=progress_record(sample.progress)
         )
         return "task", sample.task_id, body
+    if type(sample) is TasksSampled:
+        ((task_id, _, use),) = sample.uses
+        return "task", task_id, message("task_usage", sample.at, task_id=task_id, data=use_record(use))
     if type(sample) is MetricsSampled:
         return "system", "system_metrics", message("system_metrics", sample.at, data=system_data(state))
     return None

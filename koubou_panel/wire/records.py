@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.records import NO_LIMITS, Fault, Limits, Pool, Progress, Task, Use, Worker
 
 SUMMARY_CHARS = 100
@@ -192,6 +193,12 @@ def use_record(use: Use | None) -> UseRecord | None:
         use.gpu_percent,
         use.gpu_memory_bytes,
     )
+
+
+def curve_record(curve: Curve) -> dict[str, list[object]]:
+    """A run's use over time: columns of one length, by name, with moments in `at`."""
+    columns: dict[str, list[object]] = {**curve.points()}  # type: ignore[dict-item]
+    return columns | {"at": [iso(at) for at in curve.at]}
 
 
 def pool_record(pool: Pool) -> PoolRecord:

@@ -18,6 +18,7 @@ from koubou_panel.core.commands import (
     SendInput,
     SubmitTask,
 )
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import (
     FACT_CHANNELS,
@@ -41,6 +42,7 @@ from koubou_panel.wire.commands import (
     GetOutput,
     GetStats,
     GetTask,
+    GetUsage,
     ListTasks,
     PauseWorkers,
     Ping,
@@ -65,13 +67,14 @@ from koubou_panel.wire.effects import (
     Find,
     Follow,
     Get,
+    GetCurve,
     Read,
     Rewind,
     Send,
     Unfollow,
 )
 from koubou_panel.wire.messages import message, stats_data
-from koubou_panel.wire.records import task_record
+from koubou_panel.wire.records import curve_record, task_record
 
 CLOSE_UNAUTHORIZED = 4401
 MAX_FOLLOWED = 64
@@ -229,6 +232,15 @@ def _get_output(desk: Desk, frame: ClientFrame, command: GetOutput) -> list[Call
     return desk.ask(frame, Read(TaskId(command.task_id), command.offset, command.limit), reply)
 
 
+def _get_usage(desk: Desk, frame: ClientFrame, command: GetUsage) -> list[Call]:
+    def reply(answer: Answer) -> list[Effect]:
+        if not isinstance(answer, Curve):
+            return [desk.fault(frame, Refused("not_found", f"no task {command.task_id}"))]
+        return [desk.say("usage", frame, task_id=command.task_id, data=curve_record(answer))]
+
+    return desk.ask(frame, GetCurve(TaskId(command.task_id)), reply)
+
+
 # -- what changes something -----------------------------------------------------------------------------------
 
 
@@ -341,6 +353,7 @@ _HANDLERS: dict[type[ClientCommand], Callable[..., list[Call]]] = {
     GetTask: _get_task,
     ListTasks: _list_tasks,
     GetOutput: _get_output,
+    GetUsage: _get_usage,
     Scale: _scale,
     PauseWorkers: _pause,
     ResumeWorkers: _resume_workers,

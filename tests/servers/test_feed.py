@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from koubou_panel.core.events import MetricsSampled, TaskProgressed
+from koubou_panel.core.events import MetricsSampled, TaskProgressed, TasksSampled
 from koubou_panel.core.fold import State, evolve
-from koubou_panel.core.records import Metrics, Progress, TaskId
+from koubou_panel.core.records import Metrics, Progress, TaskId, Use
 from koubou_panel.servers import feed as feed_module
 from koubou_panel.servers.feed import CHUNKS_AT_ONCE, Feed
 from koubou_panel.testing import until
@@ -160,6 +160,18 @@ async def test_of_samples_the_last_of_each_counts(feed, source):
     progress, metrics = sink.messages()
     assert (progress["task_id"], progress["data"]["fraction"]) == ("task-1", 0.75)
     assert metrics["data"]["cpu_percent"] == 2.0
+
+
+async def test_what_runs_use_is_told_task_by_task(feed, source):
+    """One sample of all runs is a message for each; the last counts, and of a task that has ended none is told."""
+    source.emit(submitted(1), started(1), submitted(2), started(2), submitted(3))
+    _, sink = await join(feed, "task")
+    for percent in (10.0, 20.0):
+        uses = [(TaskId(f"task-{n}"), 1, Use(percent + n, 5, 0.5)) for n in (1, 2, 3)]
+        source.sample(TasksSampled(0.0, uses))
+    await asyncio.sleep(0)
+    told = [(message["task_id"], message["data"]["cpu_percent"]) for message in sink.messages()]
+    assert told == [("task-1", 21.0), ("task-2", 22.0)]
 
 
 async def test_a_burst_goes_out_in_pieces(feed, source):

@@ -242,6 +242,19 @@ def test_metrics_carry_what_old_clients_read():
     assert system_data(state)["total_executions"] == 1
 
 
+def test_what_a_run_uses_is_a_sample_of_its_task():
+    """`task_usage` has every field of `use`, and replaces an older one of the same task."""
+    state, _ = begun()
+    sample = TasksSampled(AT, [(ONE, 1, Use(12.5, 1_000, 0.5, gpu_percent=3.0))])
+    evolve(state, sample)
+    channel, key, text = message_of_sample(sample, state)
+    assert (channel, key) == ("task", ONE)
+    told = json.loads(text)
+    assert (told["type"], told["task_id"]) == ("task_usage", ONE)
+    assert told["data"] == json.loads(encode(task_record(state.tasks[ONE]).use))
+    assert (told["data"]["cpu_percent"], told["data"]["gpu_memory_bytes"]) == (12.5, None)
+
+
 def test_progress_is_a_sample_of_its_task():
     """`task_progress` has every field, and replaces an older one of the same task."""
     state, _ = begun()

@@ -17,11 +17,12 @@ from koubou_panel.core.commands import (
     SendInput,
     SubmitTask,
 )
+from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
-from koubou_panel.core.records import CHANNELS, NO_LIMITS, Limits, TaskId
+from koubou_panel.core.records import CHANNELS, NO_LIMITS, Limits, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.wire.commands import COMMANDS
-from koubou_panel.wire.effects import Do, Find, Follow, Get, Read, Unfollow
+from koubou_panel.wire.effects import Do, Find, Follow, Get, GetCurve, Read, Unfollow
 from koubou_panel.wire.session import Limits as Rate
 from tests.wire.pair import House, Line, noted, started, submitted
 
@@ -349,6 +350,29 @@ def test_get_output_reads_a_piece(line):
     (reply,) = line.read()
     assert (reply["type"], reply["task_id"]) == ("output", "task-1")
     assert reply["data"] == {"text": "abc", "offset": 3, "end": 6, "size": 9, "start": 0}
+
+
+def test_get_usage_shows_columns(line):
+    """`usage` carries what a run used over time, with moments as everywhere."""
+    line.say({"command": "get_usage", "task_id": "task-1"})
+    assert line.calls[0].question == GetCurve(TaskId("task-1"))
+    curve = Curve()
+    curve.add(1.5, Use(50.0, 1_000, 0.5, threads=2))
+    curve.add(2.5, Use(75.0, 2_000, 1.25))
+    line.answer(curve)
+    (reply,) = line.read()
+    assert (reply["type"], reply["task_id"]) == ("usage", "task-1")
+    data = reply["data"]
+    assert data["at"] == ["1970-01-01T00:00:01.500Z", "1970-01-01T00:00:02.500Z"]
+    assert (data["cpu_percent"], data["threads"]) == ([50.0, 75.0], [2, 1])
+    assert data["gpu_percent"] == [None, None]
+
+
+def test_get_usage_of_nobody_is_not_found(line):
+    """A task that there is not has used nothing."""
+    line.say({"command": "get_usage", "task_id": "nobody"})
+    line.answer(None)
+    assert line.read()[0]["data"]["code"] == "not_found"
 
 
 def test_run_script_finds_none_yet(line):
