@@ -22,6 +22,7 @@ _HOME_OF = {
     "SettingsError": "koubou_panel.errors",
     "TaskFailure": "koubou_panel.errors",
     "Workshop": "koubou_panel.notebook.workshop",
+    "progress": "koubou_panel.running",
 }
 
 __all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 - names from a table, which the rule cannot see into

@@ -18,8 +18,10 @@ from koubou_panel.errors import SettingsError
 
 PREFIX = "KOUBOU_"
 FILE = "settings.toml"
-# Variables that are no settings: credentials never stand in a settings file.
-NOT_SETTINGS = frozenset({"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE"})
+# Variables that are no settings: credentials never stand in a settings file, and what a command is told of its run.
+NOT_SETTINGS = frozenset(
+    {"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE", "KOUBOU_TASK_ID", "KOUBOU_RUN", "KOUBOU_OUTPUT"}
+)
 
 # How a command ends, as CLI.md has it. (0: done; 2: usage; a task's own code for `koubou run`.)
 EXIT_FAILED = 1

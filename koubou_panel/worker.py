@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from koubou_panel import registry
+from koubou_panel import registry, running
 from koubou_panel.archive.output import QUOTA_BYTES, OutputLog, output_path
 from koubou_panel.core.ports import InputSource, OutputSink, RunContext, TaskKind
 from koubou_panel.core.records import Fault, Job, Outcome, Progress, TaskId
+from koubou_panel.engines.following import Following
 from koubou_panel.engines.frames import (
     BEAT_S,
     TO_WORKER,
@@ -53,13 +54,13 @@ FLUSH_S = 0.002
 class LazyLog(OutputSink):
     """A run's log that costs nothing until something is printed; most short functions print nothing."""
 
-    def __init__(self, job: Job, folder: Path, ring: Callable[[], None]) -> None:
+    def __init__(self, job: Job, folder: Path, hear: Callable[[bytes], None]) -> None:
         """The log of `job` below `folder`; one that an earlier run may have begun is looked at now.
 
-        `ring` is called when something was printed.
+        `hear` is called with what was printed.
         """
         self._job = job
-        self._ring = ring
+        self._hear = hear
         self._folder = folder
         self._log = self._open() if job.run > 1 else None
 
@@ -77,7 +78,7 @@ class LazyLog(OutputSink):
         if self._log is None:
             self._log = self._open()
         self._log.write(data)
-        self._ring()
+        self._hear(data)
 
     def skip(self, count: int) -> None:
         """Count bytes as printed that would not be held anyway."""
@@ -121,17 +122,18 @@ class Context(RunContext):
         self._ring = ring
         self.prints_unheard = True
         self._database = database
-        self.output: LazyLog = LazyLog(job, folder, ring)
+        self.following = Following()
+        self.output: LazyLog = LazyLog(job, folder, self._hear)
         self.started = time.monotonic()
-        self.told = (None, self.output.size)
-        self._progress: Progress | None = None
+        self.told: tuple[Progress | None, int] = (None, self.output.size)
 
     def progress(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
         """Tell how far the run is; told on by the pulse."""
-        fraction = min(1.0, done / total) if done is not None and total else None
-        elapsed_s = time.monotonic() - self.started
-        eta_s = elapsed_s * (1 - fraction) / fraction if fraction else None
-        self._progress = Progress(fraction, done, total, unit, eta_s, message)
+        self.following.say(done, total, unit, message)
+        self._ring()
+
+    def _hear(self, data: bytes) -> None:
+        self.following.feed(data)
         self._ring()
 
     def open_input(self) -> InputSource:
@@ -148,10 +150,18 @@ class Context(RunContext):
 
     def news(self) -> Told | None:
         """What changed since the last call, if anything did."""
-        seen = (self._progress, self.output.size)
+        return self._told_anew(self.following.latest(time.monotonic()))
+
+    def last_news(self, *, succeeded: bool) -> Told | None:
+        """What is to be known of its progress when it has ended, if that is something new."""
+        last = self.following.last(time.monotonic(), succeeded=succeeded)
+        return None if last is None else self._told_anew(last)
+
+    def _told_anew(self, progress: Progress | None) -> Told | None:
+        seen = (progress, self.output.size)
         if seen == self.told:
             return None
-        self.told = seen  # type: ignore[assignment]
+        self.told = seen
         return Told(self.job.task_id, self.job.run, *seen)
 
 
@@ -241,6 +251,7 @@ class WorkerProcess:
         self.pulse = Pulse()
         self.current: Context | None = None
         self._send_lock = threading.Lock()
+        self._news_lock = threading.Lock()
         self._ended: deque[Outcome] = deque()
         self._flushed_at = 0.0
 
@@ -277,6 +288,7 @@ class WorkerProcess:
 
     def _do(self, job: Job) -> Outcome:
         context = self.current = Context(job, self.folder, self.inputs, self.pulse.ring, self.database)
+        running.tell_to(context.progress)
         batches = False
         try:
             kind = self._kind(job.kind)
@@ -288,6 +300,8 @@ class WorkerProcess:
         self.inputs.end(job.claim)
         self.capture.finish(context.output)
         self.current = None
+        running.tell_to(None)
+        self._tell_last(context, succeeded=outcome.reason is None)
         context.output.close()
         if not batches:
             sweep()
@@ -361,11 +375,18 @@ class WorkerProcess:
             return True
         with contextlib.suppress(OSError, ValueError):
             self.capture.move(context.output, lambda: self.current is context)
-        news = context.news()
-        if news is None:
-            return False
-        self.send(news)
-        return True
+        with self._news_lock:
+            news = context.news() if self.current is context else None
+            if news is not None:
+                self.send(news)
+        return news is not None
+
+    def _tell_last(self, context: Context, *, succeeded: bool) -> None:
+        """Tell how far a run came that has ended; nothing older is told after it."""
+        with self._news_lock:
+            news = context.last_news(succeeded=succeeded)
+            if news is not None:
+                self.send(news)
 
 
 def _with_output(outcome: Outcome, output: LazyLog) -> Outcome:

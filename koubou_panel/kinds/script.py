@@ -80,7 +80,7 @@ class ScriptKind:
     def _run(self, job: Job, context: RunContext, fence: Fence) -> Outcome:
         started = time.monotonic()
         try:
-            process, fd, input_fd = _start(job.spec, fence)
+            process, fd, input_fd = _start(job, fence)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             message, code = _why_not(job.spec, error)
             return Outcome(job.task_id, job.run, "start", message, code)
@@ -130,7 +130,7 @@ def _env(value: object) -> dict[str, str]:
 
 
 def environment(spec: Mapping[str, object]) -> dict[str, str]:
-    """The environment of a run: the worker's own allow-list, the task's over it, no `KOUBOU_*`.
+    """The environment of a run: the worker's own allow-list, the task's over it, no `KOUBOU_*` but those of `about`.
 
     A task with a `PATH` of its own is not told of the environment that the workshop was started in.
     """
@@ -144,8 +144,19 @@ def environment(spec: Mapping[str, object]) -> dict[str, str]:
     return env
 
 
-def _start(spec: Mapping[str, object], fence: Fence) -> tuple[subprocess.Popen[bytes], int, int | None]:
+def about(job: Job, output_fd: int) -> dict[str, str]:
+    """What a command is told of its run: its task, which attempt it is, and which file its output goes to."""
+    stat = os.fstat(output_fd)
+    return {
+        "KOUBOU_TASK_ID": job.task_id,
+        "KOUBOU_RUN": str(job.run),
+        "KOUBOU_OUTPUT": f"{stat.st_dev}:{stat.st_ino}",
+    }
+
+
+def _start(job: Job, fence: Fence) -> tuple[subprocess.Popen[bytes], int, int | None]:
     """The process, the descriptor that its output is read from, and the one that its input is written to."""
+    spec = job.spec
     env = environment(spec)
     command = [str(arg) for arg in spec["command"]]  # type: ignore[attr-defined]
     cwd = str(spec.get("cwd") or os.path.expanduser("~"))
@@ -160,6 +171,8 @@ def _start(spec: Mapping[str, object], fence: Fence) -> tuple[subprocess.Popen[b
         read_end, write_end = os.pipe()
         if spec.get("stdin"):
             input_end, input_fd = os.pipe()
+
+    env |= about(job, write_end)
 
     def prepare() -> None:
         """Between fork and exec."""

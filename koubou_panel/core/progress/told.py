@@ -15,6 +15,7 @@ from koubou_panel.core.records import Progress
 MARK = b"::koubou progress "
 MOST_LINE = 1 << 10
 MOST_MESSAGE = 200
+MOST_UNIT = 16
 
 _OSC = b"\x1b]9;4;"
 _MOST_OSC = 16
@@ -87,15 +88,21 @@ class Teller:
 
 def told(done: float | None, total: float | None, *, unit: str = "", message: str = "") -> Progress:
     """Progress as a script or a function says it: sizes such as `MB` become bytes, what makes no sense unknown."""
-    match = _BYTES.fullmatch(unit)
+    match = _BYTES.fullmatch(str(unit))
     factor = (1024.0 if match[2] else 1000.0) ** _POWERS[match[1]] if match else 1.0
-    unit = "B" if match else unit
-    done = None if done is None else float(done) * factor
-    total = None if total is None else float(total) * factor
-    done = done if done is not None and math.isfinite(done) and 0 <= done <= MOST_VALUE else None
-    total = total if total is not None and math.isfinite(total) and 0 < total <= MOST_VALUE else None
+    unit = "B" if match else str(unit)[:MOST_UNIT]
+    done, total = _sane(done, factor), _sane(total, factor) or None
     fraction = min(done / total, 1.0) if done is not None and total is not None else None
-    return Progress(fraction, done, total, unit, message=message[:MOST_MESSAGE])
+    return Progress(fraction, done, total, unit, message=str(message)[:MOST_MESSAGE])
+
+
+def _sane(value: float | None, factor: float) -> float | None:
+    """A count that can be shown, as a float; None for any other."""
+    try:
+        found = math.nan if value is None else float(value) * factor
+    except OverflowError:
+        return None
+    return found if 0 <= found <= MOST_VALUE else None
 
 
 def _of_line(match: re.Match[str]) -> Progress:

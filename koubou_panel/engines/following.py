@@ -1,0 +1,84 @@
+"""How far a run is, seen from its worker: what it says, or else what can be read from its output.
+
+Output comes on one thread, what a function says on another, and the pulse asks on a third.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from koubou_panel.core.progress.rate import Rate
+from koubou_panel.core.progress.reader import ProgressReader, estimated
+from koubou_panel.core.progress.told import told
+from koubou_panel.core.records import Progress
+
+# A remaining time or a rate that alone has changed is told no more often.
+ESTIMATES_EVERY_S = 1.0
+UNKNOWN = Progress()
+
+
+class Following:
+    """The progress of one run. Costs nothing until there is something to follow."""
+
+    def __init__(self) -> None:
+        """Nothing was said or printed yet."""
+        self._reader: ProgressReader | None = None
+        self._said: tuple[float | None, float | None, str, str] | None = None
+        self._rate: Rate | None = None
+        self._shown: Progress | None = None
+        self._shown_s = 0.0
+        self._lock = Lock()
+
+    def feed(self, data: bytes) -> None:
+        """Take in output."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = ProgressReader()
+            self._reader.feed(data)
+
+    def say(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
+        """Take in what the run says; it wins over its output from now on."""
+        self._said = (done, total, unit, message)
+
+    def latest(self, now_s: float) -> Progress | None:
+        """How far it is at `now_s`; the same as before while only its estimates differ a little."""
+        progress = self._latest(now_s)
+        before = self._shown
+        if progress == before or progress is None:
+            return before
+        if before is not None and now_s - self._shown_s < ESTIMATES_EVERY_S and _is_alike(before, progress):
+            return before
+        self._shown, self._shown_s = progress, now_s
+        return progress
+
+    def last(self, now_s: float, *, succeeded: bool) -> Progress | None:
+        """What stays of a run that has ended: where it broke off, or its end. A success is not left at 98 %."""
+        if self._said is None and self._reader is None:
+            return None
+        self._latest(now_s)  # what came in one piece with the end counts as a whole line at the second look
+        progress = self._latest(now_s)
+        is_short = progress is not None and progress.fraction is not None and progress.fraction < 1
+        return UNKNOWN if succeeded and is_short else progress
+
+    def _latest(self, now_s: float) -> Progress | None:
+        said = self._said
+        if said is not None:
+            if self._rate is None:
+                self._rate = Rate()
+            done, total, unit, message = said
+            return estimated(told(done, total, unit=unit, message=message), self._rate, now_s)
+        if self._reader is None:
+            return None
+        with self._lock:
+            return self._reader.latest(now_s)
+
+
+def _is_alike(one: Progress, other: Progress) -> bool:
+    """Whether only the rate and the remaining time differ."""
+    return (one.fraction, one.done, one.total, one.unit, one.message) == (
+        other.fraction,
+        other.done,
+        other.total,
+        other.unit,
+        other.message,
+    )

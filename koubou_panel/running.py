@@ -1,0 +1,156 @@
+"""`koubou_panel.progress`: what a function or a Python script says about how far it is.
+
+A function's worker names whom to tell. A script is told by its environment where its output goes (`KOUBOU_OUTPUT`, a
+device and an inode, as systemd's `JOURNAL_STREAM`): it prints the line of docs/progress.md there, and nothing where its
+output goes anywhere else, so that no other program's data are mixed up with it. Elsewhere nothing happens.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import SupportsFloat
+
+Tell = Callable[[float | None, float | None, str, str], None]
+
+EVERY_S = 0.05
+_NUMBERS = (int, float, type(None))
+OUTPUT_VARIABLE = "KOUBOU_OUTPUT"
+
+
+def progress(
+    done: SupportsFloat | None, total: SupportsFloat | None = None, message: str = "", unit: str = ""
+) -> None:
+    """Tell how far the task is that this code runs in; cheap enough for every turn of a loop.
+
+    Args:
+        done: how much is done; None if that is not known.
+        total: of how much; None if that is not known.
+        message: what is being done, in a few words.
+        unit: of what `done` and `total` are, such as "files"; "B" for bytes.
+
+    Raises:
+        TypeError: `done` or `total` is no number.
+    """
+    if not isinstance(done, _NUMBERS):
+        done = _number(done)
+    if not isinstance(total, _NUMBERS):
+        total = _number(total)
+    _teller.tell(done, total, unit, message)
+
+
+def _number(value: SupportsFloat) -> float:
+    """The numbers of other libraries, and nothing else."""
+    found = type(value).__name__
+    if found not in {"str", "bytes"}:
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    raise TypeError(f"progress takes numbers, such as progress(12, 80), not {found}")
+
+
+class _Teller:
+    """Whom to tell in this process; found out at the first call, unless a worker said so."""
+
+    def __init__(self) -> None:
+        self.tell: Tell = self._find
+
+    def _find(self, done: float | None, total: float | None, unit: str, message: str) -> None:
+        fd = _output(os.environ.get(OUTPUT_VARIABLE, ""))
+        self.tell = _nobody if fd is None else Printer(fd).tell
+        self.tell(done, total, unit, message)
+
+
+def tell_to(tell: Tell | None) -> None:
+    """From now on this process tells `tell`; None: nobody. Worker only."""
+    _teller.tell = _nobody if tell is None else tell
+
+
+def _nobody(done: float | None, total: float | None, unit: str, message: str) -> None:
+    """Nobody wants to know."""
+
+
+def _output(named: str) -> int | None:
+    """Which of the standard streams is the file that `named` names."""
+    for fd in (1, 2):
+        try:
+            stat = os.fstat(fd)
+        except OSError:
+            continue
+        if named == f"{stat.st_dev}:{stat.st_ino}":
+            return fd
+    return None
+
+
+class Printer:
+    """Prints the protocol's line, at most every `EVERY_S` seconds; what was held back follows soon. Any thread."""
+
+    def __init__(self, fd: int) -> None:
+        """Print to the descriptor `fd`, also when the interpreter ends."""
+        self.fd = fd
+        self._next_s = 0.0
+        self._held: tuple[float | None, float | None, str, str] | None = None
+        self._follows = False
+        self._lock = threading.Lock()
+        atexit.register(self._flush)
+
+    def tell(self, done: float | None, total: float | None, unit: str, message: str) -> None:
+        """Print it now or soon."""
+        self._held = (done, total, unit, message)
+        if time.monotonic() >= self._next_s:
+            self._flush()
+        elif not self._follows:
+            self._follows = True
+            threading.Thread(target=self._follow, name="koubou-progress", daemon=True).start()
+
+    def _follow(self) -> None:
+        """Print what was held back, as long as there is any."""
+        idle = 0
+        while idle < 2:  # noqa: PLR2004 - one empty turn may be chance
+            time.sleep(EVERY_S)
+            idle = idle + 1 if self._held is None else 0
+            self._flush()
+        self._follows = False
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            held, self._held = self._held, None
+            if held is None:
+                return
+            self._next_s = time.monotonic() + EVERY_S
+            data = line(*held).encode("utf-8", "replace")
+            try:
+                os.write(self.fd, data)
+            except OSError:
+                """Whoever read it is gone; the script need not care."""
+
+
+def line(done: float | None, total: float | None, unit: str, message: str) -> str:
+    """The protocol's line."""
+    if done is None:
+        value = "?"
+    else:
+        unit = "".join(unit.split())
+        value = _text(done) + (f"/{_text(total)}" if total is not None else "") + unit
+    return " ".join(f"::koubou progress {value} {message}".split()) + "\n"
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{float(value):.12g}"
+
+
+_teller = _Teller()
+
+
+def _after_fork() -> None:
+    """A fork has the printer but not its thread, and whoever held its lock is not there."""
+    printer = getattr(_teller.tell, "__self__", None)
+    if isinstance(printer, Printer):
+        _teller.tell = Printer(printer.fd).tell
+
+
+os.register_at_fork(after_in_child=_after_fork)
