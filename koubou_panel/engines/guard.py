@@ -141,6 +141,10 @@ class Guard:
         self.kill_at: float | None = None
         self.spare = 0
         self.me = os.getpid()
+        # Not `select`: the number of an inherited descriptor is 1,024 or more where there are many workers.
+        self.poll = select.poll()
+        self.poll.register(control.fileno(), select.POLLIN)
+        self.poll.register(wake, select.POLLIN)
 
     def run(self) -> None:
         """Until the worker has ended and nothing is left below."""
@@ -154,8 +158,8 @@ class Guard:
             self._wait_once()
 
     def _wait_once(self) -> None:
-        timeout = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
-        readable, _, _ = select.select([self.control.fileno(), self.wake], [], [], timeout)
+        left_s = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
+        readable = {fd for fd, _ in self.poll.poll(None if left_s is None else int(left_s * 1000) + 1)}
         if self.wake in readable:
             os.read(self.wake, 4096)
         if self.control.fileno() in readable:

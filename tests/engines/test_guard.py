@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from koubou_panel.engines import guard
+
+MANY = 1_500
 
 HOSTILE = """
 import os, signal, subprocess, sys, time
@@ -33,8 +37,10 @@ time.sleep(600)
 class Guarded:
     """A real guard process above a real worker process."""
 
-    def __init__(self, *argv: str) -> None:
-        self.control, theirs = socket.socketpair()
+    def __init__(self, *argv: str, least_fd: int = 0) -> None:
+        self.control, first = socket.socketpair()
+        theirs = socket.socket(fileno=fcntl.fcntl(first, fcntl.F_DUPFD_CLOEXEC, least_fd))
+        first.close()
         spare, worker_end = socket.socketpair()
         spare.close()
         self.process = subprocess.Popen(
@@ -64,8 +70,8 @@ def start() -> Iterator[Callable[..., Guarded]]:
     """Starts guards, and ends them with the test."""
     started: list[Guarded] = []
 
-    def make(*argv: str) -> Guarded:
-        started.append(Guarded(*argv))
+    def make(*argv: str, **options: int) -> Guarded:
+        started.append(Guarded(*argv, **options))
         return started[-1]
 
     yield make
@@ -96,6 +102,16 @@ def is_alive(pid: int) -> bool:
 def test_tells_the_exit_code(start):
     """A worker that exits is told with its code."""
     assert start("/bin/sh", "-c", "exit 7").status() == b"exit 7"
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= MANY, reason="no descriptor has so high a number here"
+)
+def test_works_below_a_workshop_with_many_descriptors(start):
+    """The number of an inherited descriptor is beyond what `select` can take, as with two hundred workers."""
+    one = start("/bin/sh", "-c", "exec sleep 60", least_fd=MANY)
+    one.control.sendall(b"w")
+    assert one.status() == b"signal 15"
 
 
 def test_tells_the_signal(start):
