@@ -109,7 +109,8 @@ class Supervisor:
         self.is_to_return = False
         self._asked = asyncio.Event()
         self._skip = asyncio.Event()
-        self._started_at = psutil.Process().create_time()
+        # A restart goes on in the same process, whose own start is long ago.
+        self._started_at = time.time() if is_restart else psutil.Process().create_time()
         self._code = 0
         self._holds_home = False
         self._services = _services(settings, dashboard=dashboard, insecure_no_auth=insecure_no_auth)
