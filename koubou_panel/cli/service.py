@@ -29,6 +29,7 @@ from koubou_panel.cli.running import (
     running,
 )
 from koubou_panel.cli.show import ago, print_fields, print_json, table
+from koubou_panel.cli.workers import standing
 from koubou_panel.core.fold import Snapshot
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
@@ -36,6 +37,7 @@ from koubou_panel.settings import EXIT_NO_WORKSHOP
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.supervisor import RESTART
 from koubou_panel.wire.messages import task_counts, worker_totals
+from koubou_panel.wire.records import pool_record
 
 POLL_S = 0.1
 PATIENCE_S = 60.0
@@ -327,6 +329,7 @@ def _document(
         "services": _services(found, snapshot, pid, time.time()),
         "tasks": task_counts(state) if state else None,
         "workers": worker_totals(state) if state else None,
+        "pool": pool_record(state.pool) if state else None,
         "epoch": snapshot.epoch if snapshot else None,
         "link": link,
     }
@@ -358,6 +361,6 @@ def _print(
                 "tasks",
                 f"{counts['pending']} pending, {counts['in_progress']} running, {counts['failed']} failed",
             ),
-            ("workers", f"{busy} of {len(snapshot.workers)} busy"),
+            ("workers", f"{busy} of {len(snapshot.workers)} busy{standing(snapshot.pool)}"),
         ]
     print_fields(fields)

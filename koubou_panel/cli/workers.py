@@ -40,7 +40,7 @@ def workers(ctx: click.Context, *, as_json: bool) -> None:
     pool = snapshot.pool
     count = len(snapshot.workers)
     noun = "worker" if count == 1 else "workers"
-    say(f"{count} {noun}, {pool.min_workers} to {pool.max_workers} wanted{_standing(pool)}")
+    say(f"{count} {noun}, {pool.min_workers} to {pool.max_workers} wanted{standing(pool)}")
     decision = last_decision(snapshot)
     if decision is not None:
         say(f"{ago(decision.at, time.time())} ago: {decision.details}")
@@ -70,7 +70,8 @@ def _document(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _standing(pool: Pool) -> str:
+def standing(pool: Pool) -> str:
+    """What is out of the ordinary about the pool, after a semicolon; empty where nothing is."""
     if pool.closing:
         return "; shutting down"
     if pool.draining:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -57,11 +58,18 @@ def _begun(shop, *command: str) -> str:
     return task_id
 
 
+def _until_there(path: Path) -> list[str]:
+    """A command that ends when there is such a file."""
+    return ["sh", "-c", f"while [ ! -e {path} ]; do sleep 0.05; done"]
+
+
 def test_a_paused_pool_takes_work_and_starts_none(shop) -> None:
     """It is told by `workers`, by whoever follows a task, and ends with `resume`."""
     assert "koubou resume" in shop("pause").stderr
     assert _workers(shop)["paused"] is True
     assert "paused" in shop("workers").stderr
+    assert "paused" in shop("status").stdout
+    assert json.loads(shop("status", "--json").stdout)["pool"]["paused"] is True
     process = shop.start("run", "echo", "hello")
     assert process.stderr.readline() == "koubou: waiting: the pool is paused (`koubou resume` ends that)\n"
     assert shop("resume").returncode == 0
@@ -69,14 +77,16 @@ def test_a_paused_pool_takes_work_and_starts_none(shop) -> None:
     assert _workers(shop)["paused"] is False
 
 
-def test_drain_waits_for_what_runs_and_keeps_what_waits(shop) -> None:
+def test_drain_waits_for_what_runs_and_keeps_what_waits(shop, tmp_path) -> None:
     """It says what still runs; new work is refused; what waits goes on with `resume`."""
-    running = _begun(shop, "--name", "long", "sleep", "1")
+    running = _begun(shop, "--name", "long", *_until_there(tmp_path / "go"))
     waiting = shop("run", "--detach", "true").stdout.strip()
-    done = shop("drain")
-    assert done.returncode == 0, done.stderr
-    assert f"waiting for {running} (long)" in done.stderr
-    assert "nothing runs any more" in done.stderr
+    process = shop.start("drain")
+    assert "koubou resume" in process.stderr.readline()
+    assert f"waiting for {running} (long)" in process.stderr.readline()
+    (tmp_path / "go").touch()
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "koubou: nothing runs any more\n")
     assert (_task(shop, running)["status"], _task(shop, waiting)["status"]) == ("completed", "pending")
     refused = shop("run", "true")
     assert (refused.returncode, refused.stdout) == (4, "")
@@ -167,14 +177,15 @@ def test_wrong_input_is_said_with_its_code(shop, args, code, said) -> None:
     assert said in done.stderr
 
 
-def test_a_worker_is_replaced(shop) -> None:
+def test_a_worker_is_replaced(shop, tmp_path) -> None:
     """After what it runs; or at once, and then what it runs is cancelled. Another process takes its place."""
-    running = _begun(shop, "sleep", "1")
+    running = _begun(shop, *_until_there(tmp_path / "go"))
     before = _workers(shop)["workers"][0]["pid"]
     assert "when it has ended what it runs" in shop("restart", "worker-1").stderr
     assert _workers(shop)["workers"][0]["status"] == "stopping"
+    (tmp_path / "go").touch()
+    _until(lambda: _task(shop, running)["status"] == "completed")
     after = _until(lambda: _idle_pid(shop, {before}))
-    assert _task(shop, running)["status"] == "completed"
     running = _begun(shop, "sleep", "60")
     (worker,) = (one["worker_id"] for one in _workers(shop)["workers"] if one["status"] == "busy")
     assert shop("restart", worker, "--now").returncode == 0

@@ -12,11 +12,13 @@ import pytest
 from koubou_panel.core.records import Job, Outcome
 from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.kinds.function import (
+    ForeignFuture,
     FunctionKind,
     RemoteTraceback,
     pack,
     pickled_arguments,
     pickled_function,
+    result_of,
     short_repr,
     unpack_value,
 )
@@ -155,3 +157,56 @@ def test_is_never_taken_from_the_network():
     assert not FunctionKind.from_network
     with pytest.raises(Refused, match=r"Workshop\.submit"):
         FunctionKind().prepare({}, b"")
+
+
+class Promise:
+    """Stands for the result of a task."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+
+
+class Values:
+    """A context that knows the results of tasks."""
+
+    def __init__(self, **values: bytes) -> None:
+        self.values = values
+
+    def value_of(self, task_id: str) -> bytes:
+        return self.values[task_id]
+
+
+def run_with(context, function, *args) -> Outcome:
+    """Pack and run a call whose promises stand for results that `context` knows."""
+    reducers = {Promise: lambda promise: (result_of, (promise.task_id,))}
+    payload = pack(pickled_function(function), pickled_arguments(args, {}, reducers), [])
+    return FunctionKind().run(Job("t", 1, 0, "function", {}, payload), context)
+
+
+def test_a_reference_is_replaced_by_the_result():
+    """Wherever it stands, with plain pickle and by value; no value stands for None."""
+    context = Values(one=pickle.dumps((True, 1)), none=b"")
+    outcome = run_with(context, sorted, [5, Promise("one")])
+    assert unpack_value(outcome.value) == [1, 5]
+    outcome = run_with(context, lambda pair, f: f(*pair), (Promise("one"), Promise("none")), lambda *x: x)
+    assert unpack_value(outcome.value) == (1, None)
+
+
+def test_a_result_that_cannot_be_read_fails_at_the_start():
+    """The function is not called with something else in its place."""
+    outcome = run_with(Values(), print, Promise("gone"))
+    assert (outcome.reason, outcome.error.type) == ("start", "KeyError")
+    failed = pickle.dumps((False, (ValueError("no"), "trace")))
+    outcome = run_with(Values(bad=failed), print, Promise("bad"))
+    assert (outcome.reason, outcome.error.type) == ("start", "ValueError")
+
+
+def test_a_reducer_may_refuse():
+    """What it says reaches the caller as it is, whichever pickle was at work."""
+
+    def refuse(promise: Promise):
+        raise ForeignFuture("not this one")
+
+    for args in ((Promise("x"),), (Promise("x"), lambda: 1)):
+        with pytest.raises(TypeError, match="not this one"):
+            pickled_arguments(args, {}, {Promise: refuse})
