@@ -45,6 +45,7 @@ from koubou_panel.core.records import (
     Channel,
     Metrics,
     Pool,
+    Progress,
     Status,
     Task,
     TaskId,
@@ -397,7 +398,10 @@ def _noted(state: State, fact: SystemNoted) -> Folded:
 def _progressed(state: State, sample: TaskProgressed) -> None:
     task = state.tasks.get(sample.task_id)
     if task is not None and task.run == sample.run and task.status == "in_progress":
-        state.tasks[sample.task_id] = replace(task, progress=sample.progress)
+        # One without any field says that it is no longer known.
+        state.tasks[sample.task_id] = replace(
+            task, progress=sample.progress if sample.progress != Progress() else None
+        )
 
 
 def _grew(state: State, sample: OutputGrew) -> None:

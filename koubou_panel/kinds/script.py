@@ -348,6 +348,6 @@ class _Tail:
         """The last line that says something, at most 200 characters."""
         for line in reversed(self._held.replace(b"\r", b"\n").splitlines()):
             text = line.decode("utf-8", "replace").strip()
-            if text:
+            if text and not text.startswith("::koubou "):
                 return text[:200]
         return None
