@@ -43,12 +43,16 @@ from koubou_panel.engines.guard import become_subreaper, descendants, kill_below
 from koubou_panel.engines.inputs import Inputs
 from koubou_panel.engines.marks import Mark
 from koubou_panel.engines.pulse import PULSE_S, Pulse
+from koubou_panel.kinds.limit import lift_memory_limit
 
 CHUNK_BYTES = 1 << 20
 FREE_BYTES = 16 << 20
+STEP_BYTES = 64 << 20
+MOST_STEPS = 8
 LONGEST_UNHEARD_S = 0.25
 LEAVE_LIMIT_S = 5.0
 FLUSH_S = 0.002
+RECEIVE_BYTES = 1 << 18
 
 
 class LazyLog(OutputSink):
@@ -186,12 +190,17 @@ class Capture:
         self._lock = threading.Lock()
 
     def move(self, output: LazyLog, is_current: Callable[[], bool]) -> None:
-        """Move what was printed since the last call, while the run that `output` belongs to goes on."""
-        with self._lock:
-            size = os.fstat(self._fd).st_size
-            # Asked after the size is known: all of it was then printed by this run.
-            if size > self._moved and is_current():
-                self._move(output, size)
+        """Move what was printed since the last call, while the run that `output` belongs to goes on.
+
+        In a storm, some steps of it: how much there is to be skipped is seen at each.
+        """
+        for _ in range(MOST_STEPS):
+            with self._lock:
+                size = os.fstat(self._fd).st_size
+                # Asked after the size is known: all of it was then printed by this run.
+                if size <= self._moved or not is_current():
+                    return
+                self._move(output, size, STEP_BYTES)
 
     def finish(self, output: LazyLog) -> None:
         """Move the rest and begin anew. Main thread only, when its run has ended."""
@@ -203,24 +212,27 @@ class Capture:
         size = os.fstat(self._fd).st_size
         if size:
             with self._lock:
-                self._move(output, size)
+                self._move(output, size, size)
                 os.ftruncate(self._fd, 0)
                 self._moved = self._freed = self._mark.moved = 0
 
-    def _move(self, output: LazyLog, size: int) -> None:
+    def _move(self, output: LazyLog, size: int, most: int) -> None:
         beyond = size - self._moved - output.quota_bytes
         if beyond > 0:
             output.skip(beyond)
-            self._moved += beyond
-            self._mark.moved = self._moved
-        while self._moved < size and (data := os.pread(self._fd, CHUNK_BYTES, self._moved)):
+            self._has_moved(beyond)
+        end = min(size, self._moved + most)
+        while self._moved < end and (data := os.pread(self._fd, CHUNK_BYTES, self._moved)):
             output.write(data)
-            self._moved += len(data)
-            self._mark.moved = self._moved
-            if self._moved - self._freed >= FREE_BYTES:
-                # It cannot be cut short while the task, or a process of it, may be writing to it.
-                free_storage(self._fd, self._freed, self._moved - self._freed)
-                self._freed = self._moved
+            self._has_moved(len(data))
+
+    def _has_moved(self, count: int) -> None:
+        self._moved += count
+        self._mark.moved = self._moved
+        if self._moved - self._freed >= FREE_BYTES:
+            # It cannot be cut short while the task, or a process of it, may be writing to it.
+            free_storage(self._fd, self._freed, self._moved - self._freed)
+            self._freed = self._moved
 
 
 def free_storage(fd: int, start: int, count: int) -> None:
@@ -253,7 +265,7 @@ class WorkerProcess:
         self._send_lock = threading.Lock()
         self._news_lock = threading.Lock()
         self._ended: deque[Outcome] = deque()
-        self._flushed_at = 0.0
+        self._flushed_at = self._beat_at = 0.0
 
     def run(self) -> None:
         """Until the workshop hangs up or says to leave."""
@@ -333,10 +345,13 @@ class WorkerProcess:
         os._exit(0)
 
     def _receive(self) -> bytes:
-        try:
-            return self.link.recv(1 << 18)
-        except OSError:
-            return b""
+        while True:
+            try:
+                return self.link.recv(RECEIVE_BYTES)
+            except OSError:
+                return b""
+            except MemoryError:  # a run is at its limit; who would stop it must be heard all the same
+                lift_memory_limit()
 
     def _give_back(self) -> None:
         returned, is_leaving = [], False
@@ -353,21 +368,27 @@ class WorkerProcess:
         self.send(GivenBack(returned))
 
     def _pulse(self) -> None:
-        beat_at = 0.0
         while True:
-            self.pulse.begin()
-            if time.monotonic() >= beat_at:
-                self.send(Alive())
-                beat_at = time.monotonic() + BEAT_S
-            had_news = bool(self._ended)
-            if had_news:
-                self.flush()
-            context = self.current
-            if context is not None:
-                had_news |= self._tell_news(context)
-            # What a function prints is found by looking; all else rings.
-            longest_s = LONGEST_UNHEARD_S if context is not None and context.prints_unheard else BEAT_S
-            self.pulse.rest(had_news=had_news, longest_s=longest_s)
+            try:
+                self._beat()
+            except MemoryError:  # of a run at its limit: soon it has ended, or been ended
+                time.sleep(PULSE_S)
+
+    def _beat(self) -> None:
+        self.pulse.begin()
+        if time.monotonic() >= self._beat_at:
+            self.send(Alive())
+            self._beat_at = time.monotonic() + BEAT_S
+        had_news = bool(self._ended)
+        if had_news:
+            self.flush()
+        context = self.current
+        if context is not None:
+            had_news |= self._tell_news(context)
+        # What a function prints is found by looking; all else rings.
+        longest_s = LONGEST_UNHEARD_S if context is not None and context.prints_unheard else BEAT_S
+        due_s = self._beat_at - time.monotonic()
+        self.pulse.rest(had_news=had_news, longest_s=max(PULSE_S, min(longest_s, due_s)))
 
     def _tell_news(self, context: Context) -> bool:
         """Tell what is new of a run; whether there was, or it is too young to be asked."""

@@ -164,3 +164,29 @@ def test_kills_what_ignores_term(start, tmp_path):
     one.control.send(b"w")
     assert one.status() == b"signal 9"
     assert guard.GRACE_S - 0.5 < time.monotonic() - began < guard.GRACE_S + 3
+
+
+def test_kills_the_task_at_once_and_spares_the_worker(start, tmp_path):
+    """The letter m gives no grace to what ignores TERM, and lets the worker live."""
+    mark = tmp_path / "p"
+    script = f'echo $$ > {tmp_path}/w; "{sys.executable}" -c "$0" {mark} & wait; kill -STOP $$'
+    one = start("/bin/sh", "-c", script, HOSTILE)
+    pids = [read_pid(Path(f"{mark}.daemon")), read_pid(Path(f"{mark}.main"))]
+    one.control.send(b"m")
+    wait_for(lambda: not any(map(is_alive, pids)), guard.GRACE_S - 1)
+    worker = int((tmp_path / "w").read_text())
+    assert is_alive(worker)
+    os.kill(worker, signal.SIGKILL)
+    assert one.status() == b"signal 9"
+
+
+@pytest.mark.parametrize("hold", ["os.kill(os.getpid(), signal.SIGSTOP)", "ctypes.PyDLL(None).sleep(600)"])
+def test_a_worker_that_cannot_act_takes_its_end_at_once(start, tmp_path, hold):
+    """TERM with CONT ends a stopped worker, and one that holds the interpreter's lock, without grace."""
+    code = f"import ctypes, os, signal; open('{tmp_path}/w', 'w').write(str(os.getpid())); {hold}"
+    one = start(sys.executable, "-c", code)
+    read_pid(tmp_path / "w")
+    began = time.monotonic()
+    one.control.send(b"w")
+    assert one.status() == b"signal 15"
+    assert time.monotonic() - began < guard.GRACE_S - 1

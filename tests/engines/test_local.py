@@ -110,7 +110,7 @@ async def test_what_a_function_prints_is_its_output(shop):
             "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
             "killed",
             139,
-            "killed by signal 11 (SIGSEGV)",
+            "killed by signal 11 (SIGSEGV) in <module>, line 1 of <string>",
         ),
         ("import os; os._exit(3)", "exit", 3, "the worker process exited with code 3"),
     ],

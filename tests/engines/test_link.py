@@ -1,0 +1,214 @@
+"""A link by itself: when it is told of as silent, what is asked of its guard, and the words for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from koubou_panel.core.commands import Report, RunEnded, WorkerDied, WorkerHeard, WorkerReady, WorkerSilent
+from koubou_panel.core.plan import Stop
+from koubou_panel.core.records import Job, Outcome, TaskId, WorkerId
+from koubou_panel.engines import ending, marks
+from koubou_panel.engines.frames import Alive, Ended, FromWorker, GivenBack, Hello, frame
+from koubou_panel.engines.link import LOOK_AGAIN_S, RECALL_LIMIT_S, START_LIMIT_S, WorkerLink
+from koubou_panel.testing import until
+
+W = WorkerId("worker-1")
+CRASH = """some output
+Fatal Python error: Segmentation fault
+
+Thread 0x00007f1 (most recent call first):
+  File "/x/koubou_panel/worker.py", line 3 in _read
+
+Current thread 0x00007f2 (most recent call first):
+  File "/home/me/train.py", line 12 in step
+  File "/x/koubou_panel/kinds/function.py", line 190 in run
+
+Extension modules: numpy (total: 1)
+"""
+
+
+class Engine:
+    """An engine of one link, whose guard is the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.reports: list[Report] = []
+        self.report = self.reports.append
+        self.is_starved = False
+        self.link = WorkerLink(W, self)
+        self.link.control, self.guard = socket.socketpair()
+        self.guard.settimeout(0)
+        fd = marks.create(folder / "worker-1.mark")
+        self.link.mark = marks.Mark(fd)
+        os.close(fd)
+
+    def batches(self, kind: str) -> bool:
+        return kind == "function"
+
+    def forget(self, link: WorkerLink) -> None:
+        """Nothing to forget."""
+
+    def keep_output(self, job: Job, fd: int, begin: int) -> int:
+        return len(os.pread(fd, 1 << 20, begin))
+
+    def was_starved(self) -> bool:
+        return self.is_starved
+
+    def hear(self, *messages: FromWorker) -> None:
+        """What the worker says."""
+        self.link.data_received(b"".join(map(frame, messages)))
+
+    def letters(self) -> bytes:
+        """What the guard was asked to do."""
+        try:
+            return self.guard.recv(64)
+        except BlockingIOError:
+            return b""
+
+    def run(self, kind: str) -> None:
+        """The worker has begun a run."""
+        self.link.start([Job(TaskId("t"), 1, 0, kind, {}, b"")])
+        self.link.mark.begin(0)
+
+
+@pytest.fixture
+async def engine(tmp_path):
+    """A link that is up."""
+    made = Engine(tmp_path)
+    made.hear(Hello(7))
+    yield made
+    for end in (made.guard, made.link.control):
+        if end is not None:
+            end.close()
+
+
+async def test_silence_is_told_once_and_so_is_its_end(engine):
+    """A link is silent after the limit, and heard with the next word."""
+    link, heard_at = engine.link, engine.link.heard_at
+    link.look(heard_at + 9, 10)
+    link.look(heard_at + 11, 10)
+    link.look(heard_at + 12, 10)
+    engine.hear(Alive())
+    assert engine.reports == [WorkerReady(W, 7), WorkerSilent(W), WorkerHeard(W)]
+
+
+async def test_a_worker_that_never_comes_up_is_ended(tmp_path):
+    """Before its greeting a worker is never silent; after a minute it is ended, and the reason says so."""
+    engine = Engine(tmp_path)
+    engine.link.look(engine.link.heard_at + START_LIMIT_S - 1, 10)
+    assert engine.letters() == b""
+    engine.link.look(engine.link.heard_at + START_LIMIT_S + 1, 10)
+    assert engine.letters() == b"k"
+    engine.guard.send(b"signal 9")
+    engine.link.on_guard()
+    await until(lambda: engine.reports)
+    assert engine.reports == [WorkerDied(W, 0, "it did not start within 60 s", signal=9, expected=True)]
+    engine.guard.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "letters"),
+    [
+        ("script", "user", b"t"),
+        ("script", "memory", b"m"),
+        ("script", "processes", b"m"),
+        ("script", "cpu", b"t"),
+        ("function", "timeout", b"w"),
+        ("function", "memory", b"k"),
+    ],
+)
+async def test_how_a_run_is_ended(engine, kind, cause, letters):
+    """Urgent causes give no grace; a function shares its worker's fate."""
+    engine.run(kind)
+    engine.link.stop(Stop(W, TaskId("t"), 1, cause))
+    assert engine.letters() == b""
+    engine.hear(GivenBack([]))
+    assert engine.letters() == letters
+
+
+async def test_a_worker_that_does_not_answer_goes_with_its_run(engine):
+    """If nothing is given back in time the worker cannot be counted on, and is ended too."""
+    engine.run("script")
+    engine.link.stop(Stop(W, TaskId("t"), 1, "timeout"))
+    await until(lambda: engine.letters() == b"w", RECALL_LIMIT_S + 5)
+
+
+async def test_a_silent_worker_is_ended_without_being_asked(engine):
+    """A stop of a run on a silent worker goes straight to the guard."""
+    engine.run("script")
+    engine.link.look(engine.link.heard_at + 11, 10)
+    engine.link.stop(Stop(W, TaskId("t"), 1, "user"))
+    assert engine.letters() == b"w"
+
+
+async def test_what_waits_behind_a_stuck_run_is_not_hit_in_its_place(engine):
+    """A stop of a run that has not begun ends nothing, until it is given back."""
+    engine.run("function")
+    engine.link.start([Job(TaskId("u"), 1, 1, "function", {}, b"")])
+    engine.link.look(engine.link.heard_at + 11, 10)
+    engine.link.stop(Stop(W, TaskId("u"), 1, "user"))
+    await asyncio.sleep(3 * LOOK_AGAIN_S)
+    assert engine.letters() == b""
+    engine.hear(GivenBack([TaskId("u")]))
+    assert engine.letters() == b"d"
+
+
+async def test_the_output_of_a_crash_is_kept_and_read(engine, tmp_path):
+    """What a dead worker had caught goes to the log from where it was moved to, and its stack names the place."""
+    engine.run("function")
+    engine.link.caught_fd = os.open(tmp_path / "caught", os.O_RDWR | os.O_CREAT)
+    os.write(engine.link.caught_fd, b"moved before\n" + CRASH.encode())
+    engine.link.mark.moved = len("moved before\n")
+    engine.guard.send(b"signal 11")
+    engine.link.on_guard()
+    await until(lambda: len(engine.reports) == 3)
+    _, ended, died = engine.reports
+    assert type(ended) is RunEnded
+    outcome = ended.outcome
+    assert outcome.message == "killed by signal 11 (SIGSEGV) in step, line 12 of /home/me/train.py"
+    assert "train.py" in outcome.error.traceback
+    assert "worker.py" not in outcome.error.traceback
+    assert outcome.usage.output_bytes == len(CRASH)
+    assert died == WorkerDied(W, 1, "killed by signal 11 (SIGSEGV)", signal=11)
+
+
+async def test_an_end_for_want_of_memory_says_so(engine):
+    """KILL, when the kernel has just ended a process for want of memory, is put down to that."""
+    engine.run("function")
+    engine.is_starved = True
+    engine.guard.send(b"signal 9")
+    engine.link.on_guard()
+    await until(lambda: len(engine.reports) == 3)
+    outcome = engine.reports[1].outcome
+    assert (outcome.reason, outcome.exit_code) == ("memory", 137)
+    assert outcome.message == "killed by signal 9 (SIGKILL), out of memory: the kernel ended it"
+
+
+async def test_a_run_that_had_ended_is_not_cut_off(engine):
+    """A worker that dies between two runs takes none with it."""
+    engine.run("function")
+    engine.hear(Ended([Outcome(TaskId("t"), 1)]))
+    engine.guard.send(b"exit 3")
+    engine.link.on_guard()
+    await until(lambda: len(engine.reports) == 3)
+    assert engine.reports[2] == WorkerDied(W, 1, "the worker process exited with code 3", 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "leaving", "message"),
+    [
+        ("exit 0", "left", "left"),
+        ("exit 4", "left", "the worker process exited with code 4"),
+        ("signal 9", "ended", "ended"),
+        ("signal 99", "", "killed by signal 99 (unknown)"),
+        ("", "", "its guard was killed"),
+    ],
+)
+def test_the_words_for_an_end(said, leaving, message):
+    """What a guard says becomes words; who was told to end, did so."""
+    assert ending.death(W, 3, said, leaving=leaving).message == message
