@@ -1,7 +1,7 @@
 """The worker process: takes runs from its socket, does them one at a time, and tells how they ended.
 
 The main thread runs the tasks, so that signals and thread-bound libraries behave as in any script. One thread
-reads the socket; one, the pulse, moves what functions print into their task's log and tells sizes and progress.
+reads the socket and sends beats; one, the pulse, moves what functions print into their task's log and tells sizes and progress.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import socket
 import sys
 import threading
@@ -265,7 +266,7 @@ class WorkerProcess:
         self._send_lock = threading.Lock()
         self._news_lock = threading.Lock()
         self._ended: deque[Outcome] = deque()
-        self._flushed_at = self._beat_at = 0.0
+        self._flushed_at = 0.0
 
     def run(self) -> None:
         """Until the workshop hangs up or says to leave."""
@@ -345,8 +346,13 @@ class WorkerProcess:
         os._exit(0)
 
     def _receive(self) -> bytes:
+        """What the workshop sends. While it has nothing to say, a beat tells it that this process still runs Python."""
+        poll = select.poll()
+        poll.register(self.link, select.POLLIN)
         while True:
             try:
+                while not poll.poll(BEAT_S * 1000):
+                    self.send(Alive())
                 return self.link.recv(RECEIVE_BYTES)
             except OSError:
                 return b""
@@ -370,15 +376,12 @@ class WorkerProcess:
     def _pulse(self) -> None:
         while True:
             try:
-                self._beat()
+                self._look()
             except MemoryError:  # of a run at its limit: soon it has ended, or been ended
                 time.sleep(PULSE_S)
 
-    def _beat(self) -> None:
+    def _look(self) -> None:
         self.pulse.begin()
-        if time.monotonic() >= self._beat_at:
-            self.send(Alive())
-            self._beat_at = time.monotonic() + BEAT_S
         had_news = bool(self._ended)
         if had_news:
             self.flush()
@@ -387,8 +390,7 @@ class WorkerProcess:
             had_news |= self._tell_news(context)
         # What a function prints is found by looking; all else rings.
         longest_s = LONGEST_UNHEARD_S if context is not None and context.prints_unheard else BEAT_S
-        due_s = self._beat_at - time.monotonic()
-        self.pulse.rest(had_news=had_news, longest_s=max(PULSE_S, min(longest_s, due_s)))
+        self.pulse.rest(had_news=had_news, longest_s=longest_s)
 
     def _tell_news(self, context: Context) -> bool:
         """Tell what is new of a run; whether there was, or it is too young to be asked."""

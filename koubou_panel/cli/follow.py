@@ -60,15 +60,15 @@ class Printer:
             if page.end >= page.size or not moved:
                 break
         if self._missed > self._said and (task.is_finished or not self._said):
+            words = "in all, " if self._said else ""
+            say(f"{words}{size(self._missed)} of earlier output were not kept (limit {size(_quota_bytes(task))})")
             self._said = self._missed
-            say(f"{size(self._missed)} of earlier output were not kept (limit {_quota(task)})")
 
 
-def _quota(task: Task) -> str:
-    """How much of a task's output is held, in words."""
+def _quota_bytes(task: Task) -> int:
+    """How much of a task's output is held."""
     limit = task.request.limits.output_bytes
-    quota = QUOTA_BYTES if limit is None else limit
-    return size(quota) if quota % (1 << 20) else f"{quota >> 20} MiB"
+    return QUOTA_BYTES if limit is None else limit
 
 
 async def follow(shop: RemoteShop, task_id: TaskId, out: BinaryIO) -> Task:
