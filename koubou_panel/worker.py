@@ -1,7 +1,8 @@
 """The worker process: takes runs from its socket, does them one at a time, and tells how they ended.
 
 The main thread runs the tasks, so that signals and thread-bound libraries behave as in any script. One thread
-reads the socket and sends beats; one, the pulse, moves what functions print into their task's log and tells sizes and progress.
+reads the socket and sends beats; one, the pulse, moves what functions print into their task's log and tells sizes and
+progress.
 """
 
 from __future__ import annotations
