@@ -19,23 +19,29 @@ _CRASH = re.compile(
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
 
 
-def death(worker_id: WorkerId, begun: int, said: str, *, leaving: str = "") -> WorkerDied:
+def death(
+    worker_id: WorkerId, begun: int, said: str, *, is_leaving: bool = False, ended_for: str = ""
+) -> WorkerDied:
     """What the guard `said` of a worker's end, as a report.
 
     Args:
         worker_id: the worker.
         begun: how many of its claims it had begun.
         said: `exit N`, `signal N`, or nothing from a guard that is gone itself.
-        leaving: why it was told to end, if it was.
+        is_leaving: whether it was told to end by itself.
+        ended_for: why it was killed, if that was the engine's doing.
     """
     word, _, number = said.partition(" ")
     code = int(number) if number.isdigit() else None
     if word == "signal" and code is not None:
-        message = leaving or f"killed by signal {code} ({signal_name(code)})"
-        return WorkerDied(worker_id, begun, message, signal=code, expected=bool(leaving))
+        message = f"killed by signal {code} ({signal_name(code)})"
+        if ended_for and code == SIGKILL:
+            return WorkerDied(worker_id, begun, ended_for, signal=code, expected=True)
+        return WorkerDied(worker_id, begun, message, signal=code)
     if word == "exit" and code is not None:
-        message = leaving if leaving and code == 0 else f"the worker process exited with code {code}"
-        return WorkerDied(worker_id, begun, message, code, expected=bool(leaving))
+        has_left = is_leaving and code == 0
+        message = "left" if has_left else f"the worker process exited with code {code}"
+        return WorkerDied(worker_id, begun, message, code, expected=is_leaving)
     return WorkerDied(worker_id, begun, "its guard was killed", signal=SIGKILL)
 
 

@@ -89,7 +89,8 @@ class WorkerLink(asyncio.Protocol):
         self.held: dict[TaskId, Job] = {}
         self.stopping: dict[TaskId, StopCause] = {}
         self.kill_timer: asyncio.TimerHandle | None = None
-        self.leaving = ""
+        self.is_leaving = False
+        self.ended_for = ""
         self.is_ready = False
         self.is_silent = False
         self.heard_at = engine.loop.time()
@@ -148,7 +149,7 @@ class WorkerLink(asyncio.Protocol):
         silent_s = now - self.heard_at
         if not self.is_ready:
             if silent_s > START_LIMIT_S:
-                self.leaving = f"it did not start within {START_LIMIT_S:g} s"
+                self.ended_for = f"it did not start within {START_LIMIT_S:g} s"
                 self.letter(KILL_ALL)
         elif silent_s > silent_after_s and not self.is_silent:
             self.is_silent = True
@@ -231,12 +232,12 @@ class WorkerLink(asyncio.Protocol):
 
     def leave(self) -> None:
         """Let the worker end by itself, after what it runs."""
-        self.leaving = "left"
+        self.is_leaving = True
         self.send(Leave())
 
     def end(self) -> None:
         """End the worker now, with what it runs."""
-        self.leaving = "ended"
+        self.ended_for = "ended"
         self.letter(KILL_ALL)
 
     # -- its end ----------------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ class WorkerLink(asyncio.Protocol):
             self.transport.abort()
         self._clear_timer()
         begun = self.mark.begun if self.mark else 0
-        died = ending.death(self.worker_id, begun, said, leaving=self.leaving)
+        died = ending.death(self.worker_id, begun, said, is_leaving=self.is_leaving, ended_for=self.ended_for)
         running = self.running()
         if running is None:
             self._bury(died)

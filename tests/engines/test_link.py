@@ -200,15 +200,17 @@ async def test_a_run_that_had_ended_is_not_cut_off(engine):
 
 
 @pytest.mark.parametrize(
-    ("said", "leaving", "message"),
+    ("said", "why", "message"),
     [
-        ("exit 0", "left", "left"),
-        ("exit 4", "left", "the worker process exited with code 4"),
-        ("signal 9", "ended", "ended"),
-        ("signal 99", "", "killed by signal 99 (unknown)"),
-        ("", "", "its guard was killed"),
+        ("exit 0", {"is_leaving": True}, "left"),
+        ("exit 4", {"is_leaving": True}, "the worker process exited with code 4"),
+        ("signal 11", {"is_leaving": True}, "killed by signal 11 (SIGSEGV)"),
+        ("signal 9", {"ended_for": "ended"}, "ended"),
+        ("signal 11", {"ended_for": "ended"}, "killed by signal 11 (SIGSEGV)"),
+        ("signal 99", {}, "killed by signal 99 (unknown)"),
+        ("", {}, "its guard was killed"),
     ],
 )
-def test_the_words_for_an_end(said, leaving, message):
-    """What a guard says becomes words; who was told to end, did so."""
-    assert ending.death(W, 3, said, leaving=leaving).message == message
+def test_the_words_for_an_end(said, why, message):
+    """What a guard says becomes words; who was told to end did so, unless another end came first."""
+    assert ending.death(W, 3, said, **why).message == message
