@@ -126,6 +126,7 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
         ("storage", _storage(usage)),
         ("most at once", _most(usage)),
         ("output", f"{size(usage.output_bytes)}; koubou logs {task.task_id}" if usage.output_bytes else ""),
+        ("not stored", f"{size(usage.lost_output_bytes)} of output" if usage.lost_output_bytes else ""),
         ("rerun of", request.rerun_of or ""),
         ("error", task.error.traceback or f"{task.error.type}: {task.error.message}" if task.error else ""),
     ]

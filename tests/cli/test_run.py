@@ -208,6 +208,16 @@ def test_long_output_is_whole(koubou) -> None:
     assert done.stdout.splitlines() == [str(n) for n in range(1, 400_001)]
 
 
+def test_what_is_not_kept_is_said_once(koubou) -> None:
+    """Of more output than its limit the end is printed, with one line on stderr about the beginning."""
+    task_id = koubou("run", "--detach", "--output-limit", "64K", "--", "seq", "100000").stdout.strip()
+    koubou("logs", "-f", task_id)
+    done = koubou("logs", task_id)
+    assert done.stdout.endswith("\n99999\n100000\n")
+    assert 50_000 < len(done.stdout) <= 65_536
+    assert done.stderr.count("of earlier output were not kept (limit 64 kB)") == 1
+
+
 def test_help_comes_at_once() -> None:
     """Help imports neither the commands nor asyncio: a person must not wait for it."""
     check = (

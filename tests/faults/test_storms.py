@@ -40,7 +40,7 @@ TICK_S = 0.01
 GROWTH_BYTES = 50 * MB
 LAG_S = 0.1
 # What a function can print between two looks, four a second after a silence; on top of what the log holds.
-CAUGHT_BYTES = 450 * MB
+CAUGHT_BYTES = 700 * MB
 PAGE_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 19
 

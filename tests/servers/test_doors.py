@@ -110,6 +110,24 @@ async def test_a_task_is_cancelled_and_retried(client, shop):
     assert (await client.ask("cancel", task_id=task_id))["data"]["code"] == "conflict"
 
 
+async def test_input_is_given_to_a_running_command(client, shop):
+    """`send_input` is accepted once it is taken; who takes none is a conflict; a reader may not."""
+    spec = {"command": ["cat"], "stdin": True}
+    task_id = (await client.ask("submit", kind="script", spec=spec))["task_id"]
+    await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+    told = await client.ask("send_input", task_id=task_id, text="工\n")
+    assert (told["type"], told["task_id"]) == ("accepted", task_id)
+    assert (await client.ask("send_input", task_id=task_id, is_last=True))["type"] == "accepted"
+    assert shop.engine.inputs == [(task_id, "工\n".encode(), False), (task_id, b"", True)]
+    silent = (await client.ask("submit", **SCRIPT))["task_id"]
+    await until(lambda: shop.state.tasks[silent].status == "in_progress")
+    refused = (await client.ask("send_input", task_id=silent, text="x"))["data"]
+    assert (refused["code"], "takes no input" in refused["message"]) == ("conflict", True)
+    assert (await client.ask("send_input", task_id="none", text="x"))["data"]["code"] == "not_found"
+    large = await client.ask("send_input", task_id=task_id, text="工" * 30_000)
+    assert (large["data"]["code"], "65536 bytes" in large["data"]["message"]) == ("invalid", True)
+
+
 async def test_workers_are_scaled(client, shop):
     """`scale` sets the bounds of the pool."""
     assert (await client.ask("scale", workers=3))["type"] == "accepted"
