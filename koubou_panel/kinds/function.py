@@ -61,18 +61,19 @@ def pack(function: bytes, arguments: bytes, path: list[str]) -> bytes:
     return _ENCODER.encode(Call(function, arguments, path))
 
 
-def pickled_function(function: Callable[..., object]) -> bytes:
-    """`function` as bytes: by reference where a worker can import it, else by value.
+def pickled_function(function: Callable[..., object], reducers: Reducers | None = None) -> bytes:
+    """`function` as bytes: by reference where a worker can import it, else by value; `reducers` as for arguments.
 
     Raises:
         Refused: code `invalid`: it cannot be pickled, and why.
+        ForeignFuture: as a reducer raised it.
     """
     try:
         if getattr(function, "__module__", None) != "__main__":
             return pickle.dumps(function, protocol=5)
     except Exception:  # noqa: BLE001, S110 - whatever plain pickle cannot do, cloudpickle tries next
         pass
-    return _by_value(function, "the function")
+    return _by_value(function, "the function", reducers)
 
 
 def pickled_arguments(

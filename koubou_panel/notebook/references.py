@@ -39,6 +39,16 @@ def same_workshop(future: TaskFuture, keeper: Keeper) -> TaskFuture:
     return future
 
 
+def _refuse_inside(future: object) -> NoReturn:  # noqa: ARG001 - a reducer's signature
+    raise ForeignFuture(
+        "a future inside the function itself (in its closure, or a partial's) cannot stand for its result: pass it "
+        "as an argument"
+    )
+
+
+INSIDE: Reducers = dict.fromkeys((TaskFuture, *FOREIGN), _refuse_inside)
+
+
 def _refuse(future: object) -> NoReturn:
     raise ForeignFuture(
         f"a {type(future).__module__}.{type(future).__name__} cannot be passed to a task: only futures of this "

@@ -40,7 +40,7 @@ from koubou_panel.kinds.function import pack, pickled_arguments, pickled_functio
 from koubou_panel.notebook.calls import caller_path, in_order, name_of
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.options import request_fields
-from koubou_panel.notebook.references import reducers
+from koubou_panel.notebook.references import INSIDE, reducers
 from koubou_panel.notebook.results import Results
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.idle import Idle
@@ -135,7 +135,7 @@ class Workshop(Executor):
             TypeError: a future of another workshop or executor is among the arguments.
             RuntimeError: the workshop was shut down.
         """
-        return self._submit(pickled_function(fn), name_of(fn), args, kwargs, {})
+        return self._submit(pickled_function(fn, INSIDE), name_of(fn), args, kwargs, {})
 
     def submit_with(
         self,
@@ -157,7 +157,7 @@ class Workshop(Executor):
             TypeError: an unknown option, or one of a wrong type.
             ValueError: a text that is no size.
         """
-        return self._submit(pickled_function(fn), name_of(fn), args, kwargs, options)
+        return self._submit(pickled_function(fn, INSIDE), name_of(fn), args, kwargs, options)
 
     def map(
         self,
@@ -168,7 +168,7 @@ class Workshop(Executor):
     ) -> Iterator[T]:
         """`fn` over `zip(*iterables)`, each call a task; results in order, as they come."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        function, name = pickled_function(fn), name_of(fn)
+        function, name = pickled_function(fn, INSIDE), name_of(fn)
         futures = [self._submit(function, name, args, {}, {}) for args in zip(*iterables, strict=False)]
         return in_order(futures, deadline)
 

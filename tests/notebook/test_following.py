@@ -10,6 +10,7 @@ import time
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import pytest
 
@@ -194,6 +195,16 @@ def test_a_future_of_another_executor_is_refused_at_once(shop):
 
     with pytest.raises(TypeError, match="asyncio"):
         asyncio.run(main())
+
+
+def test_a_future_inside_the_function_is_refused_at_once(shop):
+    """It could not be told from one that is asked there for its result: arguments are the place."""
+    two = shop.submit(pow, 2, 1)
+    for function in (lambda: two.result() + 1, partial(pow, two)):
+        with pytest.raises(TypeError, match="pass it as an argument"):
+            shop.submit(function)
+        with pytest.raises(TypeError, match="pass it as an argument"):
+            shop.map(function, [1])
 
 
 def test_what_cannot_be_pickled_is_still_told_as_such(shop):
