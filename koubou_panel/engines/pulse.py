@@ -30,9 +30,8 @@ class Pulse:
 
     def rest(self, *, had_news: bool, longest_s: float) -> None:
         """Wait for the next look: `PULSE_S` after news, else up to `longest_s` seconds, or until somebody rings."""
-        if had_news:
+        if had_news or self._bell.wait(min(self._rest_s, longest_s)):
             self._rest_s = PULSE_S
+            time.sleep(PULSE_S)
         else:
-            self._bell.wait(min(self._rest_s, longest_s))
-            self._rest_s = PULSE_S if self._bell.is_set() else min(2 * self._rest_s, longest_s)
-        time.sleep(PULSE_S)
+            self._rest_s = min(2 * self._rest_s, longest_s)
