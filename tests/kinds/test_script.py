@@ -176,3 +176,10 @@ def test_a_path_of_its_own_comes_without_the_worker_s_python(monkeypatch):
 def test_python_programs_do_not_buffer():
     """A Python program's output is live without its doing."""
     assert environment({})["PYTHONUNBUFFERED"] == "1"
+
+
+def test_what_is_left_behind_does_not_keep_a_command() -> None:
+    """A child that goes on printing for ever does not put off the end of the command that it was started by."""
+    outcome, output = run(command=["sh", "-c", "yes & sleep 0.1; exit 3"])
+    assert outcome.exit_code == 3
+    assert output.startswith(b"y\ny\n")
