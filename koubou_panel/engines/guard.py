@@ -27,6 +27,8 @@ import sys
 import time
 
 GRACE_S = 5.0
+# Of 1,000: a task counts as if it used so much more of the host's memory than it does.
+OOM_SCORE_ADJ = 300
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -39,6 +41,17 @@ def become_subreaper() -> bool:
         return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError, ImportError):
         return False
+
+
+def offer_to_oom_killer() -> None:
+    """Let the kernel choose this process, and what comes from it, before others of its size when memory runs out.
+
+    A task may have taken it all; the workshop, and whoever else uses the machine, have not.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:
+        before = int(file.read())
+        file.seek(0)
+        file.write(str(max(before, OOM_SCORE_ADJ)))
 
 
 def _parents() -> dict[int, int]:
@@ -215,6 +228,7 @@ def main(argv: list[str]) -> None:
     if worker == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        offer_to_oom_killer()
         for fd in kept:
             os.set_inheritable(fd, True)  # noqa: FBT003 - the standard library's own signature
         os.execv(argv[2], argv[2:])

@@ -190,3 +190,11 @@ def test_a_worker_that_cannot_act_takes_its_end_at_once(start, tmp_path, hold):
     one.control.send(b"w")
     assert one.status() == b"signal 15"
     assert time.monotonic() - began < guard.GRACE_S - 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="Linux only")
+def test_tasks_are_the_kernels_first_choice_when_memory_runs_out(start, tmp_path):
+    """What runs below a guard is chosen by the kernel before the workshop is."""
+    one = start("/bin/sh", "-c", f"cat /proc/self/oom_score_adj > {tmp_path}/adj")
+    assert one.status() == b"exit 0"
+    assert int((tmp_path / "adj").read_text()) >= guard.OOM_SCORE_ADJ
