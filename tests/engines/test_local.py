@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from koubou_panel.core.commands import Caller, CancelTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, ScaleWorkers, SubmitTask
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.engines.guard import _parents
 from koubou_panel.errors import Refused
@@ -306,3 +306,36 @@ async def test_worker_killed_from_outside(shop, tmp_path):
     assert (task.reason, task.message) == ("killed", "killed by signal 9 (SIGKILL)")
     assert not is_alive(pid)
     await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2, 5)
+
+
+async def test_a_worker_that_is_to_leave_serves_its_run_to_the_end(shop, tmp_path):
+    """A worker that is replaced goes when its command is over, and not before."""
+    task_id = await submit(shop, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
+    await running(shop, task_id)
+    worker = shop.state.workers[shop.state.tasks[task_id].worker_id]
+    await shop.do(RestartWorker(worker.worker_id), ME)
+    await until(lambda: shop.state.workers[worker.worker_id].status == "stopping")
+    (tmp_path / "go").touch()
+    assert (await ended(shop, task_id)).status == "completed"
+    await until(lambda: worker.pid not in [one.pid for one in shop.state.workers.values()])
+
+
+async def test_a_worker_that_is_to_leave_goes_when_its_run_is_cancelled(shop):
+    """Taking back what waits behind a run does not make its worker forget that it is to leave."""
+    task_id = await submit(shop, "sleep", "60")
+    await running(shop, task_id)
+    worker = shop.state.workers[shop.state.tasks[task_id].worker_id]
+    await shop.do(RestartWorker(worker.worker_id), ME)
+    await shop.do(CancelTask(task_id), ME)
+    assert (await ended(shop, task_id)).status == "cancelled"
+    await until(lambda: worker.pid not in [one.pid for one in shop.state.workers.values()])
+
+
+async def test_a_thread_left_running_does_not_keep_a_worker(shop):
+    """A worker that is to leave does so although a function has left a thread behind that does not end."""
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
+    task_id = await call(shop, execute, code)
+    worker_id = (await ended(shop, task_id)).worker_id
+    pid = shop.state.workers[worker_id].pid
+    await shop.do(RestartWorker(worker_id), ME)
+    await until(lambda: pid not in [one.pid for one in shop.state.workers.values()], 20)
