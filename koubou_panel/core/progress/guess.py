@@ -17,12 +17,14 @@ from koubou_panel.core.progress.meter import (
     LIKELY,
     NUMBER,
     POSSIBLE,
+    SHAPE_LENGTH,
     SPAN,
     Reading,
     number,
     reading,
     scaled,
     seconds,
+    shape,
 )
 
 _RICH_BAR = re.compile(r"[━╸╺]{5,}")
@@ -50,11 +52,9 @@ _ETA = re.compile(
 _ANY_CLOCK = re.compile(r"(?<![\w.:/-])(?:-:--:--|--:--(?::--)?|\d+:\d\d:\d\d|\d\d:\d\d)(?![\w.:])", re.ASCII)
 _KERAS_LEFT = re.compile(rf"[━╸╺]{{5,}}\s+({SPAN})\s", re.ASCII)
 _ADDRESS = re.compile(r"\S*(?:://|\\)\S*")
-_DIGITS = re.compile(r"\d+(?:[.,:]\d+)*")
 _LONE_NUMBER = re.compile(r"(?<![\w.:/-])\d[\d.,]*[kKMGT]?i?B?(?![\w:/-])", re.ASCII)
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS_BEFORE, _WORDS_AFTER = 3, 2
-_SHAPE_LENGTH = 60
 _FULL = 100.0
 
 # A share of something, or how often something was tried: not how far a run is.
@@ -156,7 +156,7 @@ def _counted(line: str, parts: _Parts) -> Reading | None:
         unit = parts.rate_unit
     before = _before(line, parts, match.start())
     return reading(
-        f"{_shape(before)}/{total:g}",
+        f"{shape(before)}/{total:g}",
         needs,
         done=done,
         total=total,
@@ -178,7 +178,7 @@ def _percent(line: str, parts: _Parts) -> Reading | None:
     if not bracketed and parts.bar is None and not parts.is_timed and len(_LONE_NUMBER.findall(before)) > 1:
         return None  # a table
     is_named = parts.bar is not None or not before.strip() or _AT_WORK.search(before) is not None
-    key = "[%]" if bracketed else f"{_shape(before)}%" if is_named else f"{_shape(before)}%{_shape(after)}"
+    key = "[%]" if bracketed else f"{shape(before)}%" if is_named else f"{shape(before)}%{shape(after)}"
     return reading(
         key,
         needs,
@@ -205,16 +205,15 @@ def _needs(line: str, parts: _Parts, match: re.Match[str]) -> int | None:
     if parts.bar is not None:
         return LIKELY
     before, after = line[: match.start()], line[match.end() :]
-    near = [
-        *_WORD.findall(before[-_SHAPE_LENGTH:])[-_WORDS_BEFORE:],
-        *_WORD.findall(after[:_SHAPE_LENGTH])[:_WORDS_AFTER],
-    ]
+    near = _WORD.findall(before[-SHAPE_LENGTH:])[-_WORDS_BEFORE:]
+    if match.re is _PERCENT:
+        near += _WORD.findall(after[:SHAPE_LENGTH])[:_WORDS_AFTER]
     if not _SHARES.isdisjoint(word.lower() for word in near):
         return None
     is_alone = not before.strip(" \t[(") and not after.strip(" \t])")
     if is_alone or parts.is_timed or _is_bracketed(line, match):
         return LIKELY
-    return LIKELY if _AT_WORK.search(before[-_SHAPE_LENGTH:] + after[:30]) else POSSIBLE
+    return LIKELY if _AT_WORK.search(before[-SHAPE_LENGTH:] + after[:30]) else POSSIBLE
 
 
 def _is_bracketed(line: str, match: re.Match[str]) -> bool:
@@ -237,10 +236,8 @@ def _before(line: str, parts: _Parts, end: int) -> str:
 
 
 def _words(before: str, after: str) -> str:
-    """What is being done: the words before the value, or else those behind it."""
-    return before if _WORD.search(before) else after
-
-
-def _shape(text: str) -> str:
-    """`text` with every number alike, so that two values of one meter have one shape."""
-    return _DIGITS.sub("0", text[-2 * _SHAPE_LENGTH :])[-_SHAPE_LENGTH:].strip()
+    """What is being done: the words before the value, or else those right behind it."""
+    if _WORD.search(before):
+        return before
+    after = after.lstrip(" \t]):,|-")
+    return after if after[:1].isalpha() else ""

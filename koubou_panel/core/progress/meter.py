@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 MOST_MESSAGE = 120
+SHAPE_LENGTH = 60
 MOST_VALUE = 1e18
 
 # How many different, rising values it takes to believe a line.
@@ -19,6 +20,7 @@ KILO, KIBI = 1000, 1024
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
 _UNITS_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SPAN_PART = re.compile(r"(\d+(?:\.\d+)?)\s?(ms|[dhms])")
+_DIGITS = re.compile(r"\d+(?:[.,:]\d+)*")
 _HAS_LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -78,6 +80,11 @@ def message(text: str) -> str:
         return ""
     text = " ".join(text.split()).lstrip(" :[(|-…)],").rstrip(" :[(|-….")
     return "" if text.lower() == "progress" else text[:MOST_MESSAGE]
+
+
+def shape(text: str) -> str:
+    """`text` with every number alike, so that two values of one meter have one shape."""
+    return _DIGITS.sub("0", text[-2 * SHAPE_LENGTH :])[-SHAPE_LENGTH:].strip()
 
 
 def number(text: str) -> float:

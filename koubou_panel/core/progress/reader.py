@@ -16,6 +16,8 @@ from koubou_panel.core.records import Progress
 
 KEPT_BYTES = 8 << 10
 MOST_PIECE = 4 << 10
+# Characters; a longer line is no meter, on no screen.
+MOST_LINE = 512
 # A finished bar is shown so long, and so is one that was wiped away; then nobody knows how far the run is.
 HELD_S = 5.0
 
@@ -106,7 +108,7 @@ class ProgressReader:
         if b"\x1b" in piece:
             piece = _STYLE.sub(b"", piece)
         text = piece.decode("utf-8", "replace")
-        if text:
+        if 0 < len(text) <= MOST_LINE:
             self._screen.write(text if text.isprintable() else _CONTROL.sub(" ", text), now_s)
 
 

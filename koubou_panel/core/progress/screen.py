@@ -12,8 +12,9 @@ from koubou_panel.core.progress.tools import read_tool
 
 MOST_TRACKS = 16
 MOST_KEYS = 64
-# Farther than any screen: absolute rows lie so far above, and output that was not looked at scrolls so far down.
+# Absolute rows lie so far above all others; a meter whose row is not known any more stands so far below.
 _FAR = 1 << 20
+_LOST = 1 << 60
 
 
 class Track:
@@ -89,8 +90,11 @@ class Screen:
             self._row += _first_number(move)
 
     def scroll(self) -> None:
-        """Some output was not looked at: what was drawn is far above."""
-        self._row += _FAR
+        """Some output was not looked at: nobody knows on which rows the meters are now."""
+        for track in self._tracks:
+            if track.row > -_FAR // 2:
+                track.row = _LOST
+        self._row = 0
         self._at_start = False
 
     def write(self, line: str, now_s: float) -> None:
@@ -118,10 +122,14 @@ class Screen:
             here.redrawn = here.redrawn or self._at_start
             return here
         if here is None:
+            # The next line of a log; not the next row of a screen, where one bar may look like another.
+            is_next = not self._at_start
             for track in reversed(self._tracks):
-                if track.reading.key == found.key:
+                if track.reading.key == found.key and (
+                    track.row == _LOST or (is_next and track.climbs == self._climbs)
+                ):
                     return track
-        elif self._at_start and here.reading.needs == found.needs == CERTAIN:
+        if here is not None and self._at_start and here.reading.needs == found.needs == CERTAIN:
             return here  # a bar whose words change
         return self._new(found)
 
@@ -136,9 +144,8 @@ class Screen:
 
     def _leave_above(self, row: int) -> None:
         """A row was drawn again with no way up in between: the bars above it are left behind."""
-        self._tracks = [
-            t for t in self._tracks if t.row >= row or t.reading.needs > CERTAIN or t.row < -_FAR // 2
-        ]
+        left = [t for t in self._tracks if -_FAR // 2 < t.row < row or t.row == _LOST]
+        self._tracks = [t for t in self._tracks if t not in left or t.reading.needs > CERTAIN]
 
     def best(self) -> Track | None:
         """The outermost meter that is believed and goes on; one that cannot be mistaken comes before all others."""

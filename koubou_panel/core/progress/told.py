@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _NUMBER = r"\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,2})?"
 _FORM = re.compile(
     rf"(?:(?P<clear>clear)|(?P<unknown>\?)|(?P<percent>\d{{1,3}}(?:\.\d{{1,18}})?)%|"
-    rf"(?P<done>{_NUMBER})(?:/(?P<total>{_NUMBER}))?(?P<unit>[^\W\d_]\S{{0,15}})?)(?:\s+(?P<message>.*))?",
+    rf"(?P<done>{_NUMBER})(?:/(?P<total>{_NUMBER}))?(?P<unit>(?![eE][+-]?\d)[^\W\d_][^\s/]{{0,15}})?)(?:\s+(?P<message>.*))?",
     re.ASCII,
 )
 _BYTES = re.compile(r"([kKMGTP]?)(i?)B")

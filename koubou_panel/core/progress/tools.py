@@ -20,17 +20,18 @@ from koubou_panel.core.progress.meter import (
     reading,
     scaled,
     seconds,
+    shape,
 )
 
 # desc:  37%|███       | 37/100 [00:12<00:20,  3.1it/s, loss=0.2]; in a narrow terminal there is no bar.
 _TQDM = re.compile(
-    rf"(?P<text>.*?)\s*\b\d{{1,3}}%\s?(?:\|[^|]*\|)?\s*(?P<done>[\d.]+)(?P<scale>[kMGTPEZY]?)/"
+    rf"(?<!\d)\d{{1,3}}%\s?(?:\|[^|]*\|)?\s*(?P<done>[\d.]+)(?P<scale>[kMGTPEZY]?)/"
     rf"(?P<total>[\d.]+)(?P<of>[kMGTPEZY]?)\s*\[(?:\d+ days?, )?{CLOCK}<(?P<left>(?:\d+ days?, )?[^,\]]+),\s*"
     r"(?P<rate>[^,\]]+)"
 )
 # desc: 37it [00:12,  3.1it/s]
 _TQDM_OPEN = re.compile(
-    rf"(?P<text>.*?)\s*(?<![\w.])(?P<done>\d[\d.]*)(?P<scale>[kMGTPEZY]?)[^\s\d\[\]]* "
+    rf"(?<![\w.])(?P<done>\d[\d.]*)(?P<scale>[kMGTPEZY]?)[^\s\d\[\]]* "
     rf"\[(?:\d+ days?, )?{CLOCK},\s*(?P<rate>[^,\]]+/[^,\]]+)"
 )
 _TQDM_RATE = re.compile(
@@ -51,12 +52,12 @@ _WGET_DOTS = re.compile(
 )
 # archive.tar    5%[>      ] 398.62K  1.94MB/s    eta 3s
 _WGET_BAR = re.compile(
-    r"(?P<text>.*?)\s*(?:\b(?P<percent>\d{1,3})%)?\[[=+<> ]{3,}\]\s+(?P<done>[\d.,]+)(?P<scale>[KMGT]?)\s+"
-    r"(?P<rate>[\d.]+|--\.-)(?P<of>[KMGT]?)B/s(?:\s+eta (?P<left>[\dhms ]+)|\s+in .*)?\s*"
+    r"(?:(?<!\d)(?P<percent>\d{1,3})%)?\[[=+<> ]{3,}\]\s+(?P<done>[\d.,]+)(?P<scale>[KMGT]?)\s+"
+    r"(?P<rate>[\d.]+|--\.-)(?P<of>[KMGT]?)B/s(?:\s+eta (?P<left>[\dhms ]+)|\s+in .*)?\s*$"
 )
 # 1.60MiB 0:00:01 [2.21MiB/s] [====>   ] 20% ETA 0:00:02
 _PV = re.compile(
-    r"(?:(?P<text>.*?):)?\s*(?P<done>[\d.]+)\s?(?P<scale>[kKMGT]?)(?P<unit>i?B?)\s+(?:\d+:)?\d+:\d\d:\d\d\s+"
+    r"(?<![\w.])(?P<done>[\d.]+)\s?(?P<scale>[kKMGT]?)(?P<unit>i?B?)\s+(?:\d+:)?\d+:\d\d:\d\d\s+"
     r"\[\s*(?P<rate>[\d.]+)\s?(?P<of>[kKMGT]?)(?:i?B)?\s?/s\](?P<rest>.*)"
 )
 _PV_END = re.compile(rf"\s(?P<percent>\d{{1,3}})%(?:\s+ETA\s+(?P<left>{CLOCK}))?")
@@ -78,29 +79,36 @@ def read_tool(line: str) -> Reading | None:
 
 
 def _tqdm(line: str) -> Reading | None:
-    match = _TQDM.match(line) if "%" in line and "<" in line else None
+    match = _TQDM.search(line) if "%" in line and "<" in line else None
     if match is None:
         return None
     rate, unit = _tqdm_rate(match["rate"], scaled_by=match["scale"] + match["of"])
     return reading(
-        f"tqdm/{match['total']}{match['of']}",
+        f"tqdm/{match['total']}{match['of']} {shape(line[: match.start()])}",
         CERTAIN,
         done=scaled(match["done"], match["scale"]),
         total=scaled(match["total"], match["of"]),
         unit=unit,
         rate=rate,
         left=seconds(match["left"]),
-        text=match["text"],
+        text=line[: match.start()],
     )
 
 
 def _tqdm_open(line: str) -> Reading | None:
-    match = _TQDM_OPEN.match(line) if " [" in line else None
+    match = _TQDM_OPEN.search(line) if " [" in line else None
     if match is None:
         return None
     rate, unit = _tqdm_rate(match["rate"], scaled_by=match["scale"])
     done = scaled(match["done"], match["scale"])
-    return reading("tqdm", CERTAIN, done=done, unit=unit, rate=rate, text=match["text"])
+    return reading(
+        f"tqdm {shape(line[: match.start()])}",
+        CERTAIN,
+        done=done,
+        unit=unit,
+        rate=rate,
+        text=line[: match.start()],
+    )
 
 
 def _tqdm_rate(text: str, *, scaled_by: str) -> tuple[float | None, str]:
@@ -157,7 +165,7 @@ def _wget_dots(line: str) -> Reading | None:
 
 
 def _wget_bar(line: str) -> Reading | None:
-    match = _WGET_BAR.fullmatch(line) if "B/s" in line and "[" in line else None
+    match = _WGET_BAR.search(line) if "B/s" in line and "[" in line else None
     if match is None:
         return None
     return reading(
@@ -168,12 +176,12 @@ def _wget_bar(line: str) -> Reading | None:
         unit="B",
         rate=scaled(match["rate"], match["of"], KIBI),
         left=seconds(match["left"] or ""),
-        text=match["text"],
+        text=line[: match.start()],
     )
 
 
 def _pv(line: str) -> Reading | None:
-    match = _PV.match(line) if "/s]" in line else None
+    match = _PV.search(line) if "/s]" in line else None
     if match is None:
         return None
     is_bytes = "B" in match["unit"]
@@ -187,7 +195,7 @@ def _pv(line: str) -> Reading | None:
         unit="B" if is_bytes else "",
         rate=scaled(match["rate"], match["of"], base),
         left=seconds(end["left"] or "") if end else None,
-        text=match["text"] or "",
+        text=line[: match.start()],
     )
 
 
