@@ -268,7 +268,8 @@ def _follow(
     if input_fd is not None:
         feeder = Feeder(poll, context.open_input(), input_fd, is_terminal=os.isatty(input_fd))
     while True:
-        ready = {key for key, _ in poll.poll(None if ended is not None else 200)}
+        wait_ms = None if ended is not None else 200
+        ready = {key for key, _ in poll.poll(wait_ms if feeder is None else feeder.wait_ms(wait_ms))}
         if feeder is not None:
             feeder.turn(ready)
         if fd in ready and not _pump(fd, context, tail):

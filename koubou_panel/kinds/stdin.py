@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
+import time
 
 from koubou_panel.core.ports import InputSource
 
 DEAF = "the command no longer reads its input"
 OVER = "its input has ended"
 _END_OF_FILE = b"\x04"
+_FIRST_AGAIN_S = 0.1
 
 
 class Feeder:
     """Writes pieces of input to a descriptor as fast as the command reads them, and never waits for it.
+
+    The end of a terminal's input is a key, which a program that just sets up its terminal misses. So it is pressed
+    again, ever more seldom: who reads on reads the end, as of any input that is over.
 
     Args:
         poll: the loop's; the feeder registers there what it waits for.
@@ -32,13 +38,23 @@ class Feeder:
         self._is_terminal = is_terminal
         self._left = memoryview(b"")
         self._is_last = self._is_over = False
+        self._again_s = _FIRST_AGAIN_S
+        self._due = math.inf
         self._bell = source.fileno()
         os.set_blocking(fd, False)
         poll.register(self._bell, select.POLLIN)
 
+    def wait_ms(self, longest_ms: int | None) -> int | None:
+        """How long to wait at most until the next `turn`, ready or not; None: for ever."""
+        if self._due == math.inf:
+            return longest_ms
+        left_ms = max(0, math.ceil((self._due - time.monotonic()) * 1_000))
+        return left_ms if longest_ms is None else min(left_ms, longest_ms)
+
     def turn(self, ready: set[int]) -> None:
-        """Do what can be done now that these descriptors are ready."""
+        """Do what can be done now that these descriptors are ready, or the wait is over."""
         if self._is_over:
+            self._press_end()
             return
         if self._bell in ready:
             self._next()
@@ -49,6 +65,8 @@ class Feeder:
         """The command has ended."""
         if not self._is_over:
             self._end(DEAF)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _next(self) -> None:
         piece = self._source.peek()
@@ -86,5 +104,17 @@ class Feeder:
         for fd in (self._bell, self._fd):
             with contextlib.suppress(KeyError):
                 self._poll.unregister(fd)
-        os.close(self._fd)
+        if why == OVER and self._is_terminal:
+            self._due = time.monotonic() + self._again_s
+        else:
+            os.close(self._fd)
+            self._fd = -1
         self._source.close(why)
+
+    def _press_end(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        self._again_s *= 2
+        self._due = time.monotonic() + self._again_s
+        with contextlib.suppress(OSError):  # nobody reads, or the terminal is closed
+            os.write(self._fd, _END_OF_FILE)

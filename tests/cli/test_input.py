@@ -187,6 +187,15 @@ def test_a_session_at_a_terminal(koubou) -> None:
         assert seat.mode() == before
 
 
+def test_a_session_that_is_piped_in_ends(koubou) -> None:
+    """A program that sets up its terminal while its input has already ended finds the end all the same."""
+    late = (
+        "import time, tty; time.sleep(0.3); tty.setcbreak(0); import os\nwhile os.read(0, 1) != b'\x04': pass"
+    )
+    done = run_with(koubou, b"one\n", "-i", "--pty", "--", sys.executable, "-c", late)
+    assert done.returncode == 0
+
+
 def test_the_way_out_of_a_program_that_hears_nothing(koubou) -> None:
     """Enter ~ . cancels the task, whatever the program does with its keys."""
     deaf = "import signal, sys, tty; tty.setraw(0); print('deaf', flush=True); signal.pause()"
