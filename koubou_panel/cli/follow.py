@@ -61,7 +61,9 @@ class Printer:
                 break
         if self._missed > self._said and (task.is_finished or not self._said):
             words = "in all, " if self._said else ""
-            say(f"{words}{size(self._missed)} of earlier output were not kept (limit {size(_quota_bytes(task))})")
+            say(
+                f"{words}{size(self._missed)} of earlier output were not kept (limit {size(_quota_bytes(task))})"
+            )
             self._said = self._missed
 
 
