@@ -47,9 +47,7 @@ def tiles(
     well, badly = count(model.completed_per_minute), count(model.failed_per_minute)
     return [
         _tile("pending", "Pending", count(model.pending), _waits(model, now), "wait", spark=pending),
-        _tile(
-            "running", "Running", count(model.workers_busy), _claimed(model, now), "run", of=of, spark=busy
-        ),
+        _tile("running", "Running", count(at_work(model)), _claimed(model, now), "run", of=of, spark=busy),
         _tile(
             "completed", "Completed", count(model.completed), per_minute.format(well), "ok", spark=completed
         ),
@@ -59,6 +57,11 @@ def tiles(
             "workers", "Workers", str(model.workers_total), _pool(model), "warn" if model.workers_lost else ""
         ),
     ]
+
+
+def at_work(model: ShopModel) -> int:
+    """How many workers run a task, those that do not answer among them."""
+    return sum(worker.current_task is not None for worker in model.workers)
 
 
 def past_levels(tasks: Iterable[Task], now: float) -> list[tuple[int, int]]:
@@ -107,8 +110,8 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
 def running_rows(model: ShopModel) -> list[Row]:
     """The tasks that run, those longest at it first."""
     memory = {worker.current_task: worker.rss_bytes for worker in model.workers if worker.current_task}
-    at_work = [task for task in model.running if task.task_id in memory]
-    shown = (at_work or model.running)[:SHOWN_RUNNING]
+    begun = [task for task in model.running if task.task_id in memory]
+    shown = (begun or model.running)[:SHOWN_RUNNING]
     shown.sort(key=lambda task: task.started_at or inf)
     return [_running_row(task, memory.get(task.task_id)) for task in shown]
 
@@ -314,7 +317,7 @@ def _waits(model: ShopModel, now: float) -> str:
 
 
 def _claimed(model: ShopModel, now: float) -> str:
-    claimed = model.in_progress - model.workers_busy
+    claimed = model.in_progress - at_work(model)
     if claimed > 0:
         return f"+{count(claimed)} handed over"
     began = [task.started_at for task in model.running if task.started_at]

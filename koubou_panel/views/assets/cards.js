@@ -75,6 +75,7 @@ function duration(s) {
   if (hours >= 24) return `${Math.floor(hours / 24)} d ${hours % 24} h`
   return hours ? `${hours}:${two(m % 60)}:${two(s % 60)}` : `${m}:${two(s % 60)}`
 }
+const about = (s) => (s < 60 ? `${Math.round(s)} s` : duration(s))
 function elapsed(s) {
   s = Math.max(0, Math.floor(s))
   const m = Math.floor(s / 60), hours = Math.floor(m / 60)
@@ -387,7 +388,7 @@ function progressBar() {
 // `37 % · 12/80 · 3.1/s`, then the time left as this moment has it, then what the run says of itself.
 function progressText(t) {
   const left = t.eta_at ? t.eta_at - clock() : 0
-  return [t.meta, left >= 1 ? `${duration(Math.round(left))} left` : "", t.note].filter(Boolean).join(" · ")
+  return [t.meta, left >= 1 ? `${about(left)} left` : "", t.note].filter(Boolean).join(" · ")
 }
 
 const RunningCard = {
@@ -463,7 +464,7 @@ const RunningCard = {
     }
     const drawWhy = (row) => {
       const {not_before, why} = row._shown, wait = not_before ? not_before - clock() : 0
-      setText(row._why, wait > 0 ? `runs again in ${duration(Math.ceil(wait))}` : why)
+      setText(row._why, wait > 0 ? `runs again in ${about(Math.ceil(wait))}` : why)
       row._why.title = row._why.textContent
     }
     const makeEnded = (t) => {
@@ -584,8 +585,7 @@ function restartChoice(model, row) {
     ask: (b) => { b.textContent = "Cancels its task: sure?" },
     act: () => send(true),
   })
-  const keep = plainButton("keep", "Keep", () => row._ask(false))
-  box.append(after, now, keep)
+  box.append(after, now)
   box._show = (isBusy) => {
     setText(after, isBusy ? "Restart after its task" : "Restart")
     now.hidden = !isBusy
@@ -621,10 +621,10 @@ const WorkersCard = {
       if (!model.can_act) return row
       row._choice = restartChoice(model, row)
       row._button = plainButton("restart", null, () => row._ask(row._choice.hidden))
-      row._button.append(icon("restart"))
       row._ask = (isAsked) => {
         row._choice.hidden = !isAsked
-        row._lane.hidden = isAsked
+        row._lane.hidden = row._age.hidden = isAsked
+        row._button.replaceChildren(icon(isAsked ? "close" : "restart"))
         row._button.setAttribute("aria-expanded", isAsked)
       }
       row._ask(false)
@@ -653,7 +653,7 @@ const WorkersCard = {
     }
     const drawAge = (row) => {
       const w = row._shown
-      setText(row._badge, w.silent_since ? `silent ${duration(Math.round(clock() - w.silent_since))}` : w.status)
+      setText(row._badge, w.silent_since ? `silent ${about(clock() - w.silent_since)}` : w.status)
       setText(row._age, w.started_at ? age(clock() - w.started_at) : "")
       row._age.title = w.started_at ? `started ${moment(w.started_at)}` : ""
     }
@@ -884,14 +884,16 @@ const TaskCard = {
       const wait = t.not_before ? t.not_before - clock() : 0
       const since = t.status === "pending" ? `, submitted ${ago(t.created_at)}` : t.finished_at ? `, ${ago(t.finished_at)}` : ""
       const run = t.started_at && t.status === "in_progress" ? ` for ${elapsed(clock() - t.started_at)}` : ""
-      setText(words, (wait > 0 ? `runs again in ${duration(Math.ceil(wait))}` : t.words) + run + since)
+      setText(words, (wait > 0 ? `runs again in ${about(Math.ceil(wait))}` : t.words) + run + since)
       words.title = `submitted ${moment(t.created_at)}`
       setText(meta, progressText(t))
       meta.hidden = bar.hidden || !meta.textContent
     }
-    let opener = null
+    let opener = null, shown
     const draw = () => {
       const t = model.task, isOpen = t.id !== undefined
+      if (shown !== undefined && shown !== t.id) setTimeout(forgetFigures, FORGET_MS)
+      shown = t.id
       const html = document.documentElement, wasOpen = html.classList.contains("k-has-task")
       html.classList.toggle("k-has-task", isOpen)
       if (isOpen && !wasOpen) {
@@ -952,6 +954,11 @@ const TaskCard = {
     return root
   },
 }
+
+// Bokeh drops the models that a document holds no more 30 s after the last change. On a page that changes every
+// second that is never (bokeh 3.9, `_schedule_recompute_all_models`), so what a closed task's figures held would stay.
+const FORGET_MS = 1000
+const forgetFigures = () => { for (const doc of Bokeh.documents) doc._recompute_all_models?.() }
 
 // What has the focus, inside the cards too.
 function focused() {

@@ -153,7 +153,7 @@ class Overview:
         model = self._mirror.model
         self.bar.freshness = {"status": model.link_status, "lag_s": round(model.link_lag_s, 1), "at": now}
         if now >= self._next_level_at:
-            self._levels.append((model.pending, model.workers_busy))
+            self._levels.append((model.pending, rows.at_work(model)))
             self._next_level_at = now + rows.SPARK_STEP_S
 
     def send_lanes(self) -> None:

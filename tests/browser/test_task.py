@@ -1,0 +1,138 @@
+"""One task's view in a real browser: its progress, its curves, its output, and what is typed for it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from koubou_panel.testing import open_shop, submit, until
+from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
+
+WORKS = (
+    "import sys, time\nfor n in range(101):\n sys.stderr.write(f'\\r{n:3d}%|bar| {n}/100 [00:01<00:09, 9.0it/s]')\n"
+    " sys.stderr.flush(); sum(range(200_000)); time.sleep(0.15)\ntime.sleep(60)"
+)
+SIZES = [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone")]
+POINTS = """() => [...Bokeh.documents[0]._all_models.values()]
+    .filter(m => m.type === "ColumnDataSource" && "rss" in m.data).map(m => m.data.rss.length)"""
+
+
+async def number_of(watch: Watch, selector: str) -> int:
+    """How far a progress bar is, in percent; -1 where it does not say."""
+    return int(await watch.page.locator(selector).first.get_attribute("aria-valuenow") or -1)
+
+
+@pytest.mark.parametrize("options", SIZES)
+async def test_a_task_is_opened(chromium: object, tmp_path: Path, options: dict[str, object]) -> None:
+    """Its bar moves, its curves grow, its output is read; closed, its figures are gone and the address is as before."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **options) as watch,
+    ):
+        page = watch.page
+        task_id = await submit(shop, sys.executable, "-c", WORKS, name="moves on")
+        await watch.shows(".running .list .row .meta", "/100")
+        await page.click(".running .list a.text")
+        await watch.shows(".taskcard h3", "moves on")
+        assert page.url.endswith(f"?task={task_id}")
+        first = await number_of(watch, ".taskcard .progress")
+        await until(lambda: has_grown(watch, first), 20)
+        await watch.shows(".taskcard .facts", "Memory")
+        await watch.shows(".k-printed .open", "%|bar|")
+        drawer = await page.locator(".k-drawer").bounding_box()
+        assert drawer["width"] == min(560, options["viewport"]["width"])
+        assert await page.evaluate("document.documentElement.scrollWidth") <= options["viewport"]["width"]
+        (points,) = await page.evaluate(POINTS)
+        await until(lambda: has_more_points(watch, points), 20)
+        figures = page.locator(".k-curves .bk-Figure")
+        assert [box["width"] > 100 for box in [await figures.nth(n).bounding_box() for n in range(3)]] == [
+            True
+        ] * 3
+        await page.click(".taskcard .close")
+        await page.wait_for_selector(".k-drawer", state="hidden")
+        assert page.url.endswith("/overview")
+        await until(lambda: has_no_curves(watch))
+
+
+async def has_grown(watch: Watch, first: int) -> bool:
+    """Whether the open task is further than it was."""
+    return await number_of(watch, ".taskcard .progress") > max(0, first)
+
+
+async def has_no_curves(watch: Watch) -> bool:
+    """Whether the page holds no source of curves any more."""
+    return await watch.page.evaluate(POINTS) == []
+
+
+async def has_more_points(watch: Watch, before: int) -> bool:
+    """Whether the open task's curves have more points than they had."""
+    (now,) = await watch.page.evaluate(POINTS)
+    return now > before
+
+
+async def test_what_is_typed_reaches_the_task(chromium: object, tmp_path: Path) -> None:
+    """A line typed on the page is read by the task, and what it answers is shown; its input can be ended."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port)) as watch,
+    ):
+        page = watch.page
+        task_id = await submit(shop, spec={"command": ["cat"], "stdin": True}, name="echo")
+        await watch.shows(".workers .task", "echo")
+        await page.click(".workers .task")
+        await page.fill(".typing input", "<b>héllo</b>")
+        await page.keyboard.press("Enter")
+        await watch.shows(".k-printed .log", "<b>héllo</b>")
+        assert await page.locator(".typing input").input_value() == ""
+        await page.click(".typing .end")
+        await page.click(".typing .end")
+        await watch.shows(".taskcard .words", "completed")
+        assert shop.state.tasks[task_id].status == "completed"
+        await page.wait_for_selector(".typing", state="hidden")
+
+
+async def test_an_address_opens_its_task(chromium: object, tmp_path: Path) -> None:
+    """A task's address opens it, ended or not, after a reload too; back closes it; one that is none is told."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port)) as watch,
+    ):
+        page = watch.page
+        task_id = await submit(
+            shop, sys.executable, "-c", "print('last words'); raise SystemExit(3)", name="ended"
+        )
+        await watch.tile("failed", "1")
+        await page.click(".ended a.top")
+        await watch.shows(".taskcard .words", "exited with code 3")
+        await page.reload()
+        await page.wait_for_selector(".tile")
+        await watch.shows(".taskcard .words", "exited with code 3")
+        await watch.shows(".k-printed .log", "last words")
+        await page.keyboard.press("Escape")
+        await page.wait_for_selector(".k-drawer", state="hidden")
+        await page.go_back()
+        await watch.shows(".taskcard h3", "ended")
+        await page.goto(page.url.replace(task_id, "nothing"))
+        await watch.shows(".toast", "There is no task nothing here.")
+        await until(lambda: page.url.endswith("/overview"))
+        assert await page.locator(".k-drawer").is_hidden()
+
+
+async def test_a_task_is_cancelled_from_its_view(chromium: object, tmp_path: Path) -> None:
+    """Cancel in the view asks twice, and the same view then tells how it ended."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port)) as watch,
+    ):
+        await submit(shop, "sleep", "60", name="too long")
+        await watch.shows(".running .list .row", "too long")
+        await watch.page.click(".running .list a.text")
+        await watch.page.click(".taskcard .cancel")
+        await watch.shows(".taskcard .cancel", "Cancel?")
+        await watch.page.click(".taskcard .cancel")
+        await watch.shows(".taskcard .words", "cancelled by dashboard")
+        await watch.shows(".taskcard .actions", "Run again")
