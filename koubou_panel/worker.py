@@ -52,6 +52,8 @@ FREE_BYTES = 16 << 20
 STEP_BYTES = 64 << 20
 MOST_STEPS = 8
 LONGEST_UNHEARD_S = 0.25
+LONGEST_QUIET_S = 2.0
+LONGEST_IDLE_S = 30.0
 LEAVE_LIMIT_S = 5.0
 FLUSH_S = 0.002
 RECEIVE_BYTES = 1 << 18
@@ -389,9 +391,7 @@ class WorkerProcess:
         context = self.current
         if context is not None:
             had_news |= self._tell_news(context)
-        # What a function prints is found by looking; all else rings.
-        longest_s = LONGEST_UNHEARD_S if context is not None and context.prints_unheard else BEAT_S
-        self.pulse.rest(had_news=had_news, longest_s=longest_s)
+        self.pulse.rest(had_news=had_news, longest_s=_longest_s(context))
 
     def _tell_news(self, context: Context) -> bool:
         """Tell what is new of a run; whether there was, or it is too young to be asked."""
@@ -411,6 +411,13 @@ class WorkerProcess:
             news = context.last_news(succeeded=succeeded)
             if news is not None:
                 self.send(news)
+
+
+def _longest_s(context: Context | None) -> float:
+    """The longest rest of the pulse. What a function prints is found by looking; all else rings."""
+    if context is None:
+        return LONGEST_IDLE_S
+    return LONGEST_UNHEARD_S if context.prints_unheard else LONGEST_QUIET_S
 
 
 def _with_output(outcome: Outcome, output: LazyLog) -> Outcome:

@@ -1,7 +1,7 @@
 """What the workshop measures while it runs, off the loop: the host, the workers, and what each run uses.
 
 Measuring must not cost what it measures: looks at the runs come as often as keeps their whole cost, the hub's work
-included, below half a percent of a core.
+included, below 0.4 % of a core.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from koubou_panel.shop.hub import Hub
 
 T = TypeVar("T")
 
-SHARE = 0.005
+SHARE = 0.004
 RUNS_EVERY_S = (1.0, 10.0)
 LIMITS_EVERY_S = (0.25, 2.0)
 YOUNGEST_S = 1.0

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from koubou_panel.core.commands import Caller
+from koubou_panel.core.commands import Caller, RunsSampled
 from koubou_panel.core.events import MetricsSampled, OutputGrew
 from koubou_panel.core.ports import OutputPage
-from koubou_panel.core.records import CHANNELS, Metrics, Progress
+from koubou_panel.core.records import CHANNELS, Metrics, Progress, Use
 from koubou_panel.servers.feed import STATS_EVERY_S, Feed
 from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
 from tests.servers.doors import DOORS, SCRIPT, TOKEN, closes, open_door
@@ -108,6 +108,19 @@ async def test_a_task_is_cancelled_and_retried(client, shop):
     assert (again["type"], again["data"]["rerun_of"]) == ("submitted", task_id)
     assert shop.state.tasks[again["task_id"]].request.spec["command"] == ["false"]
     assert (await client.ask("cancel", task_id=task_id))["data"]["code"] == "conflict"
+
+
+async def test_what_a_task_uses_is_told(client, shop):
+    """`task_usage` comes as it is sampled, `get_usage` gives the curve: empty before, columns then."""
+    task_id = (await client.ask("submit", **SCRIPT))["task_id"]
+    await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+    assert (await client.ask("get_usage", task_id=task_id))["data"]["at"] == []
+    await client.ask("subscribe", channel="task")
+    shop.hub.report(RunsSampled([(task_id, 1, Use(12.5, 1_000, 0.5))]))
+    assert (await client.next("task_usage"))["data"]["cpu_percent"] == 12.5
+    told = await client.ask("get_usage", task_id=task_id)
+    assert (told["type"], told["task_id"], told["data"]["rss_bytes"]) == ("usage", task_id, [1_000])
+    assert (await client.ask("get_usage", task_id="none"))["data"]["code"] == "not_found"
 
 
 async def test_input_is_given_to_a_running_command(client, shop):

@@ -9,9 +9,9 @@ import threading
 import pytest
 from msgspec.structs import replace
 
-from koubou_panel.core.commands import Caller, CancelTask, RetryTask, SubmitTask
-from koubou_panel.core.events import TaskSubmitted
-from koubou_panel.core.records import TaskId
+from koubou_panel.core.commands import Caller, CancelTask, RetryTask, RunsSampled, SubmitTask
+from koubou_panel.core.events import MetricsSampled, TaskSubmitted
+from koubou_panel.core.records import Metrics, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.shop import hub as hub_module
 from koubou_panel.testing import Collector, ManualClock, open_inline_shop, submission, submit, until
@@ -206,6 +206,52 @@ async def test_what_is_being_stored_when_a_step_fails_is_still_done(shop, monkey
     await until(lambda: task_id in shop.engine.jobs)
     shop.engine.finish(task_id)
     await until(lambda: shop.state.tasks[task_id].status == "completed")
+
+
+async def test_metrics_are_stored_a_few_at_a_time(shop):
+    """Samples of the host wait for ten, or for a commit that is due anyway; the last are stored at the end."""
+    disk = Disk(shop._archive)
+
+    def sample(at):
+        shop.hub.note(MetricsSampled(at, Metrics(at, {"cpu_percent": 1.0})))
+
+    for at in range(hub_module.METRICS_TOGETHER - 1):
+        sample(float(at))
+    await until(lambda: len(shop.state.metrics) == hub_module.METRICS_TOGETHER - 1)
+    assert disk.commits == 0
+    assert shop._archive.metrics_since(0.0) == []
+    sample(9.0)
+    await until(lambda: disk.commits == 1)
+    assert [metrics.at for metrics in shop._archive.metrics_since(0.0)] == [float(at) for at in range(10)]
+    sample(10.0)
+    await submit(shop, "true")
+    assert len(shop._archive.metrics_since(0.0)) == 11
+
+
+async def test_the_last_metrics_are_stored_at_the_end():
+    """What still waits when the workshop ends is in the archive."""
+    kept = []
+    async with open_inline_shop() as shop:
+        close = shop._archive.close
+        shop._archive.close = lambda: (kept.extend(shop._archive.metrics_since(0.0)), close())
+        shop.hub.note(MetricsSampled(5.0, Metrics(5.0, {"cpu_percent": 1.0})))
+        await until(lambda: shop.state.metrics)
+    assert [metrics.at for metrics in kept] == [5.0]
+
+
+async def test_looks_at_runs_are_not_kept_for_a_disk_that_recovers(shop, monkeypatch):
+    """While nothing can be stored, samples are let go: a night of them would fill the memory."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 3_600.0)
+    disk = Disk(shop._archive)
+    running = await submit(shop, "true")
+    await until(lambda: running in shop.engine.jobs)
+    disk.is_full = True
+    shop.hub.report(RunsSampled([(running, 1, Use(1.0, 2, 3.0))]))
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    shop.hub.report(RunsSampled([(running, 1, Use(1.0, 2, 3.0))]))
+    await asyncio.sleep(0)
+    assert shop.hub._lost == []
 
 
 async def test_a_reader_learns_no_id_by_a_key(shop):

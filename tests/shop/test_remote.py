@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from koubou_panel.core.commands import Caller, CancelTask, RetryTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.ports import TaskQuery
-from koubou_panel.core.records import Request, TaskId
+from koubou_panel.core.records import Request, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import connection
@@ -138,6 +139,9 @@ async def test_questions_are_answered_from_the_archive(tmp_path) -> None:
         await until(lambda: shop.state.metrics)
         assert await remote.metrics_since(0.0)
         assert (await remote.look()).workers
+        assert await remote.curve(task_id) is None
+        shop.hub.curves.add(TasksSampled(5.0, [(task_id, 1, Use(1.0, 2, 3.0))]))
+        assert (await remote.curve(task_id)).at == [5.0]
         with pytest.raises(Refused) as caught:
             await remote.find(TaskQuery(limit=0))
         assert caught.value.field == "limit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.events import TasksSampled, WorkerSampled
 from koubou_panel.core.records import Limits, TaskId, Use
+from koubou_panel.notebook.workshop import Workshop
 from koubou_panel.samplers.process import Looks
 from koubou_panel.shop import sampling as module
 from koubou_panel.shop.curves import Curves
@@ -103,9 +105,68 @@ def _told_of(heard):
     return [(s.cpu_percent, s.rss_bytes) for s in heard.samples if isinstance(s, WorkerSampled)]
 
 
-@pytest.mark.parametrize(("cost_s", "rest_s"), [(0.0, 1.0), (0.002, 1.0), (0.01, 2.0), (0.5, 10.0)])
+async def test_a_function_has_its_own_peaks(tmp_path):
+    """What its worker holds while it runs is on the record of a function that takes longer than two looks."""
+    with Workshop(tmp_path / "home", workers=1) as shop:
+        future = shop.submit(_hold, 2.6)
+        await asyncio.get_running_loop().run_in_executor(None, future.result)
+        usage = future.task.usage
+        assert usage.peak_rss_bytes > 60 * MB
+        assert usage.peak_processes >= 1
+        assert usage.cpu_s > 0
+
+
+def _hold(seconds):
+    held = bytearray(b"x" * (60 * MB))
+    time.sleep(seconds)
+    return len(held)
+
+
+class Odd:
+    """A sampler of a third party."""
+
+    name = "odd"
+    every_s = 0.0
+
+    def __init__(self):
+        self.fails = False
+
+    def sample(self):
+        """A value, or a fault."""
+        return {"odd_count": 1 / (not self.fails)}
+
+
+def test_a_sampler_that_fails_costs_only_its_own_values(caplog):
+    """The others are told; what it told before is not shown on as if it were true."""
+    odd, even = Odd(), Odd()
+    even.name, even.sample = "even", lambda: {"even_count": 2}
+    host = module._Host([odd, even])
+    assert host.sample() == {"odd_count": 1.0, "even_count": 2}
+    odd.fails = True
+    assert host.sample() == {"even_count": 2}
+    assert "the sampler odd failed" in caplog.text
+
+
+def test_a_sampler_is_asked_as_often_as_it_says():
+    """Between two of its samples its last values stand."""
+    odd = Odd()
+    odd.every_s = 3_600.0
+    host = module._Host([odd])
+    host.sample()
+    odd.fails = True
+    assert host.sample() == {"odd_count": 1.0}
+
+
+def test_samplers_of_third_parties_are_taken_in(monkeypatch):
+    """They come by the entry points of `koubou_panel.samplers`."""
+    monkeypatch.setattr(module.registry, "names", lambda family: [family])
+    monkeypatch.setattr(module.registry, "find", lambda family, name: (family, name))
+    assert list(module._installed()) == [("samplers", "samplers")]
+
+
+@pytest.mark.parametrize(("cost_s", "rest_s"), [(0.0, 1.0), (0.002, 1.0), (0.01, 2.5), (0.5, 10.0)])
 def test_the_pace_keeps_the_share(cost_s, rest_s):
-    """Rest is long enough that work is half a percent of a core, within its bounds."""
+    """Rest is long enough that work is 0.4 % of a core, within its bounds."""
     pace = Pace((1.0, 10.0))
     assert pace.rest_s(cost_s) == pytest.approx(rest_s)
 
@@ -114,8 +175,8 @@ def test_a_single_dear_look_is_no_pace():
     """One that was held up stretches the next rest a little, not to its whole length."""
     pace = Pace((1.0, 10.0))
     for _ in range(20):
-        pace.rest_s(0.004)
-    assert pace.rest_s(0.02) < 2.0
+        pace.rest_s(0.003)
+    assert pace.rest_s(0.02) < 2.5
 
 
 def test_curves_belong_to_runs():
