@@ -149,7 +149,7 @@ class Mirror:
         self._uses.clear()
         if task is None:
             return None
-        self._flush_tasks(self._shop.state, Changes())
+        self._set_task(self._shop.state.tasks.get(task.request.task_id, task), self._shop.state, Changes())
         return self._tasks[task.request.task_id]
 
     # -- what the shop tells ----------------------------------------------------------------------------------
@@ -266,9 +266,10 @@ class Mirror:
         self._is_dirty = self._is_reset = False
         state = self._shop.state
         self._flush_series(now, changes)
-        values = shop_values(state, self._shop.link, self.throughput, now)
+        waiting = first_in_line(state)
+        values = shop_values(state, self.throughput, waiting=waiting, link=self._shop.link, now=now)
         values["workers"] = self._flush_workers(state, changes)
-        values |= self._flush_tasks(state, changes)
+        values |= self._flush_tasks(state, waiting, changes)
         changes.shop = self._set(self.model, "shop", values)
         changes.ended, changes.uses = list(self._ended), list(self._uses)
         self._ended.clear()
@@ -298,12 +299,12 @@ class Mirror:
         self._dirty_workers.clear()
         return [self._workers[worker_id] for worker_id in sorted(self._workers, key=_natural)]
 
-    def _flush_tasks(self, state: State, changes: Changes) -> dict[str, object]:
+    def _flush_tasks(self, state: State, waiting: list[Task], changes: Changes) -> dict[str, object]:
         """Set the models of the tasks that are shown; give the lists of them by the shop's parameters."""
         lists = {
             "running": [state.tasks[task_id] for task_id in self._shown(state) if task_id in state.tasks],
             "finished": list(islice(reversed(self.recent), self._finished_limit)),
-            "waiting": first_in_line(state),
+            "waiting": waiting,
         }
         pinned = self._pinned
         pins = [] if pinned is None else [state.tasks.get(pinned.request.task_id, pinned)]
@@ -330,7 +331,7 @@ class Mirror:
         elif task_id not in self._dirty_tasks:
             return
         told_at = self._told_at.setdefault(task_id, self._now()) if task.progress else 0.0
-        if self._set(model, f"task {task_id}", task_values(task, state.tasks, told_at)):
+        if self._set(model, f"task {task_id}", task_values(task, state.tasks, told_at=told_at)):
             changes.tasks.add(task_id)
 
     def _shown(self, state: State) -> list[TaskId]:

@@ -6,7 +6,7 @@ A `Mirror` makes them and is the only one that sets them: once a frame, all chan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import param
@@ -145,7 +145,7 @@ def label_of(task: Task) -> str:
     return task.request.name or task.request.summary or task.request.kind
 
 
-def task_values(task: Task, tasks: Mapping[TaskId, Task], told_at: float) -> dict[str, object]:
+def task_values(task: Task, tasks: Mapping[TaskId, Task], *, told_at: float) -> dict[str, object]:
     """A task's record as the parameters of its `TaskModel`.
 
     Args:
@@ -267,12 +267,14 @@ def run_seconds(task: Task) -> float | None:
     return max(0.0, task.finished_at - task.started_at)
 
 
-def shop_values(state: State, link: Link, throughput: Throughput, now: float) -> dict[str, object]:
-    """The state as the parameters of a `ShopModel`, but for its lists of models."""
+def shop_values(
+    state: State, throughput: Throughput, *, waiting: Sequence[Task], link: Link, now: float
+) -> dict[str, object]:
+    """The state as the parameters of a `ShopModel`, but for its lists of models. `waiting` is `first_in_line`."""
     statuses = [worker.status for worker in state.workers.values()]
     completed, failed = throughput.last(RATE_S)
     ended_well, ended_badly = throughput.last(KEEP_S)
-    ended, first = ended_well + ended_badly, first_in_line(state)
+    ended = ended_well + ended_badly
     counts: Mapping[str, object] = dict(state.counts.items())
     return {
         **counts,
@@ -291,7 +293,7 @@ def shop_values(state: State, link: Link, throughput: Throughput, now: float) ->
         "completed_per_minute": completed,
         "failed_per_minute": failed,
         "success_percent": 100 * ended_well / ended if ended else None,
-        "oldest_pending_at": first[0].request.created_at if first else None,
+        "oldest_pending_at": waiting[0].request.created_at if waiting else None,
         "link_status": link.status,
         "link_lag_s": link.lag_s,
     }

@@ -118,8 +118,7 @@ class Drawer:
     async def _load(self, task_id: TaskId, run: int) -> None:
         points = None
         try:
-            read = getattr(self._shop, "curve", None)
-            curve = None if read is None else await read(task_id)
+            curve = await self._shop.curve(task_id)
             points = None if curve is None else curve.points()
         except KoubouError as error:
             log.debug("the curve of task %s could not be read: %s", task_id, error)

@@ -12,7 +12,7 @@ MB = 1024**2
 
 def told(task: Task, **shop: object) -> dict[str, object]:
     """The detail of a task's record."""
-    model = TaskModel(**task_values(task, {}, 1_000.0))
+    model = TaskModel(**task_values(task, {}, told_at=1_000.0))
     return detail(model, ShopModel(**shop))
 
 
@@ -79,7 +79,7 @@ def test_a_pending_task() -> None:
     """It says what it waits for, by name and with a way there."""
     first = replace(a_task(), request=Request(task_id="t0", kind="script", created_at=1.0, name="prepare"))
     task = a_task(status="pending", started_at=None, worker_id=None, waits_for=("t0",))
-    model = TaskModel(**task_values(task, {"t0": first}, 0.0))
+    model = TaskModel(**task_values(task, {"t0": first}, told_at=0.0))
     row = detail(model, ShopModel())
     assert row["words"] == "waits for prepare"
     assert row["waits_for"] == [{"id": "t0", "label": "prepare"}]
