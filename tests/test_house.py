@@ -23,7 +23,7 @@ ROWS = [
     ["errors", "running"],
     ["core"],
     ["wire", "kinds", "engines", "samplers", "archive", "channels", "exporters"],
-    ["home", "settings", "registry"],
+    ["home", "settings", "registry", "capture"],
     ["worker"],
     ["shop"],
     ["reactive", "testing"],
@@ -82,7 +82,18 @@ LIGHT = {
         "archive",
         "channels",
     },
-    *{"exporters", "home", "settings", "registry", "worker", "shop", "testing", "supervisor", "cli"},
+    *{
+        "exporters",
+        "home",
+        "settings",
+        "registry",
+        "capture",
+        "worker",
+        "shop",
+        "testing",
+        "supervisor",
+        "cli",
+    },
     "servers",
 }
 # The servers of the dashboard process, and of `panel serve`.
