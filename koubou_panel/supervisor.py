@@ -109,8 +109,9 @@ class Supervisor:
         self.is_to_return = False
         self._asked = asyncio.Event()
         self._skip = asyncio.Event()
+        self._started_at = psutil.Process().create_time()
         # A restart goes on in the same process, whose own start is long ago.
-        self._started_at = time.time() if is_restart else psutil.Process().create_time()
+        self._began_at = time.time() if is_restart else self._started_at
         self._code = 0
         self._holds_home = False
         self._services = _services(settings, dashboard=dashboard, insecure_no_auth=insecure_no_auth)
@@ -261,7 +262,7 @@ class Supervisor:
 
     def _welcome(self) -> None:
         """Print the one line for people, and open the browser."""
-        took_s = time.time() - self._started_at
+        took_s = time.time() - self._began_at
         workshop = self._services[0]
         low, high = workshop.ready.get("workers") or self._settings.workers
         parts = [f"{high} workers" if low == high else f"{low}–{high} workers", f"ws :{workshop.port}"]
