@@ -97,7 +97,7 @@ class Watch:
     """What a storm did to this process and to a worker."""
 
     lags_s: list[float] = field(default_factory=list)
-    busy_s: float = 0.0
+    own_lag_s: float = 0.0
     rss_before: dict[int, int] = field(default_factory=dict)
     growth: dict[int, int] = field(default_factory=dict)
     logged: int = 0
@@ -116,19 +116,23 @@ class Watch:
         lags_ms = [lag_s * 1_000 for lag_s in sorted(self.lags_s)]
         return (
             f"{rate / MB:.0f} MB/s, all {self.seconds:.1f} s, lag {lags_ms[-1]:.0f} ms at most,"
-            f" {lags_ms[int(len(lags_ms) * 0.99)]:.0f} ms at p99, busy {self.busy_s * 1_000:.0f} ms at most, growth MB"
+            f" {lags_ms[int(len(lags_ms) * 0.99)]:.0f} ms at p99, own {self.own_lag_s * 1_000:.0f} ms, growth MB"
             f" {[round(growth / MB, 1) for growth in self.growth.values()]}, logs {self.logged / MB:.0f} MB,"
             f" caught {self.caught / MB:.0f} MB, {self.others} others"
         )
 
     def check(self, quota: int) -> None:
-        """The bounds hold. Between two ticks the loop is not busy for long, and late but where the machine is."""
-        assert self.busy_s < LAG_S
-        assert sorted(self.lags_s)[int(len(self.lags_s) * 0.9)] < LAG_S
+        """The bounds hold; what the loop is late for want of a free processor is the machine's."""
+        assert self.own_lag_s < LAG_S
         assert all(growth < GROWTH_BYTES for growth in self.growth.values())
         assert self.logged <= quota
         assert self.caught <= quota + CAUGHT_BYTES
         assert self.others
+
+
+def waited_for_processor_s() -> float:
+    """How long this thread was ready to run, ever, while others ran."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 def rss_bytes(pid: int) -> int:
@@ -164,10 +168,11 @@ async def watching(shop: LocalShop) -> AsyncIterator[Watch]:
     async def tick() -> None:
         loop = asyncio.get_running_loop()
         while not is_over.is_set():
-            due, used_s = loop.time() + TICK_S, time.thread_time()
+            due, waited_s = loop.time() + TICK_S, waited_for_processor_s()
             await asyncio.sleep(TICK_S)
             watch.lags_s.append(loop.time() - due)
-            watch.busy_s = max(watch.busy_s, time.thread_time() - used_s)
+            own_lag_s = watch.lags_s[-1] - (waited_for_processor_s() - waited_s)
+            watch.own_lag_s = max(watch.own_lag_s, own_lag_s)
 
     async def others() -> None:
         while not is_over.is_set():
