@@ -5,6 +5,8 @@ Output comes on one thread, what a function says on another, and the pulse asks 
 
 from __future__ import annotations
 
+import math
+import time
 from threading import Lock
 
 from koubou_panel.core.progress.rate import Rate
@@ -14,6 +16,8 @@ from koubou_panel.core.records import Progress
 
 # A remaining time or a rate that alone has changed is told no more often.
 ESTIMATES_EVERY_S = 1.0
+# Of so many seconds one goes into looking at output, at most: a chatty run is looked at more seldom.
+SECONDS_PER_LOOK_S = 50.0
 UNKNOWN = Progress()
 
 
@@ -27,6 +31,7 @@ class Following:
         self._rate: Rate | None = None
         self._shown: Progress | None = None
         self._shown_s = 0.0
+        self._next_look_s = -math.inf
         self._lock = Lock()
 
     def feed(self, data: bytes) -> None:
@@ -42,8 +47,8 @@ class Following:
 
     def latest(self, now_s: float) -> Progress | None:
         """How far it is at `now_s`; the same as before while only its estimates differ a little."""
-        progress = self._latest(now_s)
         before = self._shown
+        progress = self._look(now_s)
         if progress == before or progress is None:
             return before
         if before is not None and now_s - self._shown_s < ESTIMATES_EVERY_S and _is_alike(before, progress):
@@ -59,6 +64,15 @@ class Following:
         progress = self._latest(now_s)
         is_short = progress is not None and progress.fraction is not None and progress.fraction < 1
         return UNKNOWN if succeeded and is_short else progress
+
+    def _look(self, now_s: float) -> Progress | None:
+        """As `_latest`, but not so often that it costs much."""
+        if now_s < self._next_look_s:
+            return self._shown
+        started_s = time.thread_time()
+        progress = self._latest(now_s)
+        self._next_look_s = now_s + SECONDS_PER_LOOK_S * (time.thread_time() - started_s)
+        return progress
 
     def _latest(self, now_s: float) -> Progress | None:
         said = self._said

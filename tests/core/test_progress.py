@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -288,6 +289,18 @@ def test_nothing_that_a_script_says_is_missed_in_a_flood():
     for byte in whole:
         reader.feed(bytes([byte]))
     assert reader.latest(0.0).message == "found it"
+
+
+def test_every_line_of_the_documentation_is_understood():
+    """What docs/progress.md shows can be read, and its value is the one shown."""
+    text = (Path(__file__).parents[2] / "docs" / "progress.md").read_text(encoding="utf-8")
+    shown = [line.strip() for line in text.splitlines() if line.startswith("    ::koubou progress")]
+    said = {
+        line: read("::koubou progress 1/2 before\n", f"{line}\n") for line in shown if "VALUE" not in line
+    }
+    assert len(said) == 7
+    assert all(progress is not None and progress.message != "before" for progress in said.values())
+    assert [line for line, progress in said.items() if progress == Progress()] == ["::koubou progress clear"]
 
 
 def test_what_only_shows_the_command_is_not_taken():

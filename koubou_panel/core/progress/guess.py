@@ -49,6 +49,7 @@ _ETA = re.compile(
     rf"\b(?:eta|ETA|Eta|remaining|left)[:\s]*(?:in )?({CLOCK}|{SPAN})|({CLOCK}|{SPAN})\s+(?:eta|ETA|left|remaining)\b",
     re.ASCII,
 )
+_ETA_WORDS = ("eta", "ETA", "Eta", "left", "remaining")
 _ANY_CLOCK = re.compile(r"(?<![\w.:/-])(?:-:--:--|--:--(?::--)?|\d+:\d\d:\d\d|\d\d:\d\d)(?![\w.:])", re.ASCII)
 _KERAS_LEFT = re.compile(rf"[━╸╺]{{5,}}\s+({SPAN})\s", re.ASCII)
 _ADDRESS = re.compile(r"\S*(?:://|\\)\S*")
@@ -70,11 +71,13 @@ _SHARES = frozenset(
     tries try usage use used user util utilisation utilization volume vram width zoom
     """.split()  # noqa: SIM905 - words read better than a list of literals
 )
-_AT_WORK = re.compile(
-    r"(?i)\b(?:progress|complet|done|epoch|step|stage|phase|iter|batch|chunk|files?\b|download|process|load|build|"
-    r"compil|train|extract|install|upload|copy|copi|convert|import|export|render|frame|page|item|rows?\b|record|task|"
-    r"job|part|sample|image|fold|round|generation|trial|transfer|read|writ|wrote|scan|index|finish|receiv|send|sent|"
-    r"fetch|resolv|count|compress|updat|sync|encod|decod|generat|simulat|evaluat|fit|work)"
+_WORK = tuple(
+    """
+    progress complet done epoch step stage phase iter batch chunk file download process load build compil train extract
+    install upload copy copi convert import export render frame page item row record task job part sample image fold
+    round generation trial transfer read writ wrote scan index finish receiv send sent fetch resolv count compress updat
+    sync encod decod generat simulat evaluat fit work
+    """.split()  # noqa: SIM905 - as above
 )
 # A line without any of these says nothing; most lines of most logs end here.
 _HINT = re.compile(r"\d\s?%|\d[\s\w]{0,9}/\s?\d|\d (?:out )?of \d")
@@ -109,28 +112,30 @@ def _parts(line: str) -> _Parts:
     rich = _RICH_BAR.search(line)
     bar = rich or _BLOCK_BAR.search(line) or _PLAIN_BAR.search(line)
     rate, unit = _rate(line)
-    left = _left(line, has_meter=bar is not None or rate is not None)
+    left = _left(line, rich, has_meter=bar is not None or rate is not None)
     return _Parts(bar, rich is not None, list(_PERCENT.finditer(line)), rate, unit, left)
 
 
 def _rate(line: str) -> tuple[float | None, str]:
-    match = _RATE.search(line)
+    if "/" not in line:
+        return None, ""
+    match = _RATE.search(line) if "/s" in line else None
     if match is not None and (match[3] or not match[2]):
         return scaled(match[1], match[2]), "B" if match[3] in {"B", "bytes"} else match[3]
-    slow = _SLOW_RATE.search(line)
+    slow = _SLOW_RATE.search(line) if "s/" in line else None
     if slow is not None and number(slow[1]) > 0:
         return _PER_S[slow[2]] / number(slow[1]), slow[3]
     return None, ""
 
 
-def _left(line: str, *, has_meter: bool) -> float | None:
+def _left(line: str, rich: re.Match[str] | None, *, has_meter: bool) -> float | None:
     """Seconds left: said so, or the only clock beside a bar or a rate."""
-    match = _ETA.search(line)
+    match = _ETA.search(line) if any(word in line for word in _ETA_WORDS) else None
     if match is not None:
         return seconds(match[1] or match[2])
     if not has_meter:
         return None
-    keras = _KERAS_LEFT.search(line)
+    keras = _KERAS_LEFT.match(line, rich.start()) if rich else None
     if keras is not None:
         return seconds(keras[1])
     clocks = _ANY_CLOCK.findall(line)
@@ -139,7 +144,7 @@ def _left(line: str, *, has_meter: bool) -> float | None:
 
 def _counted(line: str, parts: _Parts) -> Reading | None:
     """`12/80`, `12 of 80`, `12.3/45.6 MB`."""
-    match = _SIZED.search(line)
+    match = _SIZED.search(line) if "B" in line or "bytes" in line else None
     unit = "B" if match else ""
     if match is not None:
         scale = match[4]
@@ -177,7 +182,7 @@ def _percent(line: str, parts: _Parts) -> Reading | None:
     bracketed = _is_bracketed(line, match)
     if not bracketed and parts.bar is None and not parts.is_timed and len(_LONE_NUMBER.findall(before)) > 1:
         return None  # a table
-    is_named = parts.bar is not None or not before.strip() or _AT_WORK.search(before) is not None
+    is_named = parts.bar is not None or not before.strip() or _is_at_work(before)
     key = "[%]" if bracketed else f"{shape(before)}%" if is_named else f"{shape(before)}%{shape(after)}"
     return reading(
         key,
@@ -213,7 +218,12 @@ def _needs(line: str, parts: _Parts, match: re.Match[str]) -> int | None:
     is_alone = not before.strip(" \t[(") and not after.strip(" \t])")
     if is_alone or parts.is_timed or _is_bracketed(line, match):
         return LIKELY
-    return LIKELY if _AT_WORK.search(before[-SHAPE_LENGTH:] + after[:30]) else POSSIBLE
+    return LIKELY if _is_at_work(before[-SHAPE_LENGTH:] + after[:30]) else POSSIBLE
+
+
+def _is_at_work(text: str) -> bool:
+    """Whether a word of it is one for work that gets on."""
+    return any(word.startswith(_WORK) for word in _WORD.findall(text.lower()))
 
 
 def _is_bracketed(line: str, match: re.Match[str]) -> bool:

@@ -82,6 +82,11 @@ def message(text: str) -> str:
     return "" if text.lower() == "progress" else text[:MOST_MESSAGE]
 
 
+def printable(text: str) -> str:
+    """`text` with a blank for every character that cannot be seen: controls, odd spaces, signs that turn a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
 def shape(text: str) -> str:
     """`text` with every number alike, so that two values of one meter have one shape."""
     return _DIGITS.sub("0", text[-2 * SHAPE_LENGTH :])[-SHAPE_LENGTH:].strip()

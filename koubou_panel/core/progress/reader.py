@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 
+from koubou_panel.core.progress.meter import printable
 from koubou_panel.core.progress.rate import Rate
 from koubou_panel.core.progress.screen import Screen, Track
 from koubou_panel.core.progress.told import Teller
 from koubou_panel.core.records import Progress
 
-KEPT_BYTES = 8 << 10
+KEPT_BYTES = 4 << 10
 MOST_PIECE = 4 << 10
 # Characters; a longer line is no meter, on no screen.
 MOST_LINE = 512
@@ -24,7 +25,6 @@ HELD_S = 5.0
 # What ends a piece of a line: line ends, backspaces, and escape sequences that move the cursor.
 _MOVE = re.compile(rb"(\n|\r\n|\r|\x08+|\x1b\[\d*[ABEFG]|\x1b\[\d*(?:;\d*)?[Hf]|\x1b[78]|\x1b\[[su])")
 _STYLE = re.compile(rb"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()][0-9A-Z]|[=>])")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _UNKNOWN = Progress()
 
 
@@ -109,7 +109,7 @@ class ProgressReader:
             piece = _STYLE.sub(b"", piece)
         text = piece.decode("utf-8", "replace")
         if 0 < len(text) <= MOST_LINE:
-            self._screen.write(text if text.isprintable() else _CONTROL.sub(" ", text), now_s)
+            self._screen.write(printable(text), now_s)
 
 
 def estimated(known: Progress, rate: Rate, now_s: float) -> Progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from koubou_panel.core.progress.meter import MOST_VALUE
+from koubou_panel.core.progress.meter import MOST_VALUE, printable
 from koubou_panel.core.records import Progress
 
 MARK = b"::koubou progress "
@@ -22,7 +22,6 @@ _MOST_OSC = 16
 _OSC_FORM = re.compile(rb"\x1b\]9;4;([0-4])(?:;(\d{0,3}))?(?:\x07|\x1b\\)")
 _LINE_END = re.compile(rb"[\r\n]")
 _STYLE = re.compile(r"\x1b(?:\[[0-9;:?]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _NUMBER = r"\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,2})?"
 _FORM = re.compile(
     rf"(?:(?P<clear>clear)|(?P<unknown>\?)|(?P<percent>\d{{1,3}}(?:\.\d{{1,18}})?)%|"
@@ -90,10 +89,10 @@ def told(done: float | None, total: float | None, *, unit: str = "", message: st
     """Progress as a script or a function says it: sizes such as `MB` become bytes, what makes no sense unknown."""
     match = _BYTES.fullmatch(str(unit))
     factor = (1024.0 if match[2] else 1000.0) ** _POWERS[match[1]] if match else 1.0
-    unit = "B" if match else str(unit)[:MOST_UNIT]
+    unit = "B" if match else printable(str(unit))[:MOST_UNIT]
     done, total = _sane(done, factor), _sane(total, factor) or None
     fraction = min(done / total, 1.0) if done is not None and total is not None else None
-    return Progress(fraction, done, total, unit, message=str(message)[:MOST_MESSAGE])
+    return Progress(fraction, done, total, unit, message=printable(str(message))[:MOST_MESSAGE])
 
 
 def _sane(value: float | None, factor: float) -> float | None:
@@ -124,7 +123,7 @@ def _of_osc(state: bytes, percent: bytes) -> Progress | None:
 
 def _text(line: bytes) -> str:
     text = line.decode("utf-8", "replace")
-    return _CONTROL.sub(" ", _STYLE.sub("", text)).strip()
+    return printable(_STYLE.sub("", text)).strip()
 
 
 def _open_end(blob: bytes) -> bytes:

@@ -79,7 +79,7 @@ def read_tool(line: str) -> Reading | None:
 
 
 def _tqdm(line: str) -> Reading | None:
-    match = _TQDM.search(line) if "%" in line and "<" in line else None
+    match = _TQDM.search(line) if "<" in line and "%" in line else None
     if match is None:
         return None
     rate, unit = _tqdm_rate(match["rate"], scaled_by=match["scale"] + match["of"])
@@ -96,7 +96,7 @@ def _tqdm(line: str) -> Reading | None:
 
 
 def _tqdm_open(line: str) -> Reading | None:
-    match = _TQDM_OPEN.search(line) if " [" in line else None
+    match = _TQDM_OPEN.search(line) if " [" in line and "/" in line else None
     if match is None:
         return None
     rate, unit = _tqdm_rate(match["rate"], scaled_by=match["scale"])
