@@ -5,13 +5,17 @@ Only rows matter here, not columns. A meter is known again by its row, or by its
 
 from __future__ import annotations
 
+import re
+
 from koubou_panel.core.progress.guess import guess
-from koubou_panel.core.progress.meter import CERTAIN, LIKELY, Reading
+from koubou_panel.core.progress.meter import CERTAIN, LIKELY, Reading, message
 from koubou_panel.core.progress.rate import Rate
 from koubou_panel.core.progress.tools import read_tool
 
 MOST_TRACKS = 16
 MOST_KEYS = 64
+# What pip and others say on the line above a bar that has no words of its own.
+_TITLE = re.compile(r"\s*(?:Downloading|Uploading|Fetching|Copying|Extracting) \S")
 # Absolute rows lie so far above all others; a meter whose row is not known any more stands so far below.
 _FAR = 1 << 20
 _LOST = 1 << 60
@@ -66,6 +70,7 @@ class Screen:
         self._count = 0
         self._tracks: list[Track] = []
         self._trusted: dict[str, None] = {}
+        self._title = (0, "")
 
     def move(self, move: bytes) -> None:
         """The cursor goes elsewhere: a line end, a return, or an escape sequence."""
@@ -102,9 +107,13 @@ class Screen:
         self._count += 1
         found = read_tool(line) or guess(line)
         if found is None:
+            if _TITLE.match(line):
+                self._title = (self._row, line.strip())
             if self._at_start:
                 self._tracks = [track for track in self._tracks if track.row != self._row]
             return
+        if not found.message and found.needs == CERTAIN and self._title[0] == self._row - 1:
+            found = found._replace(message=message(self._title[1]))
         track = self._track(found)
         track.take(found, now_s)
         track.row, track.last, track.climbs = self._row, self._count, self._climbs

@@ -47,9 +47,11 @@ _CURL = re.compile(
 _CURL_BAR = re.compile(r"#+\s+(?P<percent>\d{1,3}\.\d)%\s*")
 #    50K .......... .......... ..........  5%  496K 2s
 _WGET_DOTS = re.compile(
-    r"\s*(?P<at>\d+)(?P<scale>[KM])(?=[., ]*[.,]) [., ]*(?:(?P<percent>\d{1,3})%)?\s+(?P<rate>[\d.]+)(?P<of>[KMG]?)"
+    r"\s*(?P<at>\d+)(?P<scale>[KM]) (?P<dots>[.,]+(?: [.,]+)*)\s+(?:(?P<percent>\d{1,3})%\s+)?[\d.]+[KMG]?"
     r"(?: (?P<left>(?:\d+[dhms])+)|=\S+)?\s*"
 )
+# Bytes a dot, by the unit of the row and the dots in a group: the styles default, binary, mega and giga.
+_DOT_BYTES = {("K", 10): 1 << 10, ("K", 16): 8 << 10, ("K", 8): 64 << 10, ("M", 8): 1 << 20}
 # archive.tar    5%[>      ] 398.62K  1.94MB/s    eta 3s
 _WGET_BAR = re.compile(
     r"(?:(?<!\d)(?P<percent>\d{1,3})%)?\[[=+<> ]{3,}\]\s+(?P<done>[\d.,]+)(?P<scale>[KMGT]?)\s+"
@@ -158,10 +160,18 @@ def _wget_dots(line: str) -> Reading | None:
     match = _WGET_DOTS.fullmatch(line)
     if match is None:
         return None
-    rate = scaled(match["rate"], match["of"], KIBI)
-    if match["percent"] is None:
-        return reading("wget", CERTAIN, done=scaled(match["at"], match["scale"], KIBI), unit="B", rate=rate)
-    return _percent("wget", match, unit="B", rate=rate, left=seconds(match["left"] or ""))
+    # The rate of a row is that of its own few kilobytes, and leaps: what came is counted instead.
+    dots = match["dots"]
+    dot_bytes = _DOT_BYTES.get((match["scale"], len(dots.split()[0])), 0)
+    done = scaled(match["at"], match["scale"], KIBI) + dot_bytes * (len(dots) - dots.count(" "))
+    return reading(
+        "wget",
+        CERTAIN,
+        done=done,
+        fraction=None if match["percent"] is None else number(match["percent"]) / 100,
+        unit="B",
+        left=seconds(match["left"] or ""),
+    )
 
 
 def _wget_bar(line: str) -> Reading | None:
