@@ -90,6 +90,7 @@ class Drawer:
 
     def _show(self, task: Task) -> None:
         self._output = OutputTail(self._shop)
+        self._output.hint = "It printed nothing." if task.is_finished else "What it prints appears here."
         self.view.show(task)
         self.send_output()
         self._read_on()

@@ -53,6 +53,7 @@ class OutputTail:
 
     def __init__(self, shop: Shop) -> None:
         """Follow nothing yet."""
+        self.hint = "What running tasks print appears here as it is printed."
         self._shop = shop
         self._sources: dict[str, _Source] = {}
         self._ended = _NOTHING_YET
@@ -60,6 +61,7 @@ class OutputTail:
         self._fresh: deque[Line] = deque(maxlen=KEEP_LINES)
         self._is_new = True
         self._hues: dict[str, int] = {}
+        self._left: dict[str, int | None] = {}
 
     @property
     def is_new(self) -> bool:
@@ -76,7 +78,8 @@ class OutputTail:
             ended: the tasks that ended, the latest first.
 
         """
-        for model in running:
+        # Of more than can be followed the latest that print: chosen anew only when one starts, prints or ends.
+        for model in sorted(running, key=lambda model: model.output_bytes > 0)[-KEEP_SOURCES:]:
             self._see(model)
         ended = list(ended)
         fresh = self._unseen(ended)
@@ -130,7 +133,7 @@ class OutputTail:
                 }
                 for source in followed
             ],
-            "hint": "What running tasks print appears here as it is printed.",
+            "hint": self.hint,
         }
 
     def _see(self, model: TaskModel) -> None:
@@ -140,6 +143,7 @@ class OutputTail:
             source = self._sources[model.task_id] = _Source(
                 model.task_id, label, line(model.label), self._hue_of(label)
             )
+            source.end = self._left.pop(model.task_id, None)
             self._is_new = True
         source.size = max(source.size, model.output_bytes)
         if model.is_finished and not source.is_finished:
@@ -158,7 +162,15 @@ class OutputTail:
                 return
             if source.is_finished or all(not other.is_finished for other in self._sources.values()):
                 del self._sources[source.task_id]
+                self._leave(source)
                 self._is_new = True
+
+    def _leave(self, source: _Source) -> None:
+        """Remember how far a running task was read: it may be followed again."""
+        if not source.is_finished:
+            self._left[source.task_id] = source.end
+        while len(self._left) > MOST_NAMES:
+            del self._left[next(iter(self._left))]
 
     @staticmethod
     def _is_behind(source: _Source) -> bool:

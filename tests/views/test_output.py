@@ -178,3 +178,29 @@ async def test_two_readings_do_not_mix() -> None:
     message = tail.take()
     assert message["lines"] == [("b", [("", "plain")])]
     assert message["open"] == [("a", [("f1", "red")])]
+
+
+async def test_more_tasks_than_can_be_followed() -> None:
+    """Of twelve running tasks those that print are followed, no line is read twice, and none is asked for again."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    names = [f"t{n:02d}" for n in range(12)]
+    logs.logs = dict.fromkeys(names, b"")
+    logs.logs["t00"] = b"first\n"
+    said: list[str] = []
+    for n in range(6):
+        tail.follow([logs.task(name) for name in names], [])
+        await tail.read()
+        said += texts(tail.take())
+        logs.logs["t00"] += f"line {n}\n".encode()
+    assert said == ["first", *(f"line {n}" for n in range(5))]
+    for name in names[
+        1:
+    ]:  # others begin to print: the first is left, and followed again when they have ended
+        logs.logs[name] = b"x\n"
+    tail.follow([logs.task(name) for name in names], [])
+    await tail.read()
+    tail.take()
+    tail.follow([logs.task("t00")], [logs.task(name, ended=True) for name in names[1:]])
+    await tail.read()
+    assert [text for text in texts(tail.take()) if text != "x"] == ["line 5"]

@@ -188,11 +188,12 @@ async def test_a_task_is_opened_followed_and_closed() -> None:
         view = session.drawer.view
         assert view.head.task["words"].startswith("running on worker-1")
         await until(lambda: view.curves is not None)
-        assert len(view.plots) == 3
+        assert len(view.plots) == 0
         shop.hub.note(TasksSampled(shop.clock() + 1, [(task_id, 1, Use(42.0, 5_000, 1.0))]))
         await until(lambda: session.mirror.is_dirty and shop.state.tasks[task_id].use)
         session.frame()
         assert list(view.curves.source.data["cpu"]) == [42.0]
+        assert len(view.plots) == 3
         shop.engine.finish(task_id, reason="exit", message="exited with code 3")
         await until(lambda: shop.state.tasks[task_id].is_finished)
         session.frame()

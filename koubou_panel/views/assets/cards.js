@@ -926,8 +926,11 @@ const TaskCard = {
         pair.append(h("dt", "", label), h("dd"))
         return pair
       }, (pair, [, text]) => setText(pair.lastChild, text))
-      setText(trace, t.traceback)
       trace.hidden = !t.traceback
+      if (trace.textContent !== t.traceback) {
+        trace.textContent = t.traceback
+        trace.scrollTop = trace.scrollHeight  // the error itself stands last
+      }
       setText(id, t.id)
       const isOver = t.finished_at !== null
       cancel.hidden = isOver

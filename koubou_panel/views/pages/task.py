@@ -31,8 +31,7 @@ _GRID = """
 @media (max-width: 700px) { :host { grid-template-columns: minmax(0, 1fr); } }
 """
 _HEAD_PX, _FIGURE_PX = 24, 104
-_LATE = "Its curves begin a second or two after its start."
-_NONE = "Nothing was measured: it was too short."
+_GRID_PX = 2 * (_HEAD_PX + _FIGURE_PX) + 6
 
 
 class TaskView:
@@ -108,6 +107,8 @@ class TaskView:
             self._end_curves()
             self.curves, self._run = TaskCurves(self.model.started_at), self.model.run
         self.curves.reset(points or {})
+        # Room for what a run is about to show, so that nothing below it jumps.
+        self.plots.min_height = 0 if self.curves.is_empty and self.model.is_finished else _GRID_PX
         self.tick()
         self._place_figures(self.curves)
 
@@ -145,7 +146,9 @@ class TaskView:
         set_changed(self.input, task_id=model.task_id if reads and self._can_act else "")
 
     def _place_figures(self, curves: TaskCurves) -> None:
-        """The figures in their places: the GPU's only where one was used."""
+        """The figures in their places, once there is something to see: the GPU's only where one was used."""
+        if curves.is_empty:
+            return
         wanted = [name for name in PANELS if name != "gpu" or curves.has_gpu]
         if list(self._heads) == wanted:
             return
@@ -171,7 +174,6 @@ class TaskView:
 
     def _draw_heads(self) -> None:
         values = curve_values(self.model.use if self.model else None)
-        is_over = self.model is None or self.model.is_finished
         for name, head in self._heads.items():
             lines = LINES[name]
             items = [
@@ -183,10 +185,10 @@ class TaskView:
                 }
                 for of in lines
             ]
-            empty = self.curves is not None and self.curves.is_empty and name == "cpu"
-            set_changed(head, items=items, empty=(_NONE if is_over else _LATE) if empty else "")
+            set_changed(head, items=items)
 
     def _end_curves(self) -> None:
         self.curves, self._run = None, 0
         self._heads = {}
         self.plots.objects = []
+        self.plots.min_height = 0
