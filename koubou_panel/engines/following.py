@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 import time
 from threading import Lock
+from typing import Protocol
 
-from koubou_panel.core.progress.rate import Rate
-from koubou_panel.core.progress.reader import ProgressReader, estimated
-from koubou_panel.core.progress.told import told
+from koubou_panel.core.progress.rate import Rate, estimated
 from koubou_panel.core.records import Progress
 
 # A remaining time or a rate that alone has changed is told no more often.
@@ -21,12 +20,22 @@ SECONDS_PER_LOOK_S = 50.0
 UNKNOWN = Progress()
 
 
+class Reader(Protocol):
+    """A `ProgressReader`, whose import is left until something is printed: few functions print."""
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was printed next."""
+
+    def latest(self, now_s: float) -> Progress | None:
+        """How far the run is."""
+
+
 class Following:
     """The progress of one run. Costs nothing until there is something to follow."""
 
     def __init__(self) -> None:
         """Nothing was said or printed yet."""
-        self._reader: ProgressReader | None = None
+        self._reader: Reader | None = None
         self._said: tuple[float | None, float | None, str, str] | None = None
         self._rate: Rate | None = None
         self._shown: Progress | None = None
@@ -38,7 +47,7 @@ class Following:
         """Take in output."""
         with self._lock:
             if self._reader is None:
-                self._reader = ProgressReader()
+                self._reader = _new_reader()
             self._reader.feed(data)
 
     def say(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
@@ -79,12 +88,20 @@ class Following:
         if said is not None:
             if self._rate is None:
                 self._rate = Rate()
+            from koubou_panel.core.progress.told import told
+
             done, total, unit, message = said
             return estimated(told(done, total, unit=unit, message=message), self._rate, now_s)
         if self._reader is None:
             return None
         with self._lock:
             return self._reader.latest(now_s)
+
+
+def _new_reader() -> Reader:
+    from koubou_panel.core.progress.reader import ProgressReader
+
+    return ProgressReader()
 
 
 def _is_alike(one: Progress, other: Progress) -> bool:

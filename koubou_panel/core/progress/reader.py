@@ -10,7 +10,7 @@ import math
 import re
 
 from koubou_panel.core.progress.meter import printable
-from koubou_panel.core.progress.rate import Rate
+from koubou_panel.core.progress.rate import Rate, estimated
 from koubou_panel.core.progress.screen import Screen, Track
 from koubou_panel.core.progress.told import Teller
 from koubou_panel.core.records import Progress
@@ -112,43 +112,9 @@ class ProgressReader:
             self._screen.write(printable(text), now_s)
 
 
-def estimated(known: Progress, rate: Rate, now_s: float) -> Progress:
-    """`known` with a rate and the seconds left, worked out from `rate` where they were not said."""
-    height = known.fraction if known.done is None else known.done
-    if height is None:
-        return known
-    rate.note(height, now_s)
-    own = rate.per_s(now_s)
-    per_s = own if known.rate_per_s is None and known.done is not None else known.rate_per_s
-    left = _left(known, per_s if known.done is not None else own) if known.eta_s is None else known.eta_s
-    return Progress(
-        known.fraction, known.done, known.total, known.unit, _rounded(left), known.message, _rounded(per_s)
-    )
-
-
-def _left(known: Progress, per_s: float | None) -> float | None:
-    """Seconds until the end at `per_s`: of what is counted, or else of the fraction."""
-    if known.fraction is None or known.fraction >= 1:
-        return None if known.fraction is None else 0.0
-    if not per_s:
-        return None
-    if known.done is None:
-        return (1 - known.fraction) / per_s
-    if known.total is not None:
-        return max(0.0, known.total - known.done) / per_s
-    return known.done * (1 - known.fraction) / known.fraction / per_s if known.fraction else None
-
-
 def _of_track(track: Track, now_s: float) -> Progress:
     found = track.reading
     known = Progress(
         found.fraction, found.done, found.total, found.unit, found.eta_s, found.message, found.rate_per_s
     )
     return estimated(known, track.rate, now_s)
-
-
-def _rounded(value: float | None) -> float | None:
-    """Three digits are as much as is known."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.3g}")
