@@ -97,7 +97,9 @@ def test_command_runs_where_and_as_the_caller_is(koubou, tmp_path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == str(tmp_path)
     assert {"GIVEN=a=b", "MINE=mine", "LC_TIME=C", f"PATH={koubou.env['PATH']}"} <= set(lines)
-    assert not [line for line in lines if line.startswith(("SECRET=", "KOUBOU_"))]
+    assert not [line for line in lines if line.startswith("SECRET=")]
+    ours = {line.partition("=")[0] for line in lines if line.startswith("KOUBOU_")}
+    assert ours == {"KOUBOU_TASK_ID", "KOUBOU_RUN", "KOUBOU_OUTPUT"}
 
 
 def test_a_folder_that_is_gone_is_said(koubou, tmp_path) -> None:

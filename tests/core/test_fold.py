@@ -102,6 +102,15 @@ def test_late_samples_are_dropped(make_world):
     assert world.state.snapshot() == before
 
 
+def test_progress_that_is_not_known_any_more_is_gone(make_world):
+    """A sample without any field takes back what was said before."""
+    world = make_world(1)
+    task_id = world.started()
+    world.given(TaskProgressed(1.0, task_id, 1, Progress(0.9)))
+    world.given(TaskProgressed(2.0, task_id, 1, Progress()))
+    assert world.task(task_id).progress is None
+
+
 def test_a_new_attempt_has_no_progress_yet(make_world):
     """What the last attempt had reached does not show for the next."""
     world = make_world(1)

@@ -183,3 +183,17 @@ def test_what_is_left_behind_does_not_keep_a_command() -> None:
     outcome, output = run(command=["sh", "-c", "yes & sleep 0.1; exit 3"])
     assert outcome.exit_code == 3
     assert output.startswith(b"y\ny\n")
+
+
+def test_a_command_is_told_of_its_run():
+    """Its task, which attempt it is, and which file its output goes to are in its environment."""
+    code = "import os; s = os.fstat(1); print(os.environ['KOUBOU_TASK_ID'], os.environ['KOUBOU_RUN'], "
+    code += "os.environ['KOUBOU_OUTPUT'] == f'{s.st_dev}:{s.st_ino}')"
+    assert run(command=[sys.executable, "-c", code])[1] == b"t 1 True\n"
+    assert run(command=[sys.executable, "-c", code], pty=True)[1] == b"t 1 True\r\n"
+
+
+def test_the_result_is_no_line_of_progress():
+    """The last line that says something else than how far it is."""
+    outcome, _ = run(command=["sh", "-c", "echo 42; echo '::koubou progress 2/2 done'"])
+    assert outcome.result == "42"
