@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, cast
@@ -33,6 +33,7 @@ SHARE = 0.004
 RUNS_EVERY_S = (1.0, 10.0)
 LIMITS_EVERY_S = (0.25, 2.0)
 YOUNGEST_S = 1.0
+AFTER_FAILURE_S = 5.0
 SAME_PERCENT = 0.5
 SAME_BYTES = 1 << 20
 
@@ -71,52 +72,48 @@ class Sampling:
         self._gpu = GpuSampler()
         self._trees = TreeSampler()
         self._host = _Host([SystemSampler(folder), self._gpu, *_installed()])
+        self._runs_pace = Pace(RUNS_EVERY_S)
+        self._limits_pace = Pace(LIMITS_EVERY_S)
         self._told: dict[WorkerId, tuple[float, int]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampler")
 
     async def run(self) -> None:
         """Until cancelled."""
         try:
-            await asyncio.gather(self._keep_host(), self._keep_runs(), self._keep_limits())
+            await asyncio.gather(*map(_keep, (self._see_host, self._see_runs, self._see_limits)))
         finally:
             self._thread.shutdown(wait=False)
 
-    async def _keep_host(self) -> None:
-        """Once a second, the host."""
-        while True:
-            began = time.monotonic()
-            values, _ = await self._off_loop(self._host.sample)
-            now = self._clock()
-            self._hub.note(MetricsSampled(now, Metrics(now, values)))
-            await asyncio.sleep(max(0.1, SystemSampler.every_s - (time.monotonic() - began)))
+    async def _see_host(self) -> float:
+        """Look at the host; seconds until the next time."""
+        began = time.monotonic()
+        values, _ = await self._off_loop(self._host.sample)
+        now = self._clock()
+        self._hub.note(MetricsSampled(now, Metrics(now, values)))
+        return max(0.1, SystemSampler.every_s - (time.monotonic() - began))
 
-    async def _keep_runs(self) -> None:
-        """As often as its cost allows, every worker and run."""
-        pace = Pace(RUNS_EVERY_S)
-        while True:
-            began = time.thread_time()
-            trees = self._look_at()
-            asking_s = time.thread_time() - began
-            looks, looking_s = await self._off_loop(lambda trees=trees: self._look(trees))  # type: ignore[misc]
-            began = time.thread_time()
-            self._tell(looks)
-            await asyncio.sleep(0)  # the hub's step has its turn before this goes on
-            await asyncio.sleep(pace.rest_s(asking_s + looking_s + time.thread_time() - began))
+    async def _see_runs(self) -> float:
+        """Look at every worker and run; seconds until the next time, as its cost allows."""
+        began = time.thread_time()
+        trees = self._look_at()
+        asking_s = time.thread_time() - began
+        looks, looking_s = await self._off_loop(lambda: self._look(trees))
+        began = time.thread_time()
+        self._tell(looks)
+        await asyncio.sleep(0)  # the hub's step has its turn before this goes on
+        return self._runs_pace.rest_s(asking_s + looking_s + time.thread_time() - began)
 
-    async def _keep_limits(self) -> None:
-        """More often, the runs that have limits; told at once when one is passed."""
-        pace = Pace(LIMITS_EVERY_S)
-        while True:
-            trees = [tree for tree in self._look_at() if tree.watch and _is_watched(tree.watch.limits)]
-            if not trees:
-                await asyncio.sleep(RUNS_EVERY_S[0])
-                continue
-            limits = {tree.watch.task_id: tree.watch.limits for tree in trees if tree.watch}
-            uses, looking_s = await self._off_loop(lambda trees=trees: self._trees.look_again(trees))  # type: ignore[misc]
-            over = [seen for seen in uses if exceeded(limits[seen[0]], seen[2])]
-            if over:
-                self._hub.report(RunsSampled(over))
-            await asyncio.sleep(pace.rest_s(looking_s))
+    async def _see_limits(self) -> float:
+        """Look at the runs that have limits, more often; told at once when one is passed."""
+        trees = [tree for tree in self._look_at() if tree.watch and _is_watched(tree.watch.limits)]
+        if not trees:
+            return RUNS_EVERY_S[0]
+        uses, looking_s = await self._off_loop(lambda: self._trees.look_again(trees))
+        limits = {tree.watch.task_id: tree.watch.limits for tree in trees if tree.watch}
+        over = [seen for seen in uses if exceeded(limits[seen[0]], seen[2])]
+        if over:
+            self._hub.report(RunsSampled(over))
+        return self._limits_pace.rest_s(looking_s)
 
     async def _off_loop(self, look: Callable[[], T]) -> tuple[T, float]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, _timed, look)
@@ -158,6 +155,17 @@ class Sampling:
                 self._told[worker_id] = use
                 self._hub.note(WorkerSampled(now, worker_id, *use))
         self._told = {name: use for name, use in self._told.items() if name in looks.workers}
+
+
+async def _keep(see: Callable[[], Awaitable[float]]) -> None:
+    """Look again and again. One that fails is told of and tried again: limits are kept by these looks."""
+    while True:
+        try:
+            rest_s = await see()
+        except Exception:
+            log.exception("the workshop could not measure")
+            rest_s = AFTER_FAILURE_S
+        await asyncio.sleep(rest_s)
 
 
 def _timed(look: Callable[[], T]) -> tuple[T, float]:

@@ -164,6 +164,23 @@ def test_samplers_of_third_parties_are_taken_in(monkeypatch):
     assert list(module._installed()) == [("samplers", "samplers")]
 
 
+async def test_a_look_that_fails_is_not_the_last(monkeypatch, caplog):
+    """A fault is told in the log, and the next look comes all the same."""
+    monkeypatch.setattr(module, "AFTER_FAILURE_S", 0.0)
+    looks = []
+
+    async def see():
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError("too many open files")
+        return 0.0
+
+    keeping = asyncio.ensure_future(module._keep(see))
+    await until(lambda: len(looks) >= 3)
+    keeping.cancel()
+    assert "could not measure" in caplog.text
+
+
 @pytest.mark.parametrize(("cost_s", "rest_s"), [(0.0, 1.0), (0.002, 1.0), (0.01, 2.5), (0.5, 10.0)])
 def test_the_pace_keeps_the_share(cost_s, rest_s):
     """Rest is long enough that work is 0.4 % of a core, within its bounds."""
