@@ -148,6 +148,8 @@ class WorkerProcess:
         take = self.jobs.get
         while (job := take()) is not None:
             self.mark.begin(job.claim)
+            if self.mark.is_revoked(job.claim):
+                continue
             self._ended.append(self._do(job))
             now = time.monotonic()
             if self.jobs.empty() or now - self._flushed_at > FLUSH_S:
@@ -238,7 +240,7 @@ class WorkerProcess:
                 job = self.jobs.get_nowait()
                 if job is None:
                     is_leaving = True
-                else:
+                elif not self.mark.is_revoked(job.claim):
                     returned.append(job.task_id)
         if is_leaving:
             self.jobs.put(None)

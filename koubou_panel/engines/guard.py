@@ -9,6 +9,8 @@ control socket:
     d  the run has ended: no KILL is due any more
     w  end the worker too: TERM, after 5 s KILL
     k  KILL everything now
+    f  stop the worker where it is (SIGSTOP), and answer `frozen` once it has stopped
+    g  let it go on, unless it was stopped before
 
 TERM is followed by CONT, so that what was stopped takes its end too.
 
@@ -27,6 +29,8 @@ import sys
 import time
 
 GRACE_S = 5.0
+FREEZE_LIMIT_S = 1.0
+STOPPED = (b"T", b"t")
 # Of 1,000: a task counts as if it used so much more of the host's memory than it does.
 OOM_SCORE_ADJ = 300
 _PR_SET_CHILD_SUBREAPER = 36
@@ -136,11 +140,16 @@ def _zombies(parent: int) -> list[int]:
 
 
 def _is_zombie(pid: int) -> bool:
+    return _state(pid) in (b"Z", b"")
+
+
+def _state(pid: int) -> bytes:
+    """The letter of a process's state, of its main thread; empty if there is none, or no `/proc`."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+            return file.read().rpartition(b")")[2].split()[0]
     except OSError:
-        return True
+        return b""
 
 
 class Guard:
@@ -153,6 +162,7 @@ class Guard:
         self.wake = wake
         self.kill_at: float | None = None
         self.spare = 0
+        self.is_frozen = False
         self.me = os.getpid()
         # Not `select`: the number of an inherited descriptor is 1,024 or more where there are many workers.
         self.poll = select.poll()
@@ -197,6 +207,28 @@ class Guard:
                 self.kill_at = None
             elif letter == "k":
                 kill_below(self.me, waited=self.worker)
+            elif letter == "f":
+                self._freeze()
+            elif letter == "g":
+                self._thaw()
+
+    def _freeze(self) -> None:
+        if _state(self.worker) not in STOPPED:
+            self.is_frozen = True
+            send([self.worker], signal.SIGSTOP)
+        deadline = time.monotonic() + FREEZE_LIMIT_S
+        while _state(self.worker) not in STOPPED:
+            if time.monotonic() > deadline:
+                self._thaw()
+                return
+            time.sleep(0.001)
+        with contextlib.suppress(OSError):
+            self.control.sendall(b"frozen\n")
+
+    def _thaw(self) -> None:
+        if self.is_frozen:
+            self.is_frozen = False
+            send([self.worker], signal.SIGCONT)
 
     def _worker_status(self) -> bytes | None:
         """How the worker ended, or None while it lives; other children that ended are collected."""
@@ -222,8 +254,6 @@ def main(argv: list[str]) -> None:
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = os.fork()
     if worker == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -232,6 +262,9 @@ def main(argv: list[str]) -> None:
         for fd in kept:
             os.set_inheritable(fd, True)  # noqa: FBT003 - the standard library's own signature
         os.execv(argv[2], argv[2:])
+    # Not before: a worker that is to end at once must not be deaf to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for fd in kept:
         os.close(fd)
     Guard(control, worker, read_end).run()

@@ -54,7 +54,8 @@ LAST_WORDS_BYTES = 1 << 14
 URGENT: frozenset[StopCause] = frozenset({"memory", "processes"})
 
 # The guard's letters, as its own page explains them.
-END_TASK, KILL_TASK, RUN_ENDED, END_ALL, KILL_ALL = b"t", b"m", b"d", b"w", b"k"
+END_TASK, KILL_TASK, RUN_ENDED, END_ALL, KILL_ALL, FREEZE, THAW = b"t", b"m", b"d", b"w", b"k", b"f", b"g"
+FROZEN = "frozen\n"
 
 
 class Host(Protocol):
@@ -136,7 +137,8 @@ class WorkerLink(asyncio.Protocol):
             job = self.held.pop(task_id, None)
             if job is not None:
                 self.senders.end(job.claim)
-            self._stopped(task_id)
+            if task_id in self.stopping:
+                self._stopped(task_id)
         if message.task_ids:
             self.engine.report(RunsReturned(self.worker_id, message.task_ids))
         if self.stopping:
@@ -156,6 +158,25 @@ class WorkerLink(asyncio.Protocol):
             self.engine.report(WorkerSilent(self.worker_id))
             if self.stopping:
                 self._end_run()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Take back what waits behind the run that a silent worker is stuck in, without its help.
+
+        It is stopped for a moment, so that what it has begun is certain; a mark says what it may not begin any more.
+        """
+        begun = self.mark.begun if self.mark else 0
+        if any(job.claim >= begun for job in self.held.values()):
+            self.letter(FREEZE)
+
+    def _revoke(self) -> None:
+        """The worker is stopped for us."""
+        if self.mark is not None:
+            waiting = [job for job in self.held.values() if job.claim >= self.mark.begun]
+            if waiting:
+                self.mark.revoke(max(job.claim for job in waiting) + 1)
+                self._given_back(GivenBack([job.task_id for job in waiting]))
+        self.letter(THAW)
 
     # -- to the worker ----------------------------------------------------------------------------------------
 
@@ -169,6 +190,8 @@ class WorkerLink(asyncio.Protocol):
         for job in jobs:
             self.held[job.task_id] = job
         self.send(Run(jobs))
+        if self.is_silent:
+            self._take_back()
 
     def send_input(self, task_id: TaskId, data: bytes, answer: Answer, *, is_last: bool) -> None:
         """Send input to a run; `answer` is told what became of it, once."""
@@ -252,6 +275,11 @@ class WorkerLink(asyncio.Protocol):
             return
         except OSError:
             said = ""
+        while said.startswith(FROZEN):
+            self._revoke()
+            said = said.removeprefix(FROZEN)
+            if not said:
+                return
         self.engine.loop.remove_reader(self.control)
         self.control.close()
         self.control = None

@@ -2,7 +2,8 @@
 
 The mark survives the death of any process, not a power cut; so it carries the boot's id, and after a reboot it
 says nothing. Layout: 8 bytes little-endian `begun` (the last begun claim + 1), 8 bytes guard pid, 36 bytes boot id;
-at byte 64, 8 bytes `moved`: how much of what the worker caught of its own output is in a task's log.
+at byte 64, 8 bytes `moved`: how much of what the worker caught of its own output is in a task's log; at 72, twice 8
+bytes: the first revoked claim, and the first after it that is not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _PID_AT = 8
 _BOOT_AT = 16
 _BOOT_LEN = 36
 _MOVED_AT = 64
+_REVOKED = struct.Struct("<QQ")
+_REVOKED_AT = 72
 
 
 def boot_id() -> bytes:
@@ -55,6 +58,21 @@ class Mark:
     @moved.setter
     def moved(self, size: int) -> None:
         _BEGUN.pack_into(self._map, _MOVED_AT, size)
+
+    def revoke(self, end: int) -> None:
+        """Take back the claims before `end` that have not begun. The worker must be stopped: see `is_revoked`."""
+        first, before = _REVOKED.unpack_from(self._map, _REVOKED_AT)
+        begun = self.begun
+        # The last one begun may be a revoked one that its worker has not asked about yet: it stays revoked.
+        _REVOKED.pack_into(self._map, _REVOKED_AT, first if begun <= before else begun, end)
+
+    def is_revoked(self, claim: int) -> bool:
+        """Whether a claim was taken back and must not run; asked by the worker after `begin`.
+
+        A stopped worker has begun `claim`, and it is not taken back, or will ask after it was: never neither, or both.
+        """
+        first, end = _REVOKED.unpack_from(self._map, _REVOKED_AT)
+        return bool(first <= claim < end)
 
     def close(self) -> None:
         """Unmap."""

@@ -198,3 +198,32 @@ def test_tasks_are_the_kernels_first_choice_when_memory_runs_out(start, tmp_path
     one = start("/bin/sh", "-c", f"cat /proc/self/oom_score_adj > {tmp_path}/adj")
     assert one.status() == b"exit 0"
     assert int((tmp_path / "adj").read_text()) >= guard.OOM_SCORE_ADJ
+
+
+def test_freezes_the_worker_and_lets_it_go_on(start, tmp_path):
+    """The letter f stops the worker and says so once it is; g lets it go on."""
+    one = start("/bin/sh", "-c", f"echo $$ > {tmp_path}/w; exec sleep 600")
+    wait_for(lambda: (tmp_path / "w").exists() and (tmp_path / "w").read_text().strip().isdigit())
+    worker = int((tmp_path / "w").read_text())
+    one.control.send(b"f")
+    assert one.status() == b"frozen\n"
+    assert guard._state(worker) == b"T"
+    one.control.send(b"g")
+    wait_for(lambda: guard._state(worker) == b"S")
+    os.kill(worker, signal.SIGKILL)
+    assert one.status() == b"signal 9"
+
+
+def test_leaves_stopped_whom_somebody_else_stopped(start, tmp_path):
+    """A worker that was stopped before the letter f stays so after g."""
+    one = start("/bin/sh", "-c", f"echo $$ > {tmp_path}/w; kill -STOP $$")
+    wait_for(lambda: (tmp_path / "w").exists() and (tmp_path / "w").read_text().strip().isdigit())
+    worker = int((tmp_path / "w").read_text())
+    wait_for(lambda: guard._state(worker) == b"T")
+    one.control.send(b"fg")
+    assert one.status() == b"frozen\n"
+    one.control.send(b"f")
+    assert one.status() == b"frozen\n"
+    assert guard._state(worker) == b"T"
+    one.control.send(b"k")
+    assert one.status() == b"signal 9"

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from koubou_panel.core.commands import Report, RunEnded, WorkerDied, WorkerHeard, WorkerReady, WorkerSilent
+from koubou_panel.core.commands import (
+    Report,
+    RunEnded,
+    RunsReturned,
+    WorkerDied,
+    WorkerHeard,
+    WorkerReady,
+    WorkerSilent,
+)
 from koubou_panel.core.plan import Stop
 from koubou_panel.core.records import Job, Outcome, TaskId, WorkerId
 from koubou_panel.engines import ending, marks
@@ -151,6 +159,7 @@ async def test_what_waits_behind_a_stuck_run_is_not_hit_in_its_place(engine):
     engine.run("function")
     engine.link.start([Job(TaskId("u"), 1, 1, "function", {}, b"")])
     engine.link.look(engine.link.heard_at + 11, 10)
+    assert engine.letters() == b"f"
     engine.link.stop(Stop(W, TaskId("u"), 1, "user"))
     await asyncio.sleep(3 * LOOK_AGAIN_S)
     assert engine.letters() == b""
@@ -214,3 +223,54 @@ async def test_a_run_that_had_ended_is_not_cut_off(engine):
 def test_the_words_for_an_end(said, why, message):
     """What a guard says becomes words; who was told to end did so, unless another end came first."""
     assert ending.death(W, 3, said, **why).message == message
+
+
+async def test_what_waits_behind_a_silent_run_is_taken_back(engine):
+    """A silent worker is stopped for a moment; what it had not begun by then is returned, and it may not begin it."""
+    engine.run("function")
+    engine.link.start(
+        [Job(TaskId(name), 1, claim, "function", {}, b"") for claim, name in ((1, "u"), (2, "v"))]
+    )
+    engine.link.look(engine.link.heard_at + 11, 10)
+    assert engine.letters() == b"f"
+    engine.link.mark.begin(1)
+    engine.guard.send(b"frozen\n")
+    engine.link.on_guard()
+    assert engine.letters() == b"g"
+    assert engine.reports[-1] == RunsReturned(W, ["v"])
+    assert [engine.link.mark.is_revoked(claim) for claim in range(4)] == [False, False, True, False]
+
+
+async def test_what_is_handed_to_a_silent_worker_is_taken_back_too(engine):
+    """Runs that were on their way when a worker fell silent do not get stuck in it."""
+    engine.run("function")
+    engine.link.look(engine.link.heard_at + 11, 10)
+    assert engine.letters() == b""
+    engine.link.start([Job(TaskId("u"), 1, 1, "function", {}, b"")])
+    assert engine.letters() == b"f"
+
+
+async def test_the_end_may_come_with_the_answer(engine):
+    """A worker that ends right after it was stopped is buried all the same."""
+    engine.run("function")
+    engine.guard.send(b"frozen\nexit 3")
+    engine.link.on_guard()
+    await until(lambda: len(engine.reports) == 3)
+    assert engine.reports[-1] == WorkerDied(W, 1, "the worker process exited with code 3", 3)
+
+
+def test_a_claim_that_was_revoked_stays_so_until_its_worker_asked(tmp_path):
+    """A second revocation does not let a claim run that was begun, but not asked about, after the first."""
+    fd = marks.create(tmp_path / "m.mark")
+    mark = marks.Mark(fd)
+    os.close(fd)
+    mark.begin(0)
+    mark.revoke(4)
+    mark.begin(1)
+    mark.revoke(6)
+    assert [mark.is_revoked(claim) for claim in range(7)] == [False, True, True, True, True, True, False]
+    for claim in range(7):
+        mark.begin(claim)
+    mark.revoke(9)
+    assert [mark.is_revoked(claim) for claim in range(5, 10)] == [False, False, True, True, False]
+    mark.close()

@@ -105,6 +105,13 @@ def nap(seconds, path=None):
     time.sleep(seconds)
 
 
+def note(path, text):
+    """Append a line to a file."""
+    if path:
+        with Path(path).open("a") as file:
+            file.write(f"{text}\n")
+
+
 def crash():
     """Read what is not there."""
     sys.stdout.write("about to crash\n")
@@ -161,14 +168,8 @@ async def run(shop: LocalShop, mark: str, *argv: str, **fields: object) -> TaskI
 async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
     """Submit a function."""
     payload = pack(pickled_function(function), pickled_arguments(args, {}), [])
-    request = Request(
-        task_id=shop.next_id(),
-        kind="function",
-        created_at=0,
-        payload=payload,
-        name=function.__name__,
-        **fields,
-    )
+    fields.setdefault("name", function.__name__)
+    request = Request(task_id=shop.next_id(), kind="function", created_at=0, payload=payload, **fields)
     return await shop.do(SubmitTask(request), ME)
 
 
@@ -440,3 +441,51 @@ async def test_who_holds_the_interpreters_lock_is_ended_by_its_time_out(shop, tm
     assert (task.status, task.reason) == ("failed", "timeout")
     await check_slot(shop)
     assert pid not in _parents()
+
+
+async def test_what_waits_behind_a_stuck_function_runs_elsewhere(tmp_path):
+    """Tasks claimed by a worker that falls silent are taken back, and run once each, while it stays stuck."""
+    async with open_shop(tmp_path / "home", workers=2) as shop:
+        shop.engine.silent_after_s = SILENT_AFTER_S
+        for _ in range(20):
+            await ended(shop, await call(shop, note, "", "", name="short"))
+        blocker = await submit(shop, "sleep", "60")
+        await until(lambda: shop.state.tasks[blocker].status == "in_progress")
+        ledger = str(tmp_path / "ledger")
+        stuck = await call(shop, hold_lock_in_c, str(tmp_path / "pid"), name="short")
+        behind = [await call(shop, note, ledger, str(number), name="short") for number in range(20)]
+        worker_id = shop.state.tasks[stuck].worker_id
+        assert any(shop.state.tasks[one].worker_id == worker_id for one in behind)
+        await until(lambda: not any(shop.state.tasks[one].worker_id == worker_id for one in behind))
+        await shop.do(CancelTask(blocker), ME)
+        for one in behind:
+            assert (await ended(shop, one)).status == "completed"
+        assert shop.state.tasks[stuck].status == "in_progress"
+        os.kill(await pid_in(tmp_path / "pid"), signal.SIGKILL)
+        assert (await ended(shop, stuck)).reason == "killed"
+        assert sorted(map(int, Path(ledger).read_text().split())) == list(range(20))
+
+
+async def test_a_worker_that_goes_on_runs_nothing_that_was_taken_back(tmp_path):
+    """After SIGCONT a worker ends the run that it was in, passes over what runs elsewhere, and takes new work."""
+    async with open_shop(tmp_path / "home", workers=2) as shop:
+        shop.engine.silent_after_s = SILENT_AFTER_S
+        for _ in range(20):
+            await ended(shop, await call(shop, note, "", "", name="short"))
+        blocker = await submit(shop, "sleep", "60")
+        await until(lambda: shop.state.tasks[blocker].status == "in_progress")
+        ledger = str(tmp_path / "ledger")
+        stopped = await call(shop, nap, 1, str(tmp_path / "pid"), name="short")
+        pid = await pid_in(tmp_path / "pid")
+        os.kill(pid, signal.SIGSTOP)
+        behind = [await call(shop, note, ledger, str(number), name="short") for number in range(20)]
+        worker_id = shop.state.tasks[stopped].worker_id
+        assert any(shop.state.tasks[one].worker_id == worker_id for one in behind)
+        await until(lambda: not any(shop.state.tasks[one].worker_id == worker_id for one in behind))
+        os.kill(pid, signal.SIGCONT)
+        assert (await ended(shop, stopped)).status == "completed"
+        for one in behind:
+            assert (await ended(shop, one)).status == "completed"
+        assert sorted(map(int, Path(ledger).read_text().split())) == list(range(20))
+        await shop.do(CancelTask(blocker), ME)
+        assert pid in [worker.pid for worker in shop.state.workers.values()]
