@@ -276,8 +276,11 @@ def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> N
         agenda.missed(fact.task_id)
 
 
-def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:  # noqa: ARG001 - one signature for all
+def _on_stop(agenda: Agenda, fact: StopRequested, task: Task) -> None:
     agenda.stops.append(fact.task_id)
+    lane = agenda.lanes.get(task.worker_id) if task.worker_id else None
+    if lane is not None:
+        lane.recalled = True  # nothing more is handed to a worker whose run is about to be ended
     heappush(agenda.long_stops, (fact.at + LONG_STOP_S, fact.task_id, fact.run))
 
 

@@ -115,6 +115,19 @@ def test_a_run_that_is_long_in_ending_keeps_no_slot(make_world):
     assert world.task(stubborn).status == "in_progress"
 
 
+def test_a_worker_whose_run_is_being_ended_is_given_nothing(make_world):
+    """However short the tasks: what ends that run might end the next one."""
+    world = make_world(1)
+    world.paced("quick", 0.0001)
+    running = world.submitted(kind="function", name="quick")
+    world.plan()
+    world.do(CancelTask(running))
+    world.submitted(kind="function", name="quick")
+    assert [type(one) for one in world.plan()] == [Stop]
+    world.end(running, reason="killed")
+    assert [type(one) for one in world.plan()] == [Start]
+
+
 def test_a_run_that_ends_in_time_keeps_its_worker(make_world):
     """Most do."""
     world = make_world(1)
