@@ -250,6 +250,8 @@ async def test_what_people_write_does_not_run(chromium: object, tmp_path: Path, 
             await watch.shows(".ended", "<svg onload=window.ran=1>")
             await watch.page.locator(".output .chip").last.click()
             await watch.page.hover(".running .list .row .name")
+            await watch.page.click(".running .list a.text")
+            await watch.shows(".taskcard h3", PAYLOADS[0])
             assert await watch.page.evaluate("window.ran === undefined")
             found = await watch.page.evaluate(
                 """() => {

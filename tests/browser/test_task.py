@@ -49,6 +49,11 @@ async def test_a_task_is_opened(chromium: object, tmp_path: Path, options: dict[
         assert [box["width"] > 100 for box in [await figures.nth(n).bounding_box() for n in range(3)]] == [
             True
         ] * 3
+        if options is PHONE:
+            pressable = [
+                await page.locator(f".taskcard .{name}").bounding_box() for name in ("close", "cancel")
+            ]
+            assert [box for box in pressable if min(box["width"], box["height"]) < 44] == []
         await page.click(".taskcard .close")
         await page.wait_for_selector(".k-drawer", state="hidden")
         assert page.url.endswith("/overview")
