@@ -14,13 +14,12 @@ from koubou_panel.cli.show import ago, duration, print_json, progress_words, sho
 from koubou_panel.cli.waiting import SCALING
 from koubou_panel.core.events import SystemNoted
 from koubou_panel.core.fold import Snapshot
-from koubou_panel.core.records import Pool, Task, TaskId, Worker
+from koubou_panel.core.records import SILENT_AFTER_S, Pool, Task, TaskId, Worker
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.wire.records import iso, pool_record, worker_record
 
 COLUMNS = ("WORKER", "STATUS", "PID", "UP", "CPU", "MEMORY", "DONE", "FAILED", "TASK")
 NAME_CHARS = 24
-SILENT_S = 10.0  # of silence, and a worker counts as unresponsive
 
 Tasks = Mapping[TaskId, Task]
 
@@ -95,7 +94,7 @@ def _row(worker: Worker, tasks: Tasks, now: float) -> list[str]:
 
 def _status(worker: Worker, now: float) -> str:
     if worker.status == "unresponsive" and worker.changed_at is not None:
-        return f"unresponsive (silent {ago(worker.changed_at - SILENT_S, now)})"
+        return f"unresponsive (silent {ago(worker.changed_at - SILENT_AFTER_S, now)})"
     return worker.status
 
 

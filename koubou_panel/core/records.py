@@ -183,6 +183,10 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         return self.status in FINISHED
 
 
+SILENT_AFTER_S = 10.0
+"""Of silence, and a worker counts as unresponsive."""
+
+
 class Worker(Struct, frozen=True, kw_only=True, gc=False):
     """A worker: one slot that runs one task at a time, in a process of its own.
 

@@ -18,14 +18,13 @@ from pathlib import Path
 from koubou_panel.core.commands import Report, WorkerDied
 from koubou_panel.core.environment import allowed
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
-from koubou_panel.core.records import Job, TaskId, WorkerId
+from koubou_panel.core.records import SILENT_AFTER_S, Job, TaskId, WorkerId
 from koubou_panel.engines import guard, marks
 from koubou_panel.engines.frames import GiveBack
 from koubou_panel.engines.inputs import Answer
 from koubou_panel.engines.link import WorkerLink
 
 CHECK_S = 1.0
-SILENT_AFTER_S = 10.0
 
 
 class LocalEngine:

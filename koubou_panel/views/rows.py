@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf, isnan
 
-from koubou_panel.core.records import Task
+from koubou_panel.core.records import SILENT_AFTER_S, Task
 from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
@@ -16,7 +16,6 @@ SHOWN_RUNNING = 8
 SHOWN_ENDED = 12
 SHOWN_WORKERS = 24
 SHOWN_DECISIONS = 2
-SILENT_S = 10.0  # of silence, and a worker counts as unresponsive
 SPARK_STEPS = 60
 SPARK_STEP_S = 5
 FAILED_WINDOW_S = 600
@@ -168,7 +167,7 @@ def worker_rows(workers: Sequence[WorkerModel]) -> list[Row]:
 def _silent_since(worker: WorkerModel) -> float | None:
     if worker.status != "unresponsive" or worker.changed_at is None:
         return None
-    return worker.changed_at - SILENT_S
+    return worker.changed_at - SILENT_AFTER_S
 
 
 def _about(worker: WorkerModel) -> str:

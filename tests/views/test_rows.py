@@ -2,7 +2,7 @@
 
 from koubou_panel.core.commands import Caller, CancelTask, DrainPool, PausePool, ResumePool, WorkerSilent
 from koubou_panel.core.events import MetricsSampled, SystemNoted, TasksSampled, WorkerSampled
-from koubou_panel.core.records import Metrics, Progress, Use
+from koubou_panel.core.records import SILENT_AFTER_S, Metrics, Progress, Use
 from koubou_panel.reactive import Mirror
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
@@ -191,7 +191,7 @@ async def test_a_worker_that_does_not_answer_tells_since_when() -> None:
         await until(lambda: shop.state.workers[first].status == "unresponsive")
         mirror = Mirror(shop, now=clock)
         silent, well = rows.worker_rows(mirror.model.workers)
-        assert silent["silent_since"] == clock() - rows.SILENT_S
+        assert silent["silent_since"] == clock() - SILENT_AFTER_S
         assert well["silent_since"] is None
         assert rows.notices(mirror.model, mirror.throughput)[0]["text"] == f"{first} does not answer"
         mirror.close()
