@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from threading import Condition, Lock
+from concurrent.futures import Future, wait
+from concurrent.futures._base import PENDING
+from threading import Condition
 from typing import Any, Protocol
 
 from koubou_panel.core.records import Task, TaskId
@@ -15,6 +16,7 @@ class Keeper(Protocol):
     """Who made a future: the workshop that its task is in."""
 
     home: Home
+    condition: Condition
 
     def cancel(self, task_id: TaskId) -> None:
         """Ask for the task's end."""
@@ -28,9 +30,15 @@ class TaskFuture(Future[Any]):
 
     def __init__(self, task_id: TaskId, keeper: Keeper) -> None:
         """The future of `keeper`'s task `task_id`."""
-        super().__init__()
-        # A plain lock is enough and costs half: nothing here takes it twice.
-        self._condition = Condition(Lock())
+        # Not by `Future.__init__`: its lock and condition are seven objects for the garbage collector to walk, and cost
+        # more than all else of a submit. One condition serves all futures of a workshop, since nobody waits on it
+        # (`_wait`); as its lock can be taken twice, `concurrent.futures.wait` may take it for each of many.
+        self._condition = keeper.condition
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self.task_id = task_id
         self.keeper = keeper
         self._value = b""
@@ -55,12 +63,14 @@ class TaskFuture(Future[Any]):
             TaskFailure: it ended without a result: killed, timed out, lost.
             BaseException: what the function raised, with the remote traceback as its cause.
         """
-        plain = super().result(timeout)
+        self._wait(timeout)
+        plain = super().result(0)
         return unpack_value(self._value) if self._value else plain
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None."""
-        raised = super().exception(timeout)
+        self._wait(timeout)
+        raised = super().exception(0)
         if raised is not None or not self._value:
             return raised
         try:
@@ -68,6 +78,11 @@ class TaskFuture(Future[Any]):
         except BaseException as error:  # noqa: BLE001 - it is given back, not swallowed
             return error
         return None
+
+    def _wait(self, timeout_s: float | None) -> None:
+        """Wait for this future alone, not for the condition that it shares with others."""
+        if self._state == PENDING:
+            wait([self], timeout_s)
 
     def cancel(self) -> bool:
         """Ask for the task's end, running or not (a running one's process tree then ends too).

@@ -74,6 +74,7 @@ class Workshop(Executor):
         self._ids = TaskIds()
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
+        self.condition = threading.Condition()
         self._futures: dict[TaskId, TaskFuture] = {}
         self._outbox: deque[Pair] = deque()
         self._sending: set[asyncio.Task[None]] = set()
