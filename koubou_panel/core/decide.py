@@ -6,9 +6,9 @@ Pure: the moment and the ids come in with the context. Events are returned in th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from koubou_panel.core.commands import (
@@ -54,8 +54,7 @@ MAX_AFTER = 1_000
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True, gc=False):
     """What a decision may know beside the state: the moment, who asks, and what the archive has.
 
     `found` is the task that the command is about; `ended` the status of tasks to wait for that left the state.
@@ -65,7 +64,7 @@ class Context:
     by: str = ""
     role: str = "full"
     found: Task | None = None
-    ended: Mapping[TaskId, Status] = field(default_factory=dict)
+    ended: Mapping[TaskId, Status] = {}
 
 
 def decide(state: State, command: Command, context: Context) -> list[Event]:

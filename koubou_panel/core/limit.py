@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from koubou_panel.core.quantity import seconds_text, size_text
-from koubou_panel.core.records import Limited, Limits, Metrics, Outcome, Reason, StopCause, Task, Use
+from koubou_panel.core.records import (
+    NO_LIMITS,
+    Limited,
+    Limits,
+    Metrics,
+    Outcome,
+    Reason,
+    StopCause,
+    Task,
+    Use,
+)
 from koubou_panel.errors import Refused
 
 LEAST_MEMORY_BYTES = 1 << 20
@@ -25,6 +35,8 @@ def check_limits(limits: Limits) -> None:
     Raises:
         Refused: code `invalid`, naming the limit and its range.
     """
+    if limits == NO_LIMITS:
+        return
     least = {
         "memory_bytes": (LEAST_MEMORY_BYTES, "bytes"),
         "cpu_s": (0.01, "seconds"),

@@ -44,6 +44,8 @@ class Senders:
 
     def end(self, claim: int | None = None) -> None:
         """The run of this claim has ended, or all have: who still waits, waits in vain."""
+        if not self._waiting:
+            return
         for number, (its_claim, _) in list(self._waiting.items()):
             if claim is None or its_claim == claim:
                 self.settle(number, ENDED)

@@ -54,6 +54,7 @@ _RUN: ContextVar[RunContext] = ContextVar("run")
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Call)
 _NO_ARGUMENTS = pickle.dumps(((), {}), protocol=5)
+_PLAIN = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 
 def pack(function: bytes, arguments: bytes, path: list[str]) -> bytes:
@@ -76,6 +77,14 @@ def pickled_function(function: Callable[..., object], reducers: Reducers | None 
     return _by_value(function, "the function", reducers)
 
 
+def plain_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> bytes | None:
+    """Arguments that are numbers and texts alone, as bytes, in a fraction of the time; None: there are others."""
+    if not args and not kwargs:
+        return _NO_ARGUMENTS
+    is_plain = _PLAIN.issuperset(map(type, args)) and _PLAIN.issuperset(map(type, kwargs.values()))
+    return pickle.dumps((args, kwargs), protocol=5) if is_plain else None
+
+
 def pickled_arguments(
     args: tuple[object, ...], kwargs: dict[str, object], reducers: Reducers | None = None
 ) -> bytes:
@@ -85,8 +94,9 @@ def pickled_arguments(
         Refused: code `invalid`: they cannot be pickled, and why.
         ForeignFuture: as a reducer raised it.
     """
-    if not args and not kwargs:
-        return _NO_ARGUMENTS
+    plain = plain_arguments(args, kwargs)
+    if plain is not None:
+        return plain
     reducers = reducers or {}
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, protocol=5)

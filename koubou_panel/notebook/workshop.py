@@ -36,7 +36,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import OnCrash, Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function, plain_arguments
 from koubou_panel.notebook.calls import caller_path, in_order, name_of
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.options import request_fields
@@ -320,7 +320,10 @@ class Workshop(Executor):
         options: dict[str, Any],
     ) -> TaskFuture:
         found: dict[TaskId, None] = {}
-        payload = pack(function, pickled_arguments(args, kwargs, reducers(found, self)), self._path)
+        arguments = plain_arguments(args, kwargs)
+        if arguments is None:
+            arguments = pickled_arguments(args, kwargs, reducers(found, self))
+        payload = pack(function, arguments, self._path)
         fields = {"name": name} | (request_fields(options, self) if options else {})
         if found:
             fields["after"] = tuple(dict.fromkeys((*fields.get("after", ()), *found)))

@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
+
+from msgspec import Struct
 
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.archive.writer import Writer
@@ -58,6 +61,7 @@ RECOVERY_S = 1.0
 METRICS_TOGETHER = 10
 _EVENTS = frozenset((*FACTS, *SAMPLES))
 _FLEETING = frozenset((RunProgressed, RunsSampled))
+NOTHING_ENDED: Mapping[TaskId, Status] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 Reply = Callable[[TaskId | Refused | None], None]
@@ -73,26 +77,17 @@ class Engine(Protocol):
         """The workers that there are, starting ones too."""
 
 
-class Ask:
-    """A command on its way in, with who asked and where the answer goes."""
+class Ask(Struct, gc=False):
+    """A command on its way in, with who asked and where the answer goes.
 
-    __slots__ = ("caller", "command", "ended", "found", "reply")
+    `found` and `ended` are what the archive has of tasks that the command is about, as `Context` wants it.
+    """
 
-    def __init__(
-        self,
-        command: Command,
-        caller: Caller,
-        reply: Reply,
-        found: Task | None = None,
-        *,
-        ended: dict[TaskId, Status] | None = None,
-    ) -> None:
-        """`found` and `ended` are what the archive has of tasks that the command is about, as `Context` wants it."""
-        self.command = command
-        self.caller = caller
-        self.reply = reply
-        self.found = found
-        self.ended = ended or {}
+    command: Command
+    caller: Caller
+    reply: Reply
+    found: Task | None = None
+    ended: Mapping[TaskId, Status] = NOTHING_ENDED
 
 
 @dataclass(slots=True)

@@ -190,7 +190,9 @@ class LocalShop:
         except Refused as refusal:
             reply(refusal)
             return
-        self.hub.ask(Ask(SubmitTask(request), caller, reply))
+        if request is not command.request:
+            command = SubmitTask(request)
+        self.hub.ask(Ask(command, caller, reply))
 
     async def _checked(self, command: Command, caller: Caller) -> Ask:
         """The command with its spec checked, and with the archived task where it is about an old one."""

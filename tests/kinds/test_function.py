@@ -18,6 +18,7 @@ from koubou_panel.kinds.function import (
     pack,
     pickled_arguments,
     pickled_function,
+    plain_arguments,
     result_of,
     short_repr,
     unpack_value,
@@ -210,3 +211,13 @@ def test_a_reducer_may_refuse():
     for args in ((Promise("x"),), (Promise("x"), lambda: 1)):
         with pytest.raises(TypeError, match="not this one"):
             pickled_arguments(args, {}, {Promise: refuse})
+
+
+def test_plain_arguments_take_the_short_way():
+    """Numbers and texts are pickled at once, with what they are called by; anything else goes the long way."""
+    assert pickle.loads(plain_arguments((1, "__main__", None), {"b": 2.5})) == (
+        (1, "__main__", None),
+        {"b": 2.5},
+    )
+    assert plain_arguments(([],), {}) is None
+    assert plain_arguments((), {"b": object}) is None
