@@ -24,14 +24,16 @@ class Curves:
                 found = self._curves[task_id] = (run, Curve())
             found[1].add(sample.at, use)
 
-    def get(self, task_id: TaskId) -> Curve | None:
-        """The curve so far, if it is a task that runs and was looked at."""
+    def get(self, task_id: TaskId, run: int) -> Curve | None:
+        """The curve so far, if this run of the task was looked at."""
         found = self._curves.get(task_id)
-        return None if found is None else found[1].copy()
+        return None if found is None or found[0] != run else found[1].copy()
 
-    def end(self, task_id: TaskId) -> bytes | None:
+    def end(self, task_id: TaskId, run: int) -> bytes | None:
         """The whole curve of a run that ended, to be stored; None for one that was too short to have one."""
         if not self._curves:
             return None
         found = self._curves.pop(task_id, None)
-        return None if found is None or len(found[1]) < LEAST_SAMPLES else encode_curve(found[1])
+        if found is None or found[0] != run or len(found[1]) < LEAST_SAMPLES:
+            return None
+        return encode_curve(found[1])

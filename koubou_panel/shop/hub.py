@@ -272,10 +272,11 @@ class Hub:
             if task.request.idempotency_key is not None:
                 self._keys[task.request.idempotency_key] = task_id
         elif task.status in FINISHED:
-            self._store_end(event, task_id, batch)
+            self._store_end(event, task, batch)
 
-    def _store_end(self, event: Event, task_id: TaskId, batch: Batch) -> None:
-        curve = self.curves.end(task_id)
+    def _store_end(self, event: Event, task: Task, batch: Batch) -> None:
+        task_id = task.request.task_id
+        curve = self.curves.end(task_id, task.run)
         if curve is not None:
             batch.curves[task_id] = curve
         if type(event) is TaskCompleted or type(event) is TaskFailed:

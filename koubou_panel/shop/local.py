@@ -287,7 +287,8 @@ class LocalShop:
 
     async def curve(self, task_id: TaskId) -> Curve | None:
         """What a task's last run uses, or used, over time; None where it was too short to be looked at."""
-        curve = self.hub.curves.get(task_id)
+        task = self.state.tasks.get(task_id)
+        curve = None if task is None else self.hub.curves.get(task_id, task.run)
         if curve is None and (blob := await self._read(self._archive.curve, task_id)) is not None:
             curve = decode_curve(blob)
         return curve

@@ -38,7 +38,7 @@ async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
         heard = Collector()
         shop.subscribe(heard)
         task_id = await submit(shop, "python3", "-c", HOG, str(tmp_path / "end"))
-        await until(lambda: len(shop.hub.curves.get(task_id) or ()) >= 3, 30)
+        await until(lambda: len(shop.hub.curves.get(task_id, 1) or ()) >= 3, 30)
         task = shop.state.tasks[task_id]
         assert task.use.processes == 2
         assert task.use.rss_bytes > 120 * MB
@@ -55,7 +55,7 @@ async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
         assert usage.peak_rss_bytes > 120 * MB
         assert usage.peak_processes == 2
         assert usage.cpu_s > 0.05
-        assert shop.hub.curves.get(task_id) is None
+        assert shop.hub.curves.get(task_id, 1) is None
         await until(lambda: _is_stored(shop, task_id))
         kept = await shop.curve(task_id)
         assert kept.at[: len(live)] == live.at
@@ -202,9 +202,19 @@ def test_curves_belong_to_runs():
     task_id = TaskId("t")
     for at, run in [(1.0, 1), (2.0, 1), (3.0, 2)]:
         curves.add(TasksSampled(at, [(task_id, run, Use(1.0, 2, 3.0))]))
-    assert curves.get(task_id).at == [3.0]
-    assert curves.end(task_id) is None
+    assert curves.get(task_id, 2).at == [3.0]
+    assert curves.end(task_id, 2) is None
     curves.add(TasksSampled(4.0, [(task_id, 2, Use(1.0, 2, 3.0))]))
     curves.add(TasksSampled(5.0, [(task_id, 2, Use(1.0, 2, 3.0))]))
-    assert decode_curve(curves.end(task_id)).at == [4.0, 5.0]
-    assert curves.end(task_id) is None
+    assert decode_curve(curves.end(task_id, 2)).at == [4.0, 5.0]
+    assert curves.end(task_id, 2) is None
+
+
+def test_a_run_that_was_not_looked_at_has_no_curve():
+    """The curve of the run before it is not its own: neither live nor stored."""
+    curves = Curves()
+    for at in (1.0, 2.0, 3.0):
+        curves.add(TasksSampled(at, [(TaskId("t"), 1, Use(1.0, 2, 3.0))]))
+    assert curves.get(TaskId("t"), 2) is None
+    assert curves.end(TaskId("t"), 2) is None
+    assert curves.end(TaskId("t"), 1) is None
