@@ -169,7 +169,7 @@ class RunContext(Protocol):
         """What is sent to the run. A kind that takes input calls it once."""
 
     def value_of(self, task_id: TaskId) -> bytes:
-        """The opaque result of a task that succeeded before this run was started; empty where there is none."""
+        """The opaque result of a task that succeeded before this run was started; raises for one that did not."""
 
 
 class Prepared(Struct, frozen=True):
