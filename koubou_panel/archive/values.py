@@ -8,7 +8,8 @@ from pathlib import Path
 from koubou_panel.archive.schema import connect
 from koubou_panel.core.records import STATUSES, TaskId
 
-_VALUE = "SELECT standing.status, standing.value FROM task JOIN standing ON standing.ord = task.ord WHERE task.task_id = ?"
+_VALUE = """SELECT standing.status, standing.value FROM task JOIN standing ON standing.ord = task.ord
+    WHERE task.task_id = ?"""
 
 
 def read_value(path: Path, task_id: TaskId) -> bytes:
