@@ -7,11 +7,13 @@ remembers how long tasks of each name took lately.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappush
 from math import inf
+from types import MappingProxyType
 
 from koubou_panel.core.events import (
+    PoolChanged,
     StopRequested,
     SystemNoted,
     TaskCancelled,
@@ -28,7 +30,7 @@ from koubou_panel.core.events import (
     WorkerStopped,
 )
 from koubou_panel.core.fold import Folded, State
-from koubou_panel.core.records import Task, TaskId, Usage, Worker, WorkerId
+from koubou_panel.core.records import Status, Task, TaskId, Usage, Worker, WorkerId
 
 PACE_KEPT = 1_000
 SHORTEST_S = 20e-6
@@ -38,6 +40,7 @@ FIRST_RESPAWN_S = 0.1
 LONGEST_RESPAWN_S = 30.0
 FREE_RESPAWNS = 8
 LONG_STOP_S = 1.0
+NOTHING: Mapping[TaskId, Status] = MappingProxyType({})
 
 
 class Lane:
@@ -82,22 +85,26 @@ class Agenda:
         self.started: list[WorkerId] = []
         self.retired: list[tuple[WorkerId, bool]] = []
         self.unmet: dict[TaskId, set[TaskId]] = {}
-        self.followers: dict[TaskId, list[TaskId]] = {}
-        self.released: list[TaskId] = []
-        self.doomed: list[tuple[TaskId, TaskId]] = []
+        self.followers: dict[TaskId, dict[TaskId, None]] = {}
+        self.released: deque[TaskId] = deque()
+        self.doomed: deque[tuple[TaskId, TaskId]] = deque()
+        self.cancelled_delays = 0
         self.lanes: dict[WorkerId, Lane] = {}
         self.touched: set[WorkerId] = set()
         self.pace_s: dict[str, float] = {}
         self.memory_bytes: dict[str, int] = {}
         self.target = 0
         self.full_since: float | None = None
+        self.full_for: TaskId | None = None
         self.is_held = False
         self.respawn_at = 0.0
         self.failed_spawns = 0
 
     @classmethod
-    def from_state(cls, state: State, batches: Callable[[str], bool]) -> Agenda:
-        """The agenda of a state that was loaded, not folded."""
+    def from_state(
+        cls, state: State, batches: Callable[[str], bool], *, ended: Mapping[TaskId, Status] = NOTHING
+    ) -> Agenda:
+        """The agenda of a state that was loaded, not folded; `ended` is how those ended that have left it."""
         agenda = cls(batches)
         for worker_id, worker in state.workers.items():
             lane = agenda.lanes[worker_id] = Lane()
@@ -110,7 +117,7 @@ class Agenda:
             if task.status == "pending" and not task.waits_for:
                 agenda.queue(task)
             elif task.status == "pending":
-                agenda.wait_again(task, state)
+                agenda.wait_again(task, state, ended)
         for task in sorted(unfinished, key=lambda task: task.claim):
             if task.status == "in_progress" and task.worker_id in agenda.lanes:
                 agenda.claim(task, task.started_at or 0.0)
@@ -146,15 +153,25 @@ class Agenda:
             return
         self.unmet[task.task_id] = unmet
         for other in unmet:
-            self.followers.setdefault(other, []).append(task.task_id)
+            self.followers.setdefault(other, {})[task.task_id] = None
 
-    def wait_again(self, task: Task, state: State) -> None:
-        """Wait as a loaded task does. One that has left the state has succeeded: its failure would have ended this."""
-        others = [state.tasks[task_id] for task_id in task.waits_for if task_id in state.tasks]
-        self.wait(task, [other.task_id for other in others if other.status != "completed"])
-        for other in others:
-            if other.status in ("failed", "cancelled"):  # by the crash that the state was loaded after
-                self.missed(other.task_id)
+    def wait_again(self, task: Task, state: State, ended: Mapping[TaskId, Status]) -> None:
+        """Wait as a loaded task does: for what has not ended; one may have failed by the crash that came before."""
+        status_of = {task_id: ended.get(task_id, "completed") for task_id in task.waits_for}
+        status_of |= {other: state.tasks[other].status for other in status_of if other in state.tasks}
+        self.wait(task, [other for other, status in status_of.items() if status != "completed"])
+        for other, status in status_of.items():
+            if status in ("failed", "cancelled"):
+                self.missed(other)
+
+    def unfollow(self, task_id: TaskId) -> None:
+        """A task that may have waited for others has ended without them."""
+        for other in self.unmet.pop(task_id, ()):
+            followers = self.followers.get(other)
+            if followers is not None:
+                followers.pop(task_id, None)
+                if not followers:
+                    del self.followers[other]
 
     def met(self, task_id: TaskId) -> None:
         """A task has succeeded: those that waited for nothing else may start."""
@@ -271,7 +288,9 @@ def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
 
 def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
     agenda.release(task, task.worker_id, fact.at)
-    agenda.unmet.pop(fact.task_id, None)
+    agenda.unfollow(fact.task_id)
+    if task.worker_id is None and task.not_before is not None:
+        agenda.cancelled_delays += 1
     if agenda.followers:
         agenda.missed(fact.task_id)
 
@@ -315,6 +334,10 @@ def _on_worker_stopped(agenda: Agenda, fact: WorkerStopped, worker: Worker) -> N
     agenda.touched.discard(fact.worker_id)
 
 
+def _on_pool_changed(agenda: Agenda, fact: PoolChanged, record: None) -> None:  # noqa: ARG001 - one signature for all
+    agenda.target = min(max(agenda.target, fact.pool.min_workers), fact.pool.max_workers)
+
+
 def _on_noted(agenda: Agenda, fact: SystemNoted, record: None) -> None:  # noqa: ARG001 - one signature for all
     workers = fact.data.get("workers")
     if fact.event in ("scaled_up", "scaled_down") and isinstance(workers, int):
@@ -322,6 +345,7 @@ def _on_noted(agenda: Agenda, fact: SystemNoted, record: None) -> None:  # noqa:
 
 
 _NOTES: dict[type, Callable[..., None]] = {
+    PoolChanged: _on_pool_changed,
     SystemNoted: _on_noted,
     TaskSubmitted: _on_submitted,
     TaskReleased: _on_released,

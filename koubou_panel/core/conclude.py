@@ -5,7 +5,7 @@ Pure: the moment comes in. Events are returned in the order they are to be folde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -91,7 +91,19 @@ def _heard(state: State, report: WorkerHeard, now: float) -> list[Event]:
 def _ended(state: State, report: RunEnded, now: float) -> list[Event]:
     outcome = report.outcome
     task = _owned(state, outcome.task_id, outcome.run, report.worker_id)
-    return [] if task is None else [end_run(task, explain_kill(outcome, task, state.metrics, now), now)]
+    if task is None:
+        return []
+    if outcome.reason is not None:
+        task = _ended_with_worker(state, task)
+    return [end_run(task, explain_kill(outcome, task, state.metrics, now), now)]
+
+
+def _ended_with_worker(state: State, task: Task) -> Task:
+    """`task`; where somebody had its worker ended at once, as one that this person has cancelled."""
+    worker = state.workers.get(task.worker_id) if task.worker_id else None
+    if worker is None or worker.ended_by is None or task.stopping is not None:
+        return task
+    return replace(task, stopping="user", stopping_by=worker.ended_by)
 
 
 def end_run(task: Task, outcome: Outcome, now: float) -> Event:
@@ -190,12 +202,9 @@ def give_back(task: Task, now: float) -> Event:
 
 
 def _died(state: State, report: WorkerDied, now: float) -> list[Event]:
-    owned = [
-        task
-        for task in state.tasks.values()
-        if task.status == "in_progress" and task.worker_id == report.worker_id
-    ]
+    owned = [task for task in _running(state) if task.worker_id == report.worker_id]
     begun = sorted((task for task in owned if task.claim < report.begun), key=lambda task: task.claim)
+    begun = [_ended_with_worker(state, task) for task in begun]
     known = report.worker_id in state.workers  # a reload after a failed commit may have left it out
     return [
         *(
@@ -237,9 +246,20 @@ def lose(task: Task, now: float) -> Event:
 def _shutdown(state: State, report: ShutDown, now: float) -> list[Event]:
     return [
         StopRequested(now, task.task_id, task.run, "shutdown", report.by)
-        for task in state.tasks.values()
-        if task.status == "in_progress" and task.stopping is None
+        for task in _running(state)
+        if task.stopping is None
     ]
+
+
+def _running(state: State) -> Iterator[Task]:
+    """The tasks in progress. They come before most that wait: the look ends with the last of them."""
+    left = state.counts["in_progress"]
+    for task in state.tasks.values():
+        if not left:
+            return
+        if task.status == "in_progress":
+            left -= 1
+            yield task
 
 
 def _progressed(state: State, report: RunProgressed, now: float) -> list[Event]:

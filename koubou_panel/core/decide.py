@@ -40,7 +40,6 @@ from koubou_panel.core.records import (
     Status,
     Task,
     TaskId,
-    Worker,
 )
 from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import Refused
@@ -109,6 +108,8 @@ def _dependencies(state: State, request: Request, context: Context) -> tuple[tup
             raise Refused("not_found", f"no task {task_id[:64]!r} to wait for", field="after")
         if status in ("failed", "cancelled"):
             failed = failed or dependency_words(task_id, status, task)
+        elif task is None and status != "completed":
+            raise Refused("conflict", f"task {task_id} has just ended; try again", field="after")
         elif status != "completed":
             waits_for.append(task_id)
     return tuple(waits_for), failed
@@ -116,6 +117,8 @@ def _dependencies(state: State, request: Request, context: Context) -> tuple[tup
 
 def dependency_words(task_id: TaskId, status: Status, task: Task | None) -> str:
     """Why a task is cancelled that waited for `task_id`, which ended with `status`."""
+    if task is not None and task.reason == "dependency":
+        return task.message  # of a chain, all say what became of its first
     if task is None:
         return f"not started: it was to follow task {task_id}, which is {status}"
     name = f"{task.request.name} ({task_id})" if task.request.name else f"task {task_id}"
@@ -153,9 +156,12 @@ def _check_storable(request: Request) -> None:
 
 
 def _cancel(state: State, command: CancelTask, context: Context) -> list[Event]:
-    task = _known(state, command.task_id, context)
-    if task.is_finished:
-        raise Refused("conflict", f"task {task.task_id} has already ended ({task.status})")
+    task = state.tasks.get(command.task_id)
+    if task is None or task.is_finished:
+        # One that has left the state has ended, whatever the archive said when it was asked.
+        known = task or _known(state, command.task_id, context)
+        status = f" ({known.status})" if known.is_finished else ""
+        raise Refused("conflict", f"task {command.task_id} has already ended{status}")
     by = f" by {context.by}" if context.by else ""
     if task.status == "pending":
         return [
@@ -175,7 +181,7 @@ def _known(state: State, task_id: TaskId, context: Context) -> Task:
 
 def _retry(state: State, command: RetryTask, context: Context) -> list[Event]:
     task = _known(state, command.task_id, context)
-    if not task.is_finished:
+    if not task.is_finished and task.task_id in state.tasks:
         raise Refused("conflict", f"task {task.task_id} is still {task.status}; cancel it first")
     request = replace(
         (context.found or task).request,
@@ -227,16 +233,7 @@ def _restart_worker(state: State, command: RestartWorker, context: Context) -> l
         raise Refused("conflict", words + "what it runs is cancelled")
     if worker.status == "stopping" and not command.at_once:
         return []
-    stops = _stop_held(state, worker, context) if command.at_once else []
-    return [*stops, WorkerRetired(context.now, worker.worker_id, context.by, command.at_once)]
-
-
-def _stop_held(state: State, worker: Worker, context: Context) -> list[Event]:
-    """The run that a worker is in the middle of is cancelled with it; what it only holds goes back to the queue."""
-    task = state.tasks.get(worker.current_task) if worker.current_task else None
-    if task is None or task.status != "in_progress" or task.stopping is not None:
-        return []
-    return [StopRequested(context.now, task.task_id, task.run, "user", context.by)]
+    return [WorkerRetired(context.now, worker.worker_id, context.by, command.at_once)]
 
 
 def _send_input(state: State, command: SendInput, context: Context) -> list[Event]:

@@ -373,7 +373,8 @@ def _worker_retired(state: State, fact: WorkerRetired) -> Folded:
     worker = state.workers.get(fact.worker_id)
     if worker is None:
         raise CorruptStream(f"WorkerRetired about an unknown worker {fact.worker_id}")
-    after = replace(worker, status="stopping", changed_at=fact.at)
+    ended_by = (fact.by or "koubou") if fact.at_once else worker.ended_by
+    after = replace(worker, status="stopping", changed_at=fact.at, ended_by=ended_by)
     state.workers[fact.worker_id] = after
     return _number(state, fact, after)
 

@@ -6,7 +6,7 @@ tasks of that name took lately; a task of unknown or greater length is claimed a
 
 from __future__ import annotations
 
-from heapq import heappop
+from heapq import heapify, heappop
 from math import ceil, inf
 from typing import cast
 
@@ -24,13 +24,15 @@ from koubou_panel.core.events import (
     WorkerRetired,
 )
 from koubou_panel.core.fold import State
-from koubou_panel.core.records import Job, StopCause, Task, TaskId, WorkerId, WorkerStatus
+from koubou_panel.core.records import Job, Status, StopCause, Task, TaskId, WorkerId, WorkerStatus
 from koubou_panel.core.scale import scale, scale_times
 
 WINDOW_S = 0.02
 WINDOW_TASKS = 256
 RECALL_AFTER_S = 0.05
 NEWS_EVERY_S = 0.25
+FOLLOW_TASKS = 256
+MOST_STALE = 1_000
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -93,11 +95,16 @@ class Round:
         self.instructions: list[Instruction] = []
 
 
-def plan(state: State, agenda: Agenda, now: float, *, node: str = "local") -> Plan:
-    """What is to be done at `now`. Its events must be folded and noted before the next call."""
+def plan(
+    state: State, agenda: Agenda, now: float, *, node: str = "local", follow: int = FOLLOW_TASKS
+) -> Plan:
+    """What is to be done at `now`. Its events must be folded and noted before the next call.
+
+    Of the tasks that waited for others at most `follow` are told what became of that; the rest, at the next moment.
+    """
     this = Round(state, agenda, now, node)
     _wake_delayed(this)
-    _follow(this)
+    _follow(this, follow)
     _time_out(this)
     _stop(this)
     _replace_stuck(this)
@@ -119,33 +126,49 @@ def _wake_delayed(this: Round) -> None:
         task = this.state.tasks.get(task_id)
         if task is not None and task.status == "pending":
             this.agenda.ready[task.request.priority].append(task_id)
+        else:
+            this.agenda.cancelled_delays -= 1
 
 
-def _follow(this: Round) -> None:
-    """Release those whose dependencies have all succeeded; cancel those of which one has not."""
-    agenda, tasks = this.agenda, this.state.tasks
-    for task_id in agenda.released:
-        task = tasks.get(task_id)
+def _follow(this: Round, most: int) -> None:
+    """Release those whose dependencies have all succeeded; cancel those of which one has not, and who follows them."""
+    agenda, tasks, events = this.agenda, this.state.tasks, this.events
+    while agenda.released and len(events) < most:
+        task = tasks.get(agenda.released.popleft())
         if task is not None and task.status == "pending":
-            this.events.append(TaskReleased(this.now, task_id))
-    agenda.released.clear()
-    for task_id, other_id in agenda.doomed:
+            events.append(TaskReleased(this.now, task.task_id))
+    said: dict[TaskId, str] = {}
+    while agenda.doomed and len(events) < most:
+        task_id, other_id = agenda.doomed.popleft()
         task, other = tasks.get(task_id), tasks.get(other_id)
         if task is None or task.status != "pending":
             continue
-        status = "cancelled" if other is None else other.status
-        words = dependency_words(other_id, status, other)
-        this.events.append(TaskCancelled(this.now, task_id, task.run, "dependency", words))
-    agenda.doomed.clear()
+        status: Status = "failed" if other is not None and other.status == "failed" else "cancelled"
+        words = said[task_id] = said.get(other_id) or dependency_words(other_id, status, other)
+        events.append(TaskCancelled(this.now, task_id, task.run, "dependency", words))
+        agenda.missed(task_id)  # now, not when it is folded: a long chain is not one round of the plan a link
 
 
 def _time_out(this: Round) -> None:
     deadlines = this.agenda.deadlines
     while deadlines and deadlines[0][0] <= this.now:
-        _, task_id, run = heappop(deadlines)
+        at, task_id, run = heappop(deadlines)
         task = this.state.tasks.get(task_id)
-        if task is not None and task.status == "in_progress" and task.run == run and task.stopping is None:
-            this.events.append(StopRequested(this.now, task_id, run, "timeout"))
+        if task is None or not _is_of(task, at, run) or task.stopping is not None:
+            continue
+        this.events.append(StopRequested(this.now, task_id, run, "timeout"))
+    if len(deadlines) > MOST_STALE and len(deadlines) > 2 * this.state.counts["in_progress"]:
+        tasks = this.state.tasks
+        deadlines[:] = [one for one in deadlines if one[1] in tasks and _is_of(tasks[one[1]], one[0], one[2])]
+        heapify(deadlines)
+
+
+def _is_of(task: Task, at: float, run: int) -> bool:
+    """Whether a deadline is that of the present claim: one that was given back has the same number of its run."""
+    started_at, timeout_s = task.started_at, task.request.timeout_s
+    if task.status != "in_progress" or task.run != run or started_at is None or timeout_s is None:
+        return False
+    return at >= started_at + timeout_s
 
 
 def _stop(this: Round) -> None:
@@ -290,6 +313,8 @@ def _is_news(lane: Lane, now: float) -> bool:
 
 def _wake_at(this: Round) -> float | None:
     agenda = this.agenda
+    if agenda.released or agenda.doomed:
+        return this.now
     times = [agenda.delayed[0][0]] if agenda.delayed else []
     if agenda.deadlines:
         times.append(agenda.deadlines[0][0])

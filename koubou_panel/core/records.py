@@ -190,7 +190,7 @@ SILENT_AFTER_S = 10.0
 class Worker(Struct, frozen=True, kw_only=True, gc=False):
     """A worker: one slot that runs one task at a time, in a process of its own.
 
-    `changed_at` is when its status became what it is.
+    `changed_at` is when its status became what it is; `ended_by` who had it ended at once, with what it runs.
     """
 
     worker_id: WorkerId
@@ -204,6 +204,7 @@ class Worker(Struct, frozen=True, kw_only=True, gc=False):
     cpu_percent: float | None = None
     rss_bytes: int | None = None
     changed_at: float | None = None
+    ended_by: str | None = None
 
 
 class Pool(Struct, frozen=True, gc=False):

@@ -68,7 +68,8 @@ def _idle(state: State, agenda: Agenda) -> list[Worker]:
 
 def _waiting(state: State, agenda: Agenda) -> int:
     """Tasks that only wait for a worker."""
-    return max(0, state.counts["pending"] - len(agenda.unmet) - len(agenda.delayed))
+    delayed = len(agenda.delayed) - agenda.cancelled_delays
+    return max(0, state.counts["pending"] - len(agenda.unmet) - delayed)
 
 
 def _watch(state: State, agenda: Agenda, head: Task | None, now: float) -> None:
@@ -78,10 +79,10 @@ def _watch(state: State, agenda: Agenda, head: Task | None, now: float) -> None:
         and state.pool.starts_work
         and not any(worker.status in ("starting", "idle") for worker in state.workers.values())
     )
-    if not is_full:
-        agenda.full_since = None
-    elif agenda.full_since is None:
-        agenda.full_since = now
+    if not is_full or head is None:
+        agenda.full_since = agenda.full_for = None
+    elif agenda.full_for != head.task_id:
+        agenda.full_since, agenda.full_for = now, head.task_id
     if head is None:
         agenda.is_held = False
 
@@ -107,15 +108,21 @@ def _grow(state: State, agenda: Agenda, head: Task | None, now: float) -> list[F
         why = f"a task has waited {seconds_text(PATIENCE_S)} while all were busy"
     else:
         return []
-    room = _room(state, agenda, head, now)
+    room = _room(state, agenda, head, now) if _is_at_work(agenda) else None
     if room is not None and room.free_bytes < room.need_bytes:
         return _hold(agenda, present, room, why, now)
     if room is not None:
         wanted = min(wanted, present + room.workers)
     if wanted <= present:
         return []
-    agenda.full_since, agenda.is_held = None, False
+    agenda.full_since = agenda.full_for = None
+    agenda.is_held = False
     return [_decided(now, UP, present, wanted, f"up from {present} to {_workers(wanted)}: {why}")]
+
+
+def _is_at_work(agenda: Agenda) -> bool:
+    """Whether something runs whose end may make room: else a task that is too large would wait for ever."""
+    return any(lane.claims for lane in agenda.lanes.values())
 
 
 class _Room(NamedTuple):
@@ -155,7 +162,8 @@ def _shrink(state: State, agenda: Agenda, head: Task | None, now: float) -> list
         return []
     lanes = agenda.lanes
     long_idle = [one for one in _idle(state, agenda) if now >= lanes[one.worker_id].used_at + IDLE_S]
-    leaving = long_idle[: present - state.pool.min_workers]
+    healthy = sum(worker.status != "unresponsive" for worker in _alive(state))
+    leaving = long_idle[: max(0, min(present, healthy) - state.pool.min_workers)]
     if not leaving:
         return []
     left = present - len(leaving)
@@ -166,10 +174,23 @@ def _shrink(state: State, agenda: Agenda, head: Task | None, now: float) -> list
 
 
 def _spawn(state: State, agenda: Agenda, now: float, node: str) -> list[Fact]:
-    missing = target(state, agenda) - len(_alive(state))
+    missing = target(state, agenda) - sum(_holds_slot(state, agenda, one) for one in state.workers.values())
     if missing <= 0 or now < agenda.respawn_at or state.pool.draining:
         return []
     return [WorkerStarted(now, worker_id, node) for worker_id in _free_names(state, missing)]
+
+
+def _holds_slot(state: State, agenda: Agenda, worker: Worker) -> bool:
+    """Whether another would be one too many.
+
+    Not beside a silent worker that does nothing, nor one that is to end: at once, or with a run that is to end.
+    """
+    claims = agenda.lanes[worker.worker_id].claims
+    if worker.status == "unresponsive":
+        return bool(claims)
+    if worker.status != "stopping":
+        return True
+    return worker.ended_by is None and any(state.tasks[task_id].stopping is None for task_id in claims)
 
 
 def _free_names(state: State, count: int) -> list[WorkerId]:

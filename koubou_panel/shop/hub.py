@@ -49,7 +49,7 @@ from koubou_panel.core.events import (
     WorkerStarted,
 )
 from koubou_panel.core.fold import Folded, State, evolve
-from koubou_panel.core.plan import Instruction, plan
+from koubou_panel.core.plan import FOLLOW_TASKS, Instruction, plan
 from koubou_panel.core.ports import Subscriber
 from koubou_panel.core.records import FINISHED, Metrics, Status, Task, TaskId, WorkerId, WorkerStatus
 from koubou_panel.errors import Refused
@@ -197,8 +197,11 @@ class Hub:
         now = self._clock()
         step = Step(Batch())
         try:
-            for _ in range(min(STEP_ITEMS, len(self._inbox))):
-                self._take(self._inbox.popleft(), step, now)
+            left = STEP_ITEMS
+            while left > 0 and self._inbox:
+                item = self._inbox.popleft()
+                left -= _weight(item)
+                self._take(item, step, now)
             wake_at = self._plan(step, now)
         except Exception as error:
             # A bug of ours. What was folded is not stored: go back to what is, without what led here.
@@ -287,8 +290,10 @@ class Hub:
     def _plan(self, step: Step, now: float) -> float | None:
         if self._engine is None:
             return None
+        follow = FOLLOW_TASKS
         while True:
-            planned = plan(self.state, self.agenda, now, node=self._node)
+            planned = plan(self.state, self.agenda, now, node=self._node, follow=follow)
+            follow = 0  # a crowd that waited for one task is told of its end step by step
             step.instructions += planned.instructions
             if not planned.events:
                 return planned.wake_at
@@ -433,6 +438,13 @@ class Hub:
         self._writer.put(Batch(metrics=self._metrics), _ignore)
         self._engine = None
         await self._loop.run_in_executor(None, self._writer.close)
+
+
+def _weight(item: Ask | Report | Event) -> int:
+    """How much of a step an item takes: a submit that waits for many is as good as many."""
+    if type(item) is Ask and type(item.command) is SubmitTask:
+        return 1 + len(item.command.request.after) // 2
+    return 1
 
 
 def _subject(command: Command) -> TaskId | None:

@@ -17,6 +17,7 @@ from koubou_panel.core.events import (
     WorkerStarted,
 )
 from koubou_panel.core.plan import (
+    MOST_STALE,
     NEWS_EVERY_S,
     RECALL_AFTER_S,
     WINDOW_S,
@@ -355,6 +356,31 @@ def test_a_time_out_is_of_one_run(make_world):
     assert only(Stop, world.plan()) == []
     world.pass_time(20.0)
     assert only(Stop, world.plan()) == [Stop("worker-1", task_id, 2, "timeout")]
+
+
+def test_a_time_out_is_of_one_claim(make_world):
+    """A claim that was given back does not count: its run has the same number, but began later."""
+    world = make_world(1)
+    task_id = world.submitted(timeout_s=15.0)
+    world.plan()
+    world.pass_time(10.0)
+    world.give_back("worker-1", task_id)
+    world.plan()
+    world.pass_time(10.0)
+    assert only(Stop, world.plan()) == []
+    world.pass_time(5.0)
+    assert len(only(Stop, world.plan())) == 1
+
+
+def test_time_outs_of_what_has_ended_are_forgotten(make_world):
+    """However far they lie ahead."""
+    world = make_world(1)
+    for _ in range(MOST_STALE + 50):
+        task_id = world.submitted(timeout_s=86_400.0)
+        world.plan()
+        world.end(task_id)
+    world.plan()
+    assert len(world.agenda.deadlines) < 100
 
 
 def test_a_time_out_does_not_overrule_a_cancel(make_world):

@@ -570,9 +570,16 @@ class Workshop(RuleBasedStateMachine):
         """Never more than the most, but for those that are busy; fewer than the least only while a start must wait."""
         pool = self.state.pool
         alive = [worker for worker in self.state.workers.values() if worker.status != "stopping"]
-        assert len(alive) >= pool.min_workers or self.agenda.respawn_at > self.now or pool.draining
+        slots = len(alive) + sum(map(self.ends_its_run_first, self.state.workers.values()))
+        assert slots >= pool.min_workers or self.agenda.respawn_at > self.now or pool.draining
         is_idle = any(worker.status in ("idle", "paused") for worker in alive)
         assert len(alive) <= pool.max_workers or not is_idle
+
+    def ends_its_run_first(self, worker):
+        """Whether a worker that is to leave keeps its slot until then."""
+        claims = self.agenda.lanes[worker.worker_id].claims
+        is_running = any(self.state.tasks[task_id].stopping is None for task_id in claims)
+        return worker.status == "stopping" and worker.ended_by is None and is_running
 
     @invariant()
     def it_wakes_when_something_is_due(self):

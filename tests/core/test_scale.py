@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from koubou_panel.core.commands import CancelTask, DrainPool, PausePool, ResumePool, ScaleWorkers, WorkerReady
+from koubou_panel.core.commands import (
+    CancelTask,
+    DrainPool,
+    PausePool,
+    ResumePool,
+    ScaleWorkers,
+    WorkerReady,
+    WorkerSilent,
+)
 from koubou_panel.core.events import MetricsSampled, PoolChanged, SystemNoted, TaskCompleted
 from koubou_panel.core.plan import Retire, Spawn
 from koubou_panel.core.records import Limits, Metrics, Pool, Usage
@@ -170,6 +178,77 @@ def test_growth_goes_on_when_there_is_memory_again(world):
     world.plan()
     assert [event for event, _ in notes(world)] == [HELD, UP]
     assert len(alive(world)) == 3
+
+
+def test_a_task_that_is_too_large_is_not_held_for_ever(world):
+    """While nothing runs there is nothing to wait for: it starts, and is told what it needs if it fails."""
+    opened(world, 0, 3)
+    has_free(world, GB)
+    world.submitted(limits=Limits(memory_bytes=8 * GB))
+    assert world.plan() == [Spawn("worker-1")]
+
+
+def test_waiting_in_turn_is_not_waiting_for_long(world):
+    """One that was served in time says nothing of the next."""
+    opened(world, 1, 3)
+    ids = [world.submitted(), world.submitted()]
+    world.plan()
+    for _ in range(10):
+        world.pass_time(PATIENCE_S * 0.9)
+        world.end(ids.pop(0))
+        ids.append(world.submitted())
+        world.plan()
+    assert alive(world) == ["worker-1"]
+
+
+def test_the_last_healthy_worker_stays(world):
+    """Silent ones are none that could take a task."""
+    opened(world, 1, 3)
+    ids = [world.submitted() for _ in range(8)]
+    ready(world)
+    for name in ("worker-1", "worker-2"):
+        world.report(WorkerSilent(name))
+    for task_id in ids:
+        if world.task(task_id).status == "in_progress" and world.task(task_id).worker_id == "worker-3":
+            world.end(task_id)
+            world.plan()
+    for task_id in ids:
+        if world.task(task_id).status == "pending":
+            world.do(CancelTask(task_id))
+    for task_id in ids:
+        if world.task(task_id).worker_id == "worker-3" and not world.task(task_id).is_finished:
+            world.end(task_id)
+    world.plan()
+    world.pass_time(IDLE_S * 2)
+    assert world.plan() == []
+
+
+def test_what_waits_for_its_retry_hides_no_queue(world):
+    """Nor does one that was cancelled while it waited for that."""
+    opened(world, 1, 3)
+    for _ in range(5):
+        task_id = world.submitted(retries=1)
+        world.plan()
+        world.end(task_id, reason="exit")
+        world.do(CancelTask(task_id))
+    for _ in range(6):
+        world.submitted()
+    world.plan()
+    assert len(alive(world)) == 3
+
+
+def test_a_size_of_long_ago_is_forgotten_with_its_bounds(world):
+    """Wider bounds are no reason to start what nobody waits for."""
+    opened(world, 1, 3)
+    ids = [world.submitted() for _ in range(8)]
+    ready(world)
+    for task_id in ids:
+        if not world.task(task_id).is_finished:
+            world.do(CancelTask(task_id))
+    world.do(ScaleWorkers(1, 1))
+    world.plan()
+    world.do(ScaleWorkers(1, 3))
+    assert world.plan() == []
 
 
 def test_old_news_of_memory_holds_nobody(world):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from koubou_panel.core.agenda import LONG_STOP_S
-from koubou_panel.core.commands import CancelTask, RestartWorker, WorkerHeard, WorkerSilent
+from koubou_panel.core.commands import CancelTask, RestartWorker, WorkerHeard, WorkerReady, WorkerSilent
 from koubou_panel.core.plan import Retire, Spawn, Start, Stop
 from koubou_panel.errors import Refused
 
@@ -61,16 +61,16 @@ def test_the_time_out_of_a_silent_workers_task_counts(make_world):
 
 
 def test_a_person_replaces_a_worker_after_its_task(make_world):
-    """It is told to end; another starts at once in its place."""
+    """It is told to end; another starts when it has, so that never more run than may."""
     world = make_world(1)
     task_id = world.submitted()
     world.plan()
     world.do(RestartWorker("worker-1"), by="cli")
-    instructions = world.plan()
-    assert Retire("worker-1") in instructions
-    assert Spawn("worker-2") in instructions
+    assert world.plan() == [Retire("worker-1")]
     assert world.task(task_id).stopping is None
     assert world.do(RestartWorker("worker-1")) == []
+    world.end(task_id)
+    assert world.plan() == [Spawn("worker-2")]
 
 
 def test_a_person_replaces_a_worker_with_its_task(make_world):
@@ -83,6 +83,31 @@ def test_a_person_replaces_a_worker_with_its_task(make_world):
     world.die("worker-1", begun=1)
     task = world.task(task_id)
     assert (task.status, task.reason, task.message) == ("cancelled", "user", "cancelled by cli")
+
+
+def test_only_the_run_of_a_worker_ended_at_once_is_cancelled(make_world):
+    """What it held and had not begun goes back; whatever its record said that it was busy with."""
+    world = make_world(1)
+    world.paced("quick", 0.0001)
+    first, running, held = (world.submitted(kind="function", name="quick") for _ in range(3))
+    world.plan()
+    world.end(first)
+    world.do(RestartWorker("worker-1", at_once=True), by="cli")
+    world.plan()
+    world.end(running, reason="killed", exit_code=137)
+    world.die("worker-1", begun=world.task(held).claim)
+    assert world.task(running).message == "cancelled by cli"
+    assert world.task(held).status == "pending"
+
+
+def test_an_idle_silent_worker_is_no_slot(make_world):
+    """There is nothing in it to wait for: another starts beside it; when it is heard again, one goes."""
+    world = make_world(1)
+    world.report(WorkerSilent("worker-1"))
+    assert world.plan() == [Spawn("worker-2")]
+    world.report(WorkerReady("worker-2", 7))
+    world.report(WorkerHeard("worker-1"))
+    assert [type(one) for one in world.plan()] == [Retire]
 
 
 def test_a_silent_worker_is_replaced_only_at_once(make_world):
