@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.testing import open_shop, submit, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
 
@@ -141,3 +142,55 @@ async def test_a_task_is_cancelled_from_its_view(chromium: object, tmp_path: Pat
         await watch.page.click(".taskcard .cancel")
         await watch.shows(".taskcard .words", "cancelled by dashboard")
         await watch.shows(".taskcard .actions", "Run again")
+
+
+@pytest.mark.parametrize("options", SIZES)
+async def test_a_cancelled_task_is_read_like_any_other(
+    chromium: object, tmp_path: Path, options: dict[str, object]
+) -> None:
+    """Its long name, how it ended and its actions stand one below the other, none of them cut."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **options) as watch,
+    ):
+        task_id = await submit(shop, "sleep", "60", name="a rather long name " * 4)
+        await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+        await shop.do(CancelTask(task_id), Caller("test"))
+        await watch.tile("running", "0")
+        await watch.page.click(".ended a.top")
+        await watch.shows(".taskcard .words", "cancelled by test")
+        card, *parts = [
+            await watch.page.locator(selector).first.bounding_box()
+            for selector in (".taskcard", ".taskcard h3", ".taskcard .words", ".taskcard .actions")
+        ]
+        lows = [part["y"] + part["height"] for part in parts]
+        assert lows[0] <= parts[1]["y"]
+        assert lows[1] <= parts[2]["y"]
+        assert lows[2] <= card["y"] + card["height"]
+
+
+async def test_what_was_begun_for_one_task_is_not_done_to_another(chromium: object, tmp_path: Path) -> None:
+    """A typed line and a question that was not yet answered stay behind when another task is opened."""
+    async with (
+        open_shop(tmp_path, workers=2) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port)) as watch,
+    ):
+        page = watch.page
+        names = ("one", "two")
+        for name in names:
+            await submit(shop, spec={"command": ["cat"], "stdin": True}, name=name)
+        await watch.tile("running", "2")
+        first, second = (page.locator(".running .list a.text", has_text=name) for name in names)
+        await first.click()
+        await watch.shows(".taskcard h3", "one")
+        await page.fill(".typing input", "for one alone")
+        await page.click(".typing .end")
+        await page.click(".taskcard .cancel")
+        await watch.shows(".taskcard .cancel", "Cancel?")
+        await second.dispatch_event("click")
+        await watch.shows(".taskcard h3", "two")
+        assert await watch.text(".taskcard .cancel") == "Cancel"
+        await watch.shows(".typing .end", "End")
+        assert await page.locator(".typing input").input_value() == ""

@@ -892,7 +892,10 @@ const TaskCard = {
     let opener = null, shown
     const draw = () => {
       const t = model.task, isOpen = t.id !== undefined
-      if (shown !== undefined && shown !== t.id) setTimeout(forgetFigures, FORGET_MS)
+      if (shown !== t.id) {
+        if (shown !== undefined) setTimeout(forgetFigures, FORGET_MS)
+        cancel._rest()  // what was asked about one task is no answer for another
+      }
       shown = t.id
       const html = document.documentElement, wasOpen = html.classList.contains("k-has-task")
       html.classList.toggle("k-has-task", isOpen)
@@ -909,7 +912,7 @@ const TaskCard = {
       root.dataset.task = t.id
       if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, t.status))
       setText(name, t.label)
-      root.className = `taskcard ${t.mark}`
+      root.className = `taskcard is-${t.mark}`
       keyed(waits, t.waits_for, (w) => w.id, (w) => {
         const link = taskLink(model, "waited")
         link._open(w.id)
@@ -991,7 +994,11 @@ const InputCard = {
       input.value = ""
     }
     input.onkeydown = (event) => { if (event.key === "ArrowUp" && !input.value && sent) { input.value = sent; event.preventDefault() } }
-    watch(model, ["task_id"], () => { root.hidden = !model.task_id })
+    watch(model, ["task_id"], () => {
+      root.hidden = !model.task_id
+      input.value = sent = ""
+      end._rest()
+    })
     return root
   },
 }
