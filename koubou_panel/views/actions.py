@@ -15,7 +15,9 @@ from koubou_panel.core.commands import (
     ScaleWorkers,
     SendInput,
 )
+from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.records import TaskId, WorkerId
+from koubou_panel.settings import MAX_WORKERS
 
 MOST_TYPED = 16_384
 
@@ -40,7 +42,7 @@ def command_of(kind: str, message: Message, next_id: Callable[[], TaskId]) -> Co
 
 def _task_id(message: Message) -> TaskId | None:
     task_id = message.get("task_id")
-    return TaskId(task_id) if isinstance(task_id, str) else None
+    return TaskId(task_id) if isinstance(task_id, str) and is_task_id(task_id) else None
 
 
 def _cancel(message: Message) -> CancelTask | None:
@@ -49,14 +51,19 @@ def _cancel(message: Message) -> CancelTask | None:
 
 
 def _scale(message: Message) -> ScaleWorkers | None:
-    bounds = (message.get("min"), message.get("max"))
-    least, most = (n if isinstance(n, int) and not isinstance(n, bool) else None for n in bounds)
+    least, most = (_workers(message.get(name)) for name in ("min", "max"))
     return None if least is None or most is None else ScaleWorkers(least, most)
+
+
+def _workers(count: object) -> int | None:
+    if isinstance(count, bool) or not isinstance(count, int):
+        return None
+    return count if 0 <= count <= MAX_WORKERS else None
 
 
 def _restart(message: Message) -> RestartWorker | None:
     worker_id = message.get("worker_id")
-    if not isinstance(worker_id, str):
+    if not isinstance(worker_id, str) or not worker_id.isprintable():
         return None
     return RestartWorker(WorkerId(worker_id), at_once=message.get("at_once") is True)
 
@@ -67,7 +74,7 @@ def _input(message: Message) -> SendInput | None:
     if task_id is None or not isinstance(text, str) or len(text) > MOST_TYPED:
         return None
     is_last = message.get("last") is True
-    return SendInput(task_id, b"" if is_last else f"{text}\n".encode(), is_last)
+    return SendInput(task_id, b"" if is_last else f"{text}\n".encode(errors="replace"), is_last)
 
 
 _COMMANDS: dict[str, Callable[[Message], Command | None]] = {

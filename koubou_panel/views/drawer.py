@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 
+from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import KoubouError
@@ -71,7 +72,7 @@ class Drawer:
 
     async def _open(self, task_id: TaskId) -> None:
         try:
-            task = self._shop.state.tasks.get(task_id) or await self._shop.get(task_id)
+            task = await self._find(task_id)
         except KoubouError as error:
             self._toast(str(error))
             return
@@ -83,6 +84,11 @@ class Drawer:
             self._locked(lambda: self._refuse(task_id))
             return
         self._locked(lambda: self._show(task))
+
+    async def _find(self, task_id: TaskId) -> Task | None:
+        if not is_task_id(task_id):  # an address can hold anything
+            return None
+        return self._shop.state.tasks.get(task_id) or await self._shop.get(task_id)
 
     def _refuse(self, task_id: TaskId) -> None:
         self._close()

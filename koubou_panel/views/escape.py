@@ -13,10 +13,11 @@ import re
 LABEL_LIMIT = 80
 BLOCK_LIMIT = 4_000
 
-# Control characters, and those that reorder or hide what follows them (bidirectional marks, zero width, BOM).
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+# Control characters, and those that reorder or hide what follows them (bidirectional marks, zero width, BOM), and
+# halves of characters, which cannot be sent.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]+")
 _UNSEEN_IN_BLOCK = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]+"
 )
 
 

@@ -14,6 +14,8 @@ from koubou_panel.core.commands import (
 )
 from koubou_panel.views.actions import MOST_TYPED, command_of
 
+TASK = "2pwhe5r7000000"
+
 
 def ask(kind: object, **message: object) -> object:
     """What a message asks for."""
@@ -23,16 +25,17 @@ def ask(kind: object, **message: object) -> object:
 @pytest.mark.parametrize(
     ("message", "command"),
     [
-        ({"kind": "cancel", "task_id": "t"}, CancelTask("t")),
-        ({"kind": "retry", "task_id": "t"}, RetryTask("t", "new")),
+        ({"kind": "cancel", "task_id": TASK}, CancelTask(TASK)),
+        ({"kind": "retry", "task_id": TASK}, RetryTask(TASK, "new")),
         ({"kind": "scale", "min": 0, "max": 4}, ScaleWorkers(0, 4)),
         ({"kind": "pause"}, PausePool()),
         ({"kind": "resume"}, ResumePool()),
         ({"kind": "drain"}, DrainPool()),
         ({"kind": "restart", "worker_id": "w"}, RestartWorker("w", at_once=False)),
         ({"kind": "restart", "worker_id": "w", "at_once": True}, RestartWorker("w", at_once=True)),
-        ({"kind": "input", "task_id": "t", "text": "né"}, SendInput("t", "né\n".encode())),
-        ({"kind": "input", "task_id": "t", "text": "", "last": True}, SendInput("t", b"", is_last=True)),
+        ({"kind": "input", "task_id": TASK, "text": "né"}, SendInput(TASK, "né\n".encode())),
+        ({"kind": "input", "task_id": TASK, "text": "a\ud800"}, SendInput(TASK, b"a?\n")),
+        ({"kind": "input", "task_id": TASK, "text": "", "last": True}, SendInput(TASK, b"", is_last=True)),
     ],
 )
 def test_each_click_asks_for_its_command(message: dict[str, object], command: object) -> None:
@@ -50,10 +53,15 @@ def test_each_click_asks_for_its_command(message: dict[str, object], command: ob
         {"kind": "scale", "min": True, "max": 3},
         {"kind": "scale", "min": 1, "max": None},
         {"kind": "scale", "min": 1.5, "max": 2},
+        {"kind": "scale", "min": -1, "max": 2},
+        {"kind": "scale", "min": 0, "max": 10**30},
+        {"kind": "cancel", "task_id": "t"},
+        {"kind": "cancel", "task_id": "\udfff" * 14},
+        {"kind": "restart", "worker_id": "\udfff"},
         {"kind": "restart", "worker_id": None},
-        {"kind": "input", "task_id": "t"},
+        {"kind": "input", "task_id": TASK},
         {"kind": "input", "text": "x"},
-        {"kind": "input", "task_id": "t", "text": "x" * (MOST_TYPED + 1)},
+        {"kind": "input", "task_id": TASK, "text": "x" * (MOST_TYPED + 1)},
     ],
 )
 def test_what_makes_no_sense_asks_for_nothing(message: dict[str, object]) -> None:

@@ -26,7 +26,7 @@ def test_markup_leaves_nothing_that_runs(text: str) -> None:
 
 def test_line_is_one_line() -> None:
     """Line ends, control characters and what turns the writing round become one space."""
-    assert line("a\r\nb\x1b[31m\u202ec\u200b") == "a b [31m c"
+    assert line("a\r\nb\x1b[31m\u202ec\u200b\ud800") == "a b [31m c"
 
 
 def test_a_long_line_is_cut_in_the_middle() -> None:

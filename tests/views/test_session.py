@@ -73,9 +73,9 @@ async def test_a_refusal_is_told() -> None:
         session = visit(shop)
         told: list[str] = []
         session._toast = told.append
-        session.view.running._handle_msg({"type": "cancel", "task_id": "nothing"})
+        session.view.running._handle_msg({"type": "cancel", "task_id": "2pwhe5r7000000"})
         await until(lambda: told)
-        assert "no task nothing" in told[0]
+        assert "no task 2pwhe5r7000000" in told[0]
         session.close()
 
 

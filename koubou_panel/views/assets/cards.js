@@ -535,7 +535,7 @@ function poolControls(model) {
   const box = h("form", "controls")
   const field = (label) => {
     const input = h("input")
-    Object.assign(input, {type: "number", min: 0, max: 999, required: true})
+    Object.assign(input, {type: "number", min: 0, max: 256, required: true})
     input.setAttribute("aria-label", label)
     return input
   }
