@@ -55,6 +55,7 @@ from koubou_panel.core.records import FINISHED, Metrics, Status, Task, TaskId, W
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
+from koubou_panel.shop.recovery import is_of_storage, not_stored
 
 STEP_ITEMS = 512
 RECOVERY_S = 1.0
@@ -140,6 +141,7 @@ class Hub:
         self._in_flight = 0
         self._lost: list[Report] = []
         self._is_failing = False
+        self._failure: BaseException | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -218,7 +220,7 @@ class Hub:
             try:
                 self._decide(item, step, now)
             except Exception as error:
-                item.reply(_not_stored(error))
+                item.reply(not_stored(error))
                 raise
         elif type(item) in _EVENTS:
             self._fold([item], step)  # type: ignore[list-item]
@@ -352,17 +354,18 @@ class Hub:
     def _fail(self, step: Step, error: BaseException | None) -> None:
         self._lost += step.reports
         for reply, _ in step.replies:
-            reply(_not_stored(error))
+            reply(not_stored(error))
         if not self._is_failing:
-            log.error("the archive could not store a batch: %s", error)
+            log.error("what a step led to was not stored: %s", error)
             self._is_failing = True
+            self._failure = error
             self._recovery = self._loop.create_task(self._recover())
 
     def _refuse_all(self) -> None:
         while self._inbox:
             item = self._inbox.popleft()
             if type(item) is Ask:
-                item.reply(_not_stored(None))
+                item.reply(not_stored(self._failure))
             elif type(item) not in _EVENTS and type(item) not in _FLEETING:
                 self._lost.append(item)  # type: ignore[arg-type]
 
@@ -372,7 +375,8 @@ class Hub:
             await self._quiet.wait()
             await asyncio.sleep(RECOVERY_S)
             self._writer.reset()
-            note = SystemNoted(self._clock(), "storage_recovered", "the archive stores again; queue reloaded")
+            why = "the archive stores again" if is_of_storage(self._failure) else "the workshop failed"
+            note = SystemNoted(self._clock(), "storage_recovered", f"{why}; queue reloaded")
             try:
                 loaded = await self._loop.run_in_executor(None, self._archive.load)
                 await self._try_commit(Batch(facts=[note]))
@@ -457,12 +461,3 @@ def _subject(command: Command) -> TaskId | None:
 
 def _ignore(error: BaseException | None) -> None:
     """Pruning is tried again next time."""
-
-
-def _not_stored(error: BaseException | None) -> Refused:
-    why = f" ({error})" if error else ""
-    return Refused(
-        "storage",
-        f"the workshop could not store this{why}; it was not taken in. If the disk of the home is full, free some "
-        "space: it goes on by itself",
-    )

@@ -9,7 +9,8 @@ import threading
 import pytest
 from msgspec.structs import replace
 
-from koubou_panel.core.commands import Caller, CancelTask, RetryTask, RunsSampled, SubmitTask
+from koubou_panel.core import fold
+from koubou_panel.core.commands import Caller, CancelTask, PausePool, RetryTask, RunsSampled, SubmitTask
 from koubou_panel.core.events import MetricsSampled, TaskSubmitted
 from koubou_panel.core.records import Metrics, TaskId, Use
 from koubou_panel.errors import Refused
@@ -120,6 +121,19 @@ async def test_cancel_of_a_finished_task_says_so(shop):
         await shop.do(CancelTask(task_id), ME)
 
 
+async def test_all_of_a_pipeline_may_be_cancelled_at_once(shop, monkeypatch):
+    """What the first cancel has ended and pushed out of the state is said to have ended, and nothing is reset."""
+    monkeypatch.setattr(fold, "KEEP_FINISHED", 3)
+    await shop.do(PausePool(), ME)
+    epoch, first = shop.state.epoch, await submit(shop, "true")
+    others = [await submit(shop, "true", after=(first,)) for _ in range(9)]
+    answers = await shop.do_many([CancelTask(task_id) for task_id in (first, *others)], ME)
+    assert answers[0] == first
+    assert {answer.code for answer in answers if isinstance(answer, Refused)} <= {"conflict"}
+    await until(lambda: shop.state.counts["cancelled"] == 10)
+    assert (len(shop.state.tasks), shop.state.epoch) == (3, epoch)
+
+
 async def test_a_subscriber_that_fails_is_dropped(shop):
     """A broken subscriber harms nobody."""
 
@@ -177,16 +191,17 @@ async def test_a_worker_that_dies_while_storing_fails_is_not_forgotten(shop, mon
 
 
 async def test_a_bug_in_a_step_loses_no_state(shop, monkeypatch):
-    """A step that fails is undone: who asked is told, and the state is what the archive holds."""
+    """A step that fails is undone: who asked is told, in no words for a full disk, and the archive's state holds."""
     monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
     kept = await submit(shop, "true")
     epoch = shop.state.epoch
     monkeypatch.setattr(hub_module, "decide", lambda *_: 1 / 0)
-    with pytest.raises(Refused, match="could not store"):
+    with pytest.raises(Refused, match=r"workshop failed \(division by zero\)"):
         await submit(shop, "true")
     monkeypatch.undo()
     await until(lambda: shop.state.epoch != epoch)
     assert kept in shop.state.tasks
+    assert shop.state.notes[-1].details == "the workshop failed; queue reloaded"
     await submit(shop, "true")
 
 
@@ -199,7 +214,7 @@ async def test_what_is_being_stored_when_a_step_fails_is_still_done(shop, monkey
     await until(lambda: shop.state.counts["in_progress"] == 1)
     with monkeypatch.context() as broken:
         broken.setattr(hub_module, "decide", lambda *_: 1 / 0)
-        with pytest.raises(Refused, match="could not store"):
+        with pytest.raises(Refused, match=r"workshop failed \(division by zero\)"):
             await submit(shop, "true")
     gate.set()
     task_id = await first
