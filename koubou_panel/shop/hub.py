@@ -55,6 +55,7 @@ from koubou_panel.core.records import FINISHED, Metrics, Status, Task, TaskId, W
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
+from koubou_panel.shop.recent import Recent
 from koubou_panel.shop.recovery import is_of_storage, not_stored
 
 STEP_ITEMS = 512
@@ -125,6 +126,7 @@ class Hub:
         self._loop = loop
         self._archive = archive
         self.curves = Curves()
+        self.recent = Recent(clock())
         self._metrics: list[Metrics] = []
         self._writer = Writer(archive, loop.call_soon_threadsafe)
         self._keys = keys
@@ -197,6 +199,7 @@ class Hub:
             self._refuse_all()
             return
         now = self._clock()
+        self.recent.turn(now)
         step = Step(Batch())
         try:
             left = STEP_ITEMS
@@ -231,11 +234,10 @@ class Hub:
 
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
-        if type(command) is SubmitTask and ask.caller.role == "full":
-            key = command.request.idempotency_key
-            if key is not None and key in self._keys:
-                step.replies.append((ask.reply, self._keys[key]))
-                return
+        known = self._known(command) if ask.caller.role == "full" else None
+        if known is not None:
+            step.replies.append((ask.reply, known))
+            return
         try:
             context = Context(now, ask.caller.by, ask.caller.role, ask.found, ask.ended)
             events = decide(self.state, command, context)
@@ -244,6 +246,19 @@ class Hub:
             return
         self._fold(events, step)
         step.replies.append((ask.reply, _subject(command)))
+
+    def _known(self, command: Command) -> TaskId | None:
+        """The task that a command has made already, where the state alone does not tell."""
+        if type(command) is SubmitTask:
+            key = command.request.idempotency_key
+            if key is not None and key in self._keys:
+                return self._keys[key]
+            task_id = command.request.task_id
+        elif type(command) is RetryTask:
+            task_id = command.new_id
+        else:
+            return None
+        return task_id if task_id in self.recent else None
 
     def _fold(self, events: Sequence[Event], step: Step) -> None:
         batch = step.batch
@@ -281,6 +296,7 @@ class Hub:
 
     def _store_end(self, event: Event, task: Task, batch: Batch) -> None:
         task_id = task.request.task_id
+        self.recent.ended.add(task_id)
         curve = self.curves.end(task_id, task.run)
         if curve is not None:
             batch.curves[task_id] = curve
@@ -403,6 +419,7 @@ class Hub:
         self.state = state
         self._keys = keys
         now = self._clock()
+        self.recent = Recent(now)
         revived: list[Event] = [note]
         alive = self._engine.workers() if self._engine is not None else set()
         for worker in old_state.workers.values():

@@ -38,7 +38,7 @@ from koubou_panel.core.events import (
     TaskRetried,
 )
 from koubou_panel.core.fold import KEEP_METRICS, State, evolve
-from koubou_panel.core.ids import TaskIds, is_task_id, made_at
+from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Job, Metrics, Status, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
@@ -57,7 +57,6 @@ T = TypeVar("T")
 MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
-FRESH_S = 10.0
 FOUND = (RetryTask, CancelTask, SendInput)
 
 
@@ -221,10 +220,11 @@ class LocalShop:
             hand_over(command, self.state.tasks.get(command.task_id), self.engine, reply)
 
     async def _check_id(self, task_id: TaskId) -> None:
-        """Refuse an id that is none, or that a task had which has ended and left the state long ago."""
+        """Refuse an id that is none, or that a task had which ended long ago; the hub knows what ended lately."""
         if not is_task_id(task_id):
             raise Refused("invalid", f"{task_id[:40]!r} is no task id; next_id() makes one", field="task_id")
-        if made_at(task_id) > self.clock() - FRESH_S or task_id in self.state.tasks:
+        recent = self.hub.recent
+        if task_id in self.state.tasks or task_id in recent or recent.is_certain(task_id, self.clock()):
             return
         if await self._read(self._archive.get, task_id) is not None:
             raise Refused("conflict", f"task {task_id} was submitted before and has ended")

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 from koubou_panel.core import fold
 from koubou_panel.core.commands import Caller, CancelTask, PausePool, RetryTask, RunsSampled, SubmitTask
 from koubou_panel.core.events import MetricsSampled, TaskSubmitted
+from koubou_panel.core.ids import make_task_id
 from koubou_panel.core.records import Metrics, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.shop import hub as hub_module
+from koubou_panel.shop.recent import FRESH_S, Recent
 from koubou_panel.testing import Collector, ManualClock, open_inline_shop, submission, submit, until
 
 ME = Caller("test")
@@ -84,6 +86,54 @@ async def test_the_same_id_twice_is_one_task(shop):
     command = submission(shop, "true")
     assert await shop.do(command, ME) == await shop.do(command, ME)
     assert sum(shop.state.counts.values()) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 4.0, 15.0])
+async def test_a_submit_that_is_sent_again_is_known_after_its_task_left_the_state(monkeypatch, seconds):
+    """Short tasks push each other out in no time: the same id is given again, or refused when that was long ago."""
+    monkeypatch.setattr(fold, "KEEP_FINISHED", 0)
+    clock = ManualClock(1_800_000_000.0)
+    async with open_inline_shop(clock=clock) as shop:
+        first = submission(shop, "true")
+        await shop.do(first, ME)
+        retry = RetryTask(first.request.task_id, shop.next_id())
+        for command, task_id in ((first, first.request.task_id), (retry, retry.new_id)):
+            await shop.do(command, ME)
+            await until(lambda task_id=task_id: task_id in shop.engine.jobs)
+            shop.engine.finish(task_id)
+            await until(lambda task_id=task_id: task_id not in shop.state.tasks)
+        await until(lambda: not shop.hub._in_flight)
+        for _ in range(2):
+            clock.advance(seconds)
+            await submit(shop, "true")
+        epoch = shop.state.epoch
+        answers = await shop.do_many([first, retry], ME)
+        if seconds < FRESH_S:
+            assert answers == [first.request.task_id, retry.new_id]
+        else:
+            assert [answer.code for answer in answers] == ["conflict", "conflict"]
+        assert (shop.state.counts["completed"], shop.state.epoch) == (2, epoch)
+
+
+def test_what_ended_lately_is_forgotten_after_a_while():
+    """An id is kept for as long as it counts as fresh, and not much longer; what ended before is not known."""
+    recent, clock = Recent(100.0), 100.0
+    recent.ended.add(TaskId("a"))
+    for clock in (105.0, 110.5):
+        recent.turn(clock)
+        assert TaskId("a") in recent
+    recent.turn(clock + FRESH_S + 0.5)
+    assert TaskId("a") not in recent
+
+
+@pytest.mark.parametrize(("made", "is_certain"), [(-1, False), (0, True), (5, True), (15, True), (21, False)])
+def test_an_id_from_before_or_from_another_clock_is_looked_up(made, is_certain):
+    """Certain are ids made since the start, within some seconds, and not in the future."""
+    start = 1_800_000_000.0
+    recent = Recent(start)
+    now = start + (20 if made > 5 else 5)
+    assert recent.is_certain(make_task_id(int(1000 * (start + made)), 0), now) is is_certain
+    assert not recent.is_certain(make_task_id(int(1000 * start), 0), start + FRESH_S + 1)
 
 
 async def test_the_same_key_twice_is_one_task(shop):
