@@ -134,6 +134,8 @@ SAID = {
         0.38,
         "data.bin",
     ),
+    "percent before another count": (lines("#% 1.2MB/s ETA 0:12 (file 499 of 500)", 10, 37), 0.37, ""),
+    "options as counts": (lines("solving: #% done (left=499/500)", 10, 37), 0.37, "solving"),
     "uv": (
         "\rnumpy   ----------------- 4.00 MiB/16.00 MiB\rnumpy   ----------------- 8.00 MiB/16.00 MiB\r",
         0.5,

@@ -87,7 +87,7 @@ def test_progress_rises_where_the_tool_is_in_one_phase(name):
     recording = Recording(name)
     for seed in range(4):
         _, told = recording.seen(len(recording.data), random.Random(seed))
-        heights = [progress.fraction or progress.done or 0.0 for progress in told]
+        heights = [(p.done or 0.0) if p.fraction is None else p.fraction for p in told]
         assert heights == sorted(heights)
 
 

@@ -38,7 +38,7 @@ _SIZED = re.compile(
     re.ASCII,
 )
 _PAIR = re.compile(
-    r"(?<![\w.,/\\+-])(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\s?/\s?| (?:out )?of )(\d{1,3}(?:,\d{3})+|\d{1,15})"
+    r"(?<![\w.,/\\+=#-])(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\s?/\s?| (?:out )?of )(\d{1,3}(?:,\d{3})+|\d{1,15})"
     r"(?![\w/\\%-]|[.,]\d|\s?\d{1,2}:\d\d|:\d)",
     re.ASCII,
 )
@@ -57,6 +57,7 @@ _LONE_NUMBER = re.compile(r"(?<![\w.:/-])\d[\d.,]*[kKMGT]?i?B?(?![\w:/-])", re.A
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS_BEFORE, _WORDS_AFTER = 3, 2
 _FULL = 100.0
+_ROUNDED = 0.015
 
 # A share of something, or how often something was tried: not how far a run is.
 _SHARES = frozenset(
@@ -105,7 +106,20 @@ def guess(line: str) -> Reading | None:
     if "://" in line or "\\" in line:
         line = _ADDRESS.sub(" ", line)
     parts = _parts(line)
-    return _counted(line, parts) or _percent(line, parts)
+    counted = _counted(line, parts)
+    if counted is None or (parts.is_timed and _is_of_another(line, parts, counted)):
+        return _percent(line, parts) or counted
+    return counted
+
+
+def _is_of_another(line: str, parts: _Parts, counted: Reading) -> bool:
+    """Whether the count stands behind a percentage that it does not make: `37% 1.2MB/s (file 499 of 500)`."""
+    match = parts.percents[0] if len(parts.percents) == 1 else None
+    if match is None or counted.fraction is None:
+        return False
+    if any(form.search(line, 0, match.start()) for form in (_PAIR, _SIZED)):
+        return False
+    return abs(number(match[1]) / _FULL - counted.fraction) > _ROUNDED
 
 
 def _parts(line: str) -> _Parts:

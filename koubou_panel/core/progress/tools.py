@@ -1,6 +1,6 @@
-"""The meters of tools that cannot be mistaken: tqdm, curl, wget, pv, dd, apt. One look at a line is enough.
+"""The meters of tools that cannot be mistaken: tqdm, curl, wget, pv, dd, rsync, apt. One look at a line is enough.
 
-Sizes: wget, curl and pv count in powers of 1,024; tqdm, dd and apt in powers of 1,000 (tqdm by default: its output does
+Sizes: wget, curl and pv (and the rates of rsync) count in powers of 1,024; tqdm, dd and apt in powers of 1,000 (tqdm by default: its output does
 not tell).
 """
 
@@ -64,6 +64,11 @@ _PV = re.compile(
 )
 _PV_END = re.compile(rf"\s(?P<percent>\d{{1,3}})%(?:\s+ETA\s+(?P<left>{CLOCK}))?")
 _DD = re.compile(r"(?P<done>\d+) bytes(?: \([^)]*\))? copied, [\d.]+ s, (?P<rate>[\d.]+) (?P<of>[kMGT]?)B/s")
+#      3,960,000   6%   28.68MB/s    0:00:00 (xfr#198, to-chk=2802/3001); behind a whole file the time is what it took.
+_RSYNC = re.compile(
+    rf"\s*(?P<done>\d[\d.,]*)(?P<scale>[KMGT]?)\s+(?P<percent>\d{{1,3}})%\s+(?P<rate>[\d.]+)(?P<of>[kMGT]?)B/s\s+"
+    rf"(?P<left>{CLOCK}|\?\?:\?\?:\?\?)\s*(?P<file>\(xfr#\d+, (?:to|ir)-ch(?:ec)?k=\d+/\d+\)\s*)?"
+)
 _APT_STATUS = re.compile(r"(?:pm|dl)status:[^:]*:(?P<percent>\d{1,3}(?:\.\d+)?):(?P<text>.*)")
 _APT_UPDATE = re.compile(
     rf"(?P<percent>\d{{1,3}})% \[(?P<text>[^\]]*[^\W\d][^\]]*)\](?: \[.*\])?"
@@ -217,6 +222,22 @@ def _dd(line: str) -> Reading | None:
     return reading("dd", CERTAIN, done=number(match["done"]), unit="B", rate=rate)
 
 
+def _rsync(line: str) -> Reading | None:
+    match = _RSYNC.fullmatch(line) if "%" in line and "B/s" in line else None
+    if match is None:
+        return None
+    done = match["done"] if match["scale"] else re.sub(r"[.,]", "", match["done"])
+    return reading(
+        "rsync",
+        CERTAIN,
+        done=scaled(done, match["scale"]),
+        fraction=number(match["percent"]) / 100,
+        unit="B",
+        rate=scaled(match["rate"], match["of"], KIBI),
+        left=None if match["file"] else seconds(match["left"]),
+    )
+
+
 def _apt_status(line: str) -> Reading | None:
     match = _APT_STATUS.fullmatch(line)
     return _percent("apt", match, text=match["text"]) if match else None
@@ -253,6 +274,7 @@ _FORMS: tuple[Callable[[str], Reading | None], ...] = (
     _wget_bar,
     _pv,
     _dd,
+    _rsync,
     _apt_status,
     _apt_update,
 )

@@ -189,6 +189,10 @@ RECIPES: dict[str, tuple[bool, list[str]]] = {
     "pytest": (False, ["{py}", "-m", "pytest", "-p", "no:cacheprovider", "{tests}"]),
     "git-clone": (True, ["sh", "-c", "git clone --progress --no-local {repository} copy"]),
     "rsync": (True, ["rsync", "--progress", "--bwlimit=2000", "{data}", "copy.bin"]),
+    "rsync-progress2": (
+        True,
+        ["sh", "-c", "split -n 200 -a 3 {data} part && rsync -a --info=progress2 --bwlimit=2000 part* copy/"],
+    ),
 }
 NINJA = r"""
 mkdir n && cd n && { echo 'rule wait'; echo ' command = sleep 0.15 && touch $out'; echo ' description = CC $out'
