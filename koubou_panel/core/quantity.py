@@ -7,6 +7,7 @@ import re
 _KILO = 1024
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MOST = 1000
+_MOST_BYTES = 2**53
 _SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", re.ASCII)
 
 
@@ -23,12 +24,15 @@ def parse_size(text: str) -> int:
     """The bytes of `2G`, `512M`, `1.5 GB`, `64kB` or `1048576`, in powers of 1,024.
 
     Raises:
-        ValueError: it is no such text, or less than a byte; the message goes on after the name of what it is for.
+        ValueError: it is no such text, less than a byte, or more than any machine has; the message goes on after the
+            name of what it is for.
     """
     found = _SIZE.fullmatch(text)
     size_bytes = round(float(found[1]) * _KILO ** " KMGT".index(found[2].upper() or " ")) if found else 0
     if size_bytes < 1:
         raise ValueError(f"must be a size such as 512M or 2G, not {text[:40]!r}")
+    if size_bytes > _MOST_BYTES:
+        raise ValueError(f"must be at most {size_text(_MOST_BYTES)}, not {text[:40]!r}")
     return size_bytes
 
 

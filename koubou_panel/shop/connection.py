@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
 
         Raises:
             Refused: by the workshop; or `unavailable`: there is no link, or it was cut at a bad moment.
-            ProtocolFault: code `too_large`: no frame can hold it; nothing was sent.
+            ProtocolFault: code `too_large` or `invalid`: no frame can hold it; nothing was sent.
         """
         if self._is_closed:
             raise self._unavailable("the link to the workshop was closed")

@@ -218,21 +218,24 @@ class RemoteShop:
             work.add_done_callback(batch.settle)
 
     async def _perform(self, commands: Sequence[Command], caller: Caller) -> list[Result]:
-        """Send commands as one frame, or as several if they are too large for one; never raises Refused."""
+        """Send commands as one frame, or as several if one cannot hold them all; never raises Refused."""
         try:
             replies = await self._connection.call(DoCall(commands, caller))
         except Refused as refused:
             return [refused] * len(commands)
         except ProtocolFault as fault:
             if len(commands) == 1:
-                return [Refused("too_large", fault.message)]
+                return [Refused(fault.code, fault.message)]
             half = len(commands) // 2
             first = await self._perform(commands[:half], caller)
             return first + await self._perform(commands[half:], caller)
         return [wire.refused(reply) if isinstance(reply, wire.Refusal) else reply for reply in replies]
 
     async def _ask(self, question: wire.Question) -> object:
-        return await self._connection.call(AskCall(question))
+        try:
+            return await self._connection.call(AskCall(question))
+        except ProtocolFault as fault:
+            raise Refused(fault.code, fault.message) from None
 
     async def _values(self, task_ids: list[TaskId]) -> list[bytes]:
         try:

@@ -226,9 +226,9 @@ def encode(message: ClientMessage | ServerMessage) -> bytes:
     """`message` as one frame.
 
     Raises:
-        ProtocolFault: code `too_large`: no frame can hold it.
+        ProtocolFault: code `too_large`: no frame can hold it; `invalid`: it holds what no frame can say.
     """
-    body = _ENCODER.encode(message)
+    body = _body(message)
     if len(body) > MAX_FRAME_BYTES:
         raise _too_large(len(body))
     return len(body).to_bytes(_HEAD_BYTES, "big") + body
@@ -238,9 +238,19 @@ def answer(call: int, value: object) -> bytes:
     """The frame that answers question `call` with `value`.
 
     Raises:
-        ProtocolFault: code `too_large`.
+        ProtocolFault: as of `encode`.
     """
-    return encode(Answer(call, Raw(_ENCODER.encode(value))))
+    return encode(Answer(call, Raw(_body(value))))
+
+
+def _body(value: object) -> bytes:
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError as error:
+        words = f"{error.object[:60]!r} is no text: it has bytes that are not UTF-8"
+    except (OverflowError, TypeError, RecursionError) as error:
+        words = f"it cannot be sent: {error}"
+    raise ProtocolFault("invalid", words)
 
 
 def _too_large(size: int) -> ProtocolFault:

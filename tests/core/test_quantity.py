@@ -41,6 +41,13 @@ def test_what_is_no_size_is_refused(text):
     assert len(str(refused.value)) < 120
 
 
+@pytest.mark.parametrize("text", ["8193T", "999999999T", "999999999999999G"])
+def test_what_no_machine_has_is_refused(text):
+    """The message says how much is possible."""
+    with pytest.raises(ValueError, match="must be at most 8192 TB, not"):
+        parse_size(text)
+
+
 @given(st.integers(1, 1 << 50))
 def test_what_is_written_reads_back(size_bytes):
     """The words for a size mean that size, to the digits that they have."""

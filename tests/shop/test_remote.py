@@ -11,7 +11,7 @@ import pytest
 from koubou_panel.core.commands import Caller, CancelTask, RetryTask, ScaleWorkers, SubmitTask
 from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.ports import TaskQuery
-from koubou_panel.core.records import Request, TaskId, Use
+from koubou_panel.core.records import Limits, Request, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import connection
@@ -319,6 +319,40 @@ async def test_too_large_command_is_refused_and_its_neighbours_pass(tmp_path, mo
         answers = await remote.do_many([*commands, huge], CALLER)
         assert not any(isinstance(answer, Refused) for answer in answers[:50])
         assert answers[50].code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"name": "a\udcffb"}, "bytes that are not UTF-8"),
+        ({"limits": Limits(memory_bytes=2**70)}, "cannot be sent"),
+        ({"labels": {"a": object()}}, "cannot be sent"),
+    ],
+)
+async def test_command_that_cannot_be_said_is_refused_and_its_neighbours_pass(tmp_path, more, words) -> None:
+    """What no message can hold is refused with words, alone, however it was given."""
+    async with _pair(tmp_path) as (_, remote, _):
+        commands = [_submission(remote) for _ in range(5)]
+        commands.insert(2, _submission(remote, **more))
+        answers = await remote.do_many(commands, CALLER)
+        assert [isinstance(answer, Refused) for answer in answers] == [
+            False,
+            False,
+            True,
+            False,
+            False,
+            False,
+        ]
+        assert (answers[2].code, words in answers[2].message) == ("invalid", True)
+        with pytest.raises(Refused, match=words):
+            await remote.do(_submission(remote, **more), CALLER)
+
+
+async def test_question_that_cannot_be_said_is_refused(tmp_path) -> None:
+    """A question is refused as a command is."""
+    async with _pair(tmp_path) as (_, remote, _):
+        with pytest.raises(Refused, match="not UTF-8"):
+            await remote.get(TaskId("\udcff"))
 
 
 async def test_garbage_from_the_workshop_makes_a_new_connection(tmp_path) -> None:
