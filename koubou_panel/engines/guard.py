@@ -6,7 +6,7 @@ control socket:
 
     t  end the task's processes (all but the worker): TERM, after 5 s KILL
     m  KILL the task's processes now, and spare the worker
-    d  the run has ended: no KILL is due any more
+    d  the run has ended: no KILL is due any more; answer `done`, as no signal of an earlier letter is to come
     w  end the worker too: TERM, after 5 s KILL
     k  KILL everything now
     f  stop the worker where it is (SIGSTOP), and answer `frozen` once it has stopped
@@ -30,6 +30,7 @@ import time
 
 GRACE_S = 5.0
 FREEZE_LIMIT_S = 1.0
+MOST_LOOKS = 10
 STOPPED = (b"T", b"t")
 # Of 1,000: a task counts as if it used so much more of the host's memory than it does.
 OOM_SCORE_ADJ = 300
@@ -86,6 +87,64 @@ def _parents_by_ps() -> dict[int, int]:
 
 def descendants(root: int, *, spare: int = 0) -> list[int]:
     """Live processes below `root`, nearest first; `spare` is left out, what is below it is not."""
+    below = _below if os.path.exists(f"/proc/{root}/task/{root}/children") else _below_by_parents
+    return [pid for pid in below(root) if pid != spare]
+
+
+def _below(root: int) -> list[int]:
+    """As `descendants`, from the tree alone: what else the machine runs costs nothing.
+
+    Who dies meanwhile leaves children to somebody who may have been looked at already: it is looked again then.
+    """
+    found, known = _look_below(root)
+    for _ in range(MOST_LOOKS):
+        if not known:
+            break
+        found, gone = _look_below(root)
+        if gone <= known:
+            break
+        known |= gone
+    return found
+
+
+def _look_below(root: int) -> tuple[list[int], set[int]]:
+    """The live processes of one look, and the processes and threads that it found dead."""
+    found: list[int] = []
+    gone: set[int] = set()
+    level = [root]
+    while level:
+        below: list[int] = []
+        for parent in level:
+            children, ended = _children(parent)
+            gone |= ended
+            # Asked after its children: they were its own for as long as it lived.
+            if parent != root and _is_zombie(parent):
+                gone.add(parent)
+            elif parent != root:
+                found.append(parent)
+            below += children
+        level = below
+    return found, gone
+
+
+def _children(parent: int) -> tuple[list[int], set[int]]:
+    """Who was started by any thread of `parent`, zombies too; and which threads ended meanwhile."""
+    found: list[int] = []
+    ended: set[int] = set()
+    try:
+        threads = os.listdir(f"/proc/{parent}/task")
+    except OSError:
+        return [], {parent}
+    for thread in threads:
+        try:
+            with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                found += [int(pid) for pid in file.read().split()]
+        except OSError:
+            ended.add(int(thread))
+    return found, ended
+
+
+def _below_by_parents(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in _parents().items():
         children.setdefault(parent, []).append(pid)
@@ -94,7 +153,7 @@ def descendants(root: int, *, spare: int = 0) -> list[int]:
     while level:
         level = [pid for parent in level for pid in children.get(parent, ())]
         found += level
-    return [pid for pid in found if pid != spare]
+    return found
 
 
 def send(pids: list[int], number: int) -> None:
@@ -123,24 +182,14 @@ def kill_below(root: int, *, spare: int = 0, waited: int = 0, limit_s: float = 1
 
 def reap(*, but: int = 0) -> None:
     """Collect the orphans that ended, except the child `but`, whose end its parent waits for by name."""
-    for pid in _zombies(os.getpid()):
-        if pid != but:
+    for pid in _children(os.getpid())[0]:
+        if pid != but and _is_zombie(pid):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
 
-def _zombies(parent: int) -> list[int]:
-    found: list[int] = []
-    if not os.path.isdir(f"/proc/{parent}/task"):
-        return found
-    for thread in os.listdir(f"/proc/{parent}/task"):
-        with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
-            found += [int(pid) for pid in file.read().split()]
-    return [pid for pid in found if _is_zombie(pid)]
-
-
 def _is_zombie(pid: int) -> bool:
-    return _state(pid) in (b"Z", b"")
+    return _state(pid) in (b"Z", b"X", b"")
 
 
 def _state(pid: int) -> bytes:
@@ -175,8 +224,7 @@ class Guard:
             status = self._worker_status()
             if status is not None:
                 kill_below(self.me)
-                with contextlib.suppress(OSError):
-                    self.control.sendall(status)
+                self._answer(status)
                 return
             self._wait_once()
 
@@ -205,6 +253,7 @@ class Guard:
                 kill_below(self.me, spare=self.worker, waited=self.worker)
             elif letter == "d":
                 self.kill_at = None
+                self._answer(b"done\n")
             elif letter == "k":
                 kill_below(self.me, waited=self.worker)
             elif letter == "f":
@@ -222,8 +271,11 @@ class Guard:
                 self._thaw()
                 return
             time.sleep(0.001)
+        self._answer(b"frozen\n")
+
+    def _answer(self, word: bytes) -> None:
         with contextlib.suppress(OSError):
-            self.control.sendall(b"frozen\n")
+            self.control.sendall(word)
 
     def _thaw(self) -> None:
         if self.is_frozen:

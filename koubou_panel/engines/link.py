@@ -2,6 +2,10 @@
 
 Loop thread only. A worker speaks every `BEAT_S` seconds; one that does not is stopped, or holds the interpreter's
 lock. It cannot end its own run then, so that a stop goes to its guard, and takes the worker with it.
+
+Between a stop and the guard's word that none of its signals is to come any more, what is handed to the worker waits
+here: it would be hit in the place of a run that ended by itself meanwhile. A worker that is to end as well is given
+nothing more; its death gives back what waits.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ URGENT: frozenset[StopCause] = frozenset({"memory", "processes"})
 
 # The guard's letters, as its own page explains them.
 END_TASK, KILL_TASK, RUN_ENDED, END_ALL, KILL_ALL, FREEZE, THAW = b"t", b"m", b"d", b"w", b"k", b"f", b"g"
-FROZEN = "frozen\n"
+FROZEN, DONE = "frozen", "done"
 
 
 class Host(Protocol):
@@ -89,6 +93,10 @@ class WorkerLink(asyncio.Protocol):
         self.process: subprocess.Popen[bytes] | None = None
         self.held: dict[TaskId, Job] = {}
         self.stopping: dict[TaskId, StopCause] = {}
+        self.later: list[Run | Input] = []
+        self.is_doomed = False
+        self._recalls = 0
+        self._dones = 0
         self.kill_timer: asyncio.TimerHandle | None = None
         self.is_leaving = False
         self.ended_for = ""
@@ -115,6 +123,7 @@ class WorkerLink(asyncio.Protocol):
                     RunProgressed(message.task_id, message.run, message.progress, message.output_bytes)
                 )
             elif type(message) is GivenBack:
+                self._recalls = max(0, self._recalls - 1)
                 self._given_back(message)
             elif type(message) is InputTaken:
                 self.senders.settle(message.number, message.why)
@@ -133,16 +142,20 @@ class WorkerLink(asyncio.Protocol):
             report(RunEnded(self.worker_id, outcome))
 
     def _given_back(self, message: GivenBack) -> None:
-        for task_id in message.task_ids:
+        self._return(message.task_ids)
+        if self.stopping and not self._recalls:
+            self._end_run()
+
+    def _return(self, task_ids: list[TaskId]) -> None:
+        """Tell of runs that have not begun, and will not."""
+        for task_id in task_ids:
             job = self.held.pop(task_id, None)
             if job is not None:
                 self.senders.end(job.claim)
             if task_id in self.stopping:
                 self._stopped(task_id)
-        if message.task_ids:
-            self.engine.report(RunsReturned(self.worker_id, message.task_ids))
-        if self.stopping:
-            self._end_run()
+        if task_ids:
+            self.engine.report(RunsReturned(self.worker_id, task_ids))
 
     # -- its health -------------------------------------------------------------------------------------------
 
@@ -172,6 +185,7 @@ class WorkerLink(asyncio.Protocol):
     def _revoke(self) -> None:
         """The worker is stopped for us."""
         if self.mark is not None:
+            self.later.clear()
             waiting = [job for job in self.held.values() if job.claim >= self.mark.begun]
             if waiting:
                 self.mark.revoke(max(job.claim for job in waiting) + 1)
@@ -189,7 +203,10 @@ class WorkerLink(asyncio.Protocol):
         """Hand over runs."""
         for job in jobs:
             self.held[job.task_id] = job
-        self.send(Run(jobs))
+        if self.stopping or self._dones or self.is_doomed:
+            self.later.append(Run(jobs))
+        else:
+            self.send(Run(jobs))
         if self.is_silent:
             self._take_back()
 
@@ -199,7 +216,23 @@ class WorkerLink(asyncio.Protocol):
         if job is None:
             answer("it is not running any more")
         else:
-            self.send(Input(job.claim, self.senders.add(job.claim, answer), data, is_last))
+            piece = Input(job.claim, self.senders.add(job.claim, answer), data, is_last)
+            if any(type(message) is Run and job in message.jobs for message in self.later):
+                self.later.append(piece)
+            else:
+                self.send(piece)
+
+    def recall(self) -> None:
+        """Take back what the worker has not begun."""
+        self._take_back_later()
+        self._recalls += 1
+        self.send(GiveBack())
+
+    def _take_back_later(self) -> None:
+        """Take back what was not sent yet."""
+        jobs = [job for message in self.later if type(message) is Run for job in message.jobs]
+        self.later.clear()
+        self._return([job.task_id for job in jobs])
 
     def stop(self, stop: Stop) -> None:
         """End a run: what has not begun is taken back first, so that only the run itself is hit."""
@@ -209,7 +242,7 @@ class WorkerLink(asyncio.Protocol):
         if self.is_silent:
             self._end_run()
             return
-        self.send(GiveBack())
+        self.recall()
         self._clear_timer()
         self.kill_timer = self.engine.loop.call_later(RECALL_LIMIT_S, self._end_deaf_run)
 
@@ -223,6 +256,7 @@ class WorkerLink(asyncio.Protocol):
         running = self.running()
         if running is not None and running.task_id in self.stopping:
             with_worker = is_deaf or self.is_silent or self.engine.batches(running.kind)
+            self.is_doomed |= with_worker
             if self.stopping[running.task_id] in URGENT:
                 self.letter(KILL_ALL if with_worker else KILL_TASK)
             else:
@@ -240,12 +274,26 @@ class WorkerLink(asyncio.Protocol):
         self.stopping.pop(task_id, None)
         if not self.stopping:
             self._clear_timer()
-            self.letter(RUN_ENDED)
+            if self.is_doomed:
+                # A function may handle signals, and have taken the worker's end for its own.
+                self.ended_for = self.ended_for or "its run was stopped"
+                self.letter(KILL_ALL)
+            else:
+                self._dones += 1
+                self.letter(RUN_ENDED)
 
     def _clear_timer(self) -> None:
         if self.kill_timer is not None:
             self.kill_timer.cancel()
             self.kill_timer = None
+
+    def _done(self) -> None:
+        """The guard has nothing more to signal."""
+        self._dones -= 1
+        if not (self.stopping or self._dones or self.is_doomed):
+            later, self.later = self.later, []
+            for message in later:
+                self.send(message)
 
     def letter(self, letter: bytes) -> None:
         """Tell the guard."""
@@ -256,6 +304,7 @@ class WorkerLink(asyncio.Protocol):
     def leave(self) -> None:
         """Let the worker end by itself, after what it runs."""
         self.is_leaving = True
+        self._take_back_later()
         self.send(Leave())
 
     def end(self) -> None:
@@ -270,21 +319,28 @@ class WorkerLink(asyncio.Protocol):
         if self.control is None:
             return
         try:
-            said = self.control.recv(64).decode("ascii", "replace")
+            said = self.control.recv(4096).decode("ascii", "replace")
         except BlockingIOError:
             return
         except OSError:
             said = ""
-        while said.startswith(FROZEN):
-            self._revoke()
-            said = said.removeprefix(FROZEN)
-            if not said:
-                return
+        *words, said = said.split("\n")
+        for word in words:
+            self._answered(word)
+        if words and not said:
+            return
         self.engine.loop.remove_reader(self.control)
         self.control.close()
         self.control = None
         # What the worker wrote before its end may still be in the socket: read it first.
         self.engine.loop.call_soon(self._hear_out, said)
+
+    def _answered(self, word: str) -> None:
+        """The guard has done what a letter asked."""
+        if word == FROZEN:
+            self._revoke()
+        elif word == DONE:
+            self._done()
 
     def _hear_out(self, said: str) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -20,7 +20,6 @@ from koubou_panel.core.environment import allowed
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
 from koubou_panel.core.records import SILENT_AFTER_S, Job, TaskId, WorkerId
 from koubou_panel.engines import guard, marks
-from koubou_panel.engines.frames import GiveBack
 from koubou_panel.engines.inputs import Answer
 from koubou_panel.engines.link import WorkerLink
 
@@ -85,7 +84,7 @@ class LocalEngine:
         elif type(instruction) is Stop:
             link.stop(instruction)
         elif type(instruction) is Recall:
-            link.send(GiveBack())
+            link.recall()
         elif type(instruction) is Retire:
             link.end() if instruction.at_once else link.leave()
 

@@ -192,6 +192,58 @@ def test_a_worker_that_cannot_act_takes_its_end_at_once(start, tmp_path, hold):
     assert time.monotonic() - began < guard.GRACE_S - 1
 
 
+def test_says_when_no_signal_is_to_come_any_more(start, tmp_path):
+    """The answer to the letter d comes after what an earlier letter asked: all it was to hit is hit."""
+    one = start("/bin/sh", "-c", f"sleep 600 & echo $! > {tmp_path}/t; wait; exec sleep 600")
+    wait_for(lambda: (tmp_path / "t").exists() and (tmp_path / "t").read_text().strip().isdigit())
+    one.control.sendall(b"md")
+    assert one.status() == b"done\n"
+    assert not is_alive(int((tmp_path / "t").read_text()))
+
+
+CROWD = """
+import os, sys, threading, time
+def thread():
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+        time.sleep(600)
+    time.sleep(600)
+for _ in range(3):
+    threading.Thread(target=thread, daemon=True).start()
+if os.fork() == 0:
+    os._exit(0)
+open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="Linux only")
+def test_finds_the_same_tree_from_above_as_in_the_list_of_all(start, tmp_path):
+    """Children of threads, grandchildren in sessions of their own, and no zombies."""
+    one = start(sys.executable, "-c", CROWD, str(tmp_path / "w"))
+    worker = read_pid(tmp_path / "w")
+    wait_for(lambda: len(guard._below_by_parents(one.process.pid)) == 7)
+    wait_for(lambda: any(map(guard._is_zombie, guard._children(worker)[0])))
+    assert sorted(guard._below(one.process.pid)) == sorted(guard._below_by_parents(one.process.pid))
+    assert guard.descendants(one.process.pid)[0] == worker
+    assert worker not in guard.descendants(one.process.pid, spare=worker)
+
+
+def test_who_dies_under_the_look_hides_nobody(monkeypatch):
+    """A process whose parent ends while the tree is looked at has moved to where was looked before."""
+    tree = {1: [2], 2: [3], 3: []}
+
+    def children(parent: int) -> tuple[list[int], set[int]]:
+        if parent == 2 and 3 not in tree[1]:
+            tree.update({1: [2, 3], 2: []})  # 2 dies just now
+        return tree[parent], set()
+
+    monkeypatch.setattr(guard, "_children", children)
+    monkeypatch.setattr(guard, "_is_zombie", lambda pid: pid == 2 and 3 in tree[1])
+    assert guard._below(1) == [3]
+
+
 @pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="Linux only")
 def test_tasks_are_the_kernels_first_choice_when_memory_runs_out(start, tmp_path):
     """What runs below a guard is chosen by the kernel before the workshop is."""

@@ -21,7 +21,21 @@ from koubou_panel.core.commands import (
 from koubou_panel.core.plan import Stop
 from koubou_panel.core.records import Job, Outcome, TaskId, WorkerId
 from koubou_panel.engines import ending, marks
-from koubou_panel.engines.frames import Alive, Ended, FromWorker, GivenBack, Hello, frame
+from koubou_panel.engines.frames import (
+    TO_WORKER,
+    Alive,
+    Ended,
+    FrameBuffer,
+    FromWorker,
+    GiveBack,
+    GivenBack,
+    Hello,
+    Input,
+    Leave,
+    Run,
+    ToWorker,
+    frame,
+)
 from koubou_panel.engines.link import LOOK_AGAIN_S, RECALL_LIMIT_S, START_LIMIT_S, WorkerLink
 from koubou_panel.testing import until
 
@@ -51,6 +65,7 @@ class Engine:
         self.link = WorkerLink(W, self)
         self.link.control, self.guard = socket.socketpair()
         self.guard.settimeout(0)
+        self.worker: socket.socket | None = None
         fd = marks.create(folder / "worker-1.mark")
         self.link.mark = marks.Mark(fd)
         os.close(fd)
@@ -71,6 +86,24 @@ class Engine:
         """What the worker says."""
         self.link.data_received(b"".join(map(frame, messages)))
 
+    async def connect(self) -> None:
+        """Have a worker that the link can send to."""
+        ours, self.worker = socket.socketpair()
+        self.worker.settimeout(0)
+        await self.loop.connect_accepted_socket(lambda: self.link, ours)
+
+    def sent(self) -> list[ToWorker]:
+        """What the worker was sent since the last call."""
+        try:
+            return [TO_WORKER.decode(body) for body in FrameBuffer().feed(self.worker.recv(1 << 20))]
+        except BlockingIOError:
+            return []
+
+    def answer(self, words: bytes) -> None:
+        """What the guard says."""
+        self.guard.send(words)
+        self.link.on_guard()
+
     def letters(self) -> bytes:
         """What the guard was asked to do."""
         try:
@@ -90,7 +123,9 @@ async def engine(tmp_path):
     made = Engine(tmp_path)
     made.hear(Hello(7))
     yield made
-    for end in (made.guard, made.link.control):
+    if made.link.transport is not None:
+        made.link.transport.abort()
+    for end in (made.guard, made.link.control, made.worker):
         if end is not None:
             end.close()
 
@@ -165,6 +200,73 @@ async def test_what_waits_behind_a_stuck_run_is_not_hit_in_its_place(engine):
     assert engine.letters() == b""
     engine.hear(GivenBack([TaskId("u")]))
     assert engine.letters() == b"d"
+
+
+def job(name: str, claim: int, kind: str = "function") -> Job:
+    """A run."""
+    return Job(TaskId(name), 1, claim, kind, {}, b"")
+
+
+async def test_nothing_is_handed_over_before_the_last_signal(engine):
+    """A run that ended by itself is not signalled in the person of the next: that waits for the guard's word."""
+    await engine.connect()
+    engine.run("script")
+    engine.sent()
+    engine.link.stop(Stop(W, TaskId("t"), 1, "user"))
+    engine.link.start([job("u", 1)])
+    engine.link.send_input(TaskId("u"), b"x", [].append, is_last=True)
+    engine.hear(GivenBack([]))
+    engine.hear(Ended([Outcome(TaskId("t"), 1)]))
+    assert engine.letters() == b"td"
+    assert engine.sent() == [GiveBack()]
+    engine.answer(b"done\n")
+    assert engine.sent() == [Run([job("u", 1)]), Input(1, 1, b"x", True)]
+    engine.link.start([job("v", 2)])
+    assert engine.sent() == [Run([job("v", 2)])]
+
+
+async def test_a_worker_that_is_to_end_is_given_nothing_more(engine):
+    """Behind a function that is ended, what was handed over last waits for the worker's death, or is taken back."""
+    await engine.connect()
+    engine.run("function")
+    engine.link.stop(Stop(W, TaskId("t"), 1, "user"))
+    engine.hear(GivenBack([]))
+    engine.link.start([job("u", 1)])
+    engine.hear(Ended([Outcome(TaskId("t"), 1)]))
+    assert engine.letters() == b"wk"
+    assert engine.sent()[1:] == [GiveBack()]
+    engine.link.leave()
+    assert engine.reports[-1] == RunsReturned(W, ["u"])
+    assert engine.sent() == [Leave()]
+    engine.answer(b"signal 9")
+    await until(lambda: type(engine.reports[-1]) is WorkerDied)
+    assert engine.reports[-1] == WorkerDied(W, 1, "its run was stopped", signal=9, expected=True)
+
+
+async def test_what_was_not_sent_yet_is_cancelled_without_the_worker(engine):
+    """A stop, or a recall, of what still waits in the workshop gives it back at once."""
+    await engine.connect()
+    engine.run("script")
+    engine.link.stop(Stop(W, TaskId("t"), 1, "user"))
+    engine.link.start([job("u", 1)])
+    engine.link.stop(Stop(W, TaskId("u"), 1, "user"))
+    assert engine.reports[-1] == RunsReturned(W, ["u"])
+    engine.link.start([job("v", 2)])
+    engine.link.recall()
+    assert engine.reports[-1] == RunsReturned(W, ["v"])
+
+
+async def test_only_the_last_answer_shows_what_runs(engine):
+    """While another answer is to come, something may wait behind the run that is to stop: nothing is signalled."""
+    await engine.connect()
+    engine.run("script")
+    engine.link.recall()
+    engine.link.start([job("u", 1)])
+    engine.link.stop(Stop(W, TaskId("t"), 1, "user"))
+    engine.hear(GivenBack([]))
+    assert engine.letters() == b""
+    engine.hear(GivenBack([TaskId("u")]))
+    assert engine.letters() == b"t"
 
 
 async def test_the_output_of_a_crash_is_kept_and_read(engine, tmp_path):

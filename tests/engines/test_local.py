@@ -152,6 +152,31 @@ async def test_cancel_of_a_function_spares_what_waits_behind_it(shop):
         assert (await ended(shop, task_id)).status == "completed"
 
 
+@pytest.mark.parametrize("is_function", [False, True])
+async def test_a_cancel_that_comes_too_late_hits_nobody_else(tmp_path, is_function):
+    """A run ends by itself before its guard acts on the cancel: what starts after it completes all the same."""
+    code = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        if is_function:
+            first, second = await call(shop, execute, code), await call(shop, time.sleep, 0.1)
+        else:
+            first = await submit(shop, sys.executable, "-c", code)
+            second = await submit(shop, "sleep", "0.1")
+        await running(shop, first)
+        (guard,) = shop.engine.pids().values()
+        os.kill(guard, signal.SIGSTOP)
+        await shop.do(CancelTask(first), ME)
+        link = shop.engine._links[shop.state.tasks[first].worker_id]
+        await until(lambda: link.stopping and not link._recalls)
+        (tmp_path / "go").touch()
+        assert (await ended(shop, first)).status == "completed"
+        if not is_function:
+            await running(shop, second)
+        os.kill(guard, signal.SIGCONT)
+        task = await ended(shop, second)
+        assert (task.status, task.message) == ("completed", "")
+
+
 async def test_two_cancels_in_one_window_both_count(shop):
     """Cancelling a running function and one claimed behind it ends both, and nothing else."""
     for _ in range(20):
