@@ -23,7 +23,7 @@ from koubou_panel.archive.schema import HomeRefused
 from koubou_panel.core.codec import decode_events
 from koubou_panel.core.events import Fact
 from koubou_panel.core.ports import TaskPage, TaskQuery
-from koubou_panel.core.records import Metrics, Task, TaskId
+from koubou_panel.core.records import STATUSES, Metrics, Status, Task, TaskId
 from koubou_panel.errors import KoubouError
 
 KEEP_METRICS_S = 48 * 3600.0
@@ -137,6 +137,12 @@ class Archive:
             row = reader.execute(_TASK, (task_id,)).fetchone()
         return None if row is None else rows.task_of(row)
 
+    def statuses(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
+        """The statuses of those tasks that there are."""
+        wanted = msgspec.json.encode(list(task_ids)).decode()
+        with self._reader() as reader:
+            return {task_id: STATUSES[number] for task_id, number in reader.execute(_STATUSES, (wanted,))}
+
     def payload(self, task_id: TaskId) -> bytes:
         """What was submitted with a task; empty where there is none."""
         with self._reader() as reader:
@@ -204,6 +210,8 @@ class Archive:
 
 _TASK = f"""SELECT {TASK_COLUMNS} FROM task CROSS JOIN standing ON standing.ord = task.ord
     WHERE task.task_id = ?"""  # noqa: S608 - our own words only
+_STATUSES = """SELECT task.task_id, standing.status FROM task JOIN standing ON standing.ord = task.ord
+    WHERE task.task_id IN (SELECT value FROM json_each(?))"""
 _CURVE = "SELECT curve.points FROM task JOIN curve ON curve.ord = task.ord WHERE task.task_id = ?"
 _VALUES = """SELECT task.task_id, standing.value FROM task JOIN standing ON standing.ord = task.ord
     WHERE task.task_id IN (SELECT value FROM json_each(?))"""

@@ -56,7 +56,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.recent import Recent
-from koubou_panel.shop.recovery import is_of_storage, not_stored
+from koubou_panel.shop.recovery import is_of_storage, not_stored, waited_for
 
 STEP_ITEMS = 512
 RECOVERY_S = 1.0
@@ -119,10 +119,14 @@ class Hub:
         new_epoch: Callable[[], str],
         node: str,
         reload: Callable[[Loaded, str], State],
+        ended: Mapping[TaskId, Status] = NOTHING_ENDED,
     ) -> None:
-        """A hub over a loaded state; `start` gives it its engine."""
+        """A hub over a loaded state; `start` gives it its engine.
+
+        `ended` is how tasks ended that have left the state and that others still wait for.
+        """
         self.state = state
-        self.agenda = Agenda.from_state(state, batches)
+        self.agenda = Agenda.from_state(state, batches, ended=ended)
         self._loop = loop
         self._archive = archive
         self.curves = Curves()
@@ -395,12 +399,26 @@ class Hub:
             note = SystemNoted(self._clock(), "storage_recovered", f"{why}; queue reloaded")
             try:
                 loaded = await self._loop.run_in_executor(None, self._archive.load)
+                state = self._state_of(loaded, self._new_epoch())
+                ended = await self._loop.run_in_executor(None, self._archive.statuses, waited_for(state))
                 await self._try_commit(Batch(facts=[note]))
             except Exception as error:  # noqa: BLE001 - any failure of the archive means: try again
                 log.warning("the archive still fails: %s", error)
                 continue
-            self._reload(self._state_of(loaded, self._new_epoch()), loaded.keys, note)
+            self._keys = loaded.keys
+            self._reload(state, ended, note)
             return
+
+    async def stored(self) -> None:
+        """Return once all that has happened until now is in the archive.
+
+        Raises:
+            Refused: it could not be stored.
+        """
+        try:
+            await self._try_commit(Batch())
+        except Exception as error:  # noqa: BLE001 - whatever it was, who asked is told
+            raise not_stored(error) from None
 
     async def _try_commit(self, batch: Batch) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
@@ -414,10 +432,9 @@ class Hub:
         self._writer.put(batch, finish)
         await done
 
-    def _reload(self, state: State, keys: dict[str, TaskId], note: SystemNoted) -> None:
+    def _reload(self, state: State, ended: Mapping[TaskId, Status], note: SystemNoted) -> None:
         old_state, old_agenda = self.state, self.agenda
         self.state = state
-        self._keys = keys
         now = self._clock()
         self.recent = Recent(now)
         revived: list[Event] = [note]
@@ -432,7 +449,7 @@ class Hub:
                 revived.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
         for event in revived:
             evolve(state, event)
-        self.agenda = Agenda.from_state(state, self._batches)
+        self.agenda = Agenda.from_state(state, self._batches, ended=ended)
         for worker_id, lane in self.agenda.lanes.items():
             if worker_id in old_agenda.lanes:
                 lane.given = max(lane.given, old_agenda.lanes[worker_id].given)

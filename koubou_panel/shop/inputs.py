@@ -36,7 +36,7 @@ def check_input(command: SendInput) -> None:
     """
     if len(command.data) > MOST_INPUT_BYTES:
         words = f"at most {MOST_INPUT_BYTES} bytes of input at a time, not {len(command.data)}"
-        raise Refused("invalid", words, field="data")
+        raise Refused("invalid", words, field="text")
 
 
 def hand_over(command: SendInput, task: Task | None, engine: InputEngine | None, reply: Reply) -> None:

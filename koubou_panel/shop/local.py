@@ -40,7 +40,7 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import KEEP_METRICS, State, evolve
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
-from koubou_panel.core.records import Job, Metrics, Status, Task, TaskId, WorkerId
+from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId, WorkerId
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
@@ -50,6 +50,7 @@ from koubou_panel.shop.clock import Clock, utc_now
 from koubou_panel.shop.hub import Ask, Hub, Reply
 from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.inputs import check_input, hand_over
+from koubou_panel.shop.recovery import waited_for
 from koubou_panel.shop.sampling import Sampling
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class LocalShop:
         if wanted != state.pool:
             recovery.append(PoolChanged(clock(), wanted, "koubou"))
         await loop.run_in_executor(None, commit_now, archive, state, recovery)
+        ended = await loop.run_in_executor(None, archive.statuses, waited_for(state))
         hub = Hub(
             loop=loop,
             archive=archive,
@@ -113,6 +115,7 @@ class LocalShop:
             new_epoch=new_epoch,
             node=platform.node() or "local",
             reload=state_of,
+            ended=ended,
         )
         shop = cls(hub=hub, archive=archive, home=home, clock=clock)
         shop.engine = LocalEngine(
@@ -230,14 +233,18 @@ class LocalShop:
             raise Refused("conflict", f"task {task_id} was submitted before and has ended")
 
     async def _ended(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
-        """The status of those that have left the state, as the archive has it."""
-        ended: dict[TaskId, Status] = {}
-        for task_id in task_ids[:MAX_AFTER]:
-            if task_id not in self.state.tasks and is_task_id(task_id):
-                task = await self._read(self._archive.get, task_id)
-                if task is not None:
-                    ended[task_id] = task.status
+        """How those ended that have left the state. Their end may be on its way to the archive still."""
+        wanted = [task_id for task_id in task_ids[:MAX_AFTER] if is_task_id(task_id)]
+        ended = await self._read_ended(wanted)
+        if any(task_id not in ended and task_id not in self.state.tasks for task_id in wanted):
+            await self.hub.stored()
+            ended = await self._read_ended(wanted)
         return ended
+
+    async def _read_ended(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
+        left = [task_id for task_id in task_ids if task_id not in self.state.tasks]
+        found = await self._read(self._archive.statuses, left) if left else {}
+        return {task_id: status for task_id, status in found.items() if status in FINISHED}
 
     async def _found(self, command: RetryTask | CancelTask | SendInput) -> Task | None:
         task = self.state.tasks.get(command.task_id)

@@ -364,3 +364,13 @@ def test_text_is_refused_that_no_database_takes(archive, tasks):
     archive.commit([tasks.batch(tasks.make(1))])
     with pytest.raises(Refused):
         archive.find(TaskQuery(status="\ud800"))
+
+
+def test_statuses_are_of_the_tasks_that_there_are(archive, tasks):
+    """Several at once; an unknown id is left out."""
+    first, second = tasks.make(1), tasks.make(2)
+    archive.commit([tasks.batch(first, second)])
+    archive.commit([tasks.batch(touched=[tasks.finish(first, 5.0)])])
+    found = archive.statuses([first.task_id, second.task_id, "nonesuch"])
+    assert found == {first.task_id: "completed", second.task_id: "pending"}
+    assert archive.statuses([]) == {}

@@ -9,6 +9,8 @@ import threading
 import pytest
 from msgspec.structs import replace
 
+from koubou_panel.archive import loaded as loaded_module
+from koubou_panel.archive.sqlite import Batch
 from koubou_panel.core import fold
 from koubou_panel.core.commands import Caller, CancelTask, PausePool, RetryTask, RunsSampled, SubmitTask
 from koubou_panel.core.events import MetricsSampled, TaskSubmitted
@@ -253,6 +255,41 @@ async def test_a_bug_in_a_step_loses_no_state(shop, monkeypatch):
     assert kept in shop.state.tasks
     assert shop.state.notes[-1].details == "the workshop failed; queue reloaded"
     await submit(shop, "true")
+
+
+async def test_what_ended_is_known_to_its_followers_before_it_is_stored(shop, monkeypatch):
+    """One that left the state while its end was being stored is not waited for: it would never end again."""
+    monkeypatch.setattr(fold, "KEEP_FINISHED", 0)
+    await shop.do(PausePool(), ME)
+    first = await submit(shop, "true")
+    gate, commit = threading.Event(), shop._archive.commit
+    monkeypatch.setattr(shop._archive, "commit", lambda batches: (gate.wait(10), commit(batches)))
+    ending = asyncio.ensure_future(shop.do(CancelTask(first), ME))
+    await until(lambda: first not in shop.state.tasks)
+    following = asyncio.ensure_future(submit(shop, "true", after=(first,)))
+    assert shop._archive.get(first).status == "pending"
+    gate.set()
+    await ending
+    assert (await shop.get(await following)).status == "cancelled"
+    with pytest.raises(Refused, match="to wait for"):
+        await submit(shop, "true", after=(shop.next_id(),))
+
+
+async def test_followers_of_what_left_the_state_are_told_after_a_reload(shop, monkeypatch):
+    """What was cancelled is not taken for a success because the state does not hold it any more."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    monkeypatch.setattr(loaded_module, "KEEP_FINISHED", 0)
+    await shop.do(PausePool(), ME)
+    first = await submit(shop, "true")
+    follower = await submit(shop, "true", after=(first,))
+    ended = replace(shop.state.tasks[first], status="cancelled", finished_at=1.0)
+    shop._archive.commit([Batch(tasks={first: ended})])
+    with monkeypatch.context() as broken:
+        broken.setattr(hub_module, "decide", lambda *_: 1 / 0)
+        with pytest.raises(Refused, match="workshop failed"):
+            await submit(shop, "true")
+    await until(lambda: first not in shop.state.tasks)
+    await until(lambda: shop.state.tasks[follower].status == "cancelled")
 
 
 async def test_what_is_being_stored_when_a_step_fails_is_still_done(shop, monkeypatch):

@@ -6,9 +6,11 @@ import asyncio
 import shutil
 
 import pytest
+from msgspec.structs import replace
 
-from koubou_panel.archive.sqlite import HomeRefused
-from koubou_panel.core.commands import Caller
+from koubou_panel.archive import loaded as loaded_module
+from koubou_panel.archive.sqlite import Archive, Batch, HomeRefused
+from koubou_panel.core.commands import Caller, PausePool
 from koubou_panel.core.events import (
     SystemNoted,
     TaskFailed,
@@ -80,6 +82,22 @@ async def test_pending_tasks_survive_a_restart(tmp_path):
     async with open_shop(tmp_path / "home", workers=1) as shop:
         await until(lambda: shop.state.tasks[waiting].status == "completed")
         assert shop.state.tasks[blocker].reason == "shutdown"
+
+
+async def test_followers_of_what_left_the_state_are_told_at_the_start(tmp_path, monkeypatch):
+    """What was cancelled, and is not loaded any more, is not taken for a success."""
+    async with open_shop(tmp_path, wait_ready=False) as shop:
+        await shop.do(PausePool(), Caller("test"))
+        first = await submit(shop, "true")
+        follower = await submit(shop, "true", after=(first,))
+        ended = replace(shop.state.tasks[first], status="cancelled", finished_at=1.0)
+    archive = Archive.open(Home(tmp_path).database)
+    archive.commit([Batch(tasks={first: ended})])
+    archive.close()
+    monkeypatch.setattr(loaded_module, "KEEP_FINISHED", 0)
+    async with open_shop(tmp_path, wait_ready=False) as shop:
+        assert first not in shop.state.tasks
+        await until(lambda: shop.state.tasks[follower].status == "cancelled")
 
 
 async def test_a_shutdown_ends_what_runs_with_its_reason(tmp_path):
