@@ -72,6 +72,9 @@ class Host(Protocol):
     def forget(self, link: WorkerLink) -> None:
         """The worker has ended and its report is made."""
 
+    def give_up(self, link: WorkerLink, why: str) -> None:
+        """The worker, which is not connected, counts as dead."""
+
     def keep_output(self, job: Job, fd: int, begin: int) -> int:
         """Append what a dead worker had caught from `begin` on to its task's log; its size. Any thread."""
 
@@ -164,8 +167,9 @@ class WorkerLink(asyncio.Protocol):
         silent_s = now - self.heard_at
         if not self.is_ready:
             if silent_s > START_LIMIT_S:
-                self.ended_for = f"it did not start within {START_LIMIT_S:g} s"
-                self.letter(KILL_ALL)
+                self.end(f"it did not start within {START_LIMIT_S:g} s")
+                if self.control is None:
+                    self.engine.give_up(self, self.ended_for)
         elif silent_s > silent_after_s and not self.is_silent:
             self.is_silent = True
             self.engine.report(WorkerSilent(self.worker_id))
@@ -307,9 +311,9 @@ class WorkerLink(asyncio.Protocol):
         self._take_back_later()
         self.send(Leave())
 
-    def end(self) -> None:
+    def end(self, why: str) -> None:
         """End the worker now, with what it runs."""
-        self.ended_for = "ended"
+        self.ended_for = why
         self.letter(KILL_ALL)
 
     # -- its end ----------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class LocalEngine:
         elif type(instruction) is Recall:
             link.recall()
         elif type(instruction) is Retire:
-            link.end() if instruction.at_once else link.leave()
+            link.end("its worker was restarted") if instruction.at_once else link.leave()
 
     def send_input(
         self, worker_id: WorkerId, task_id: TaskId, data: bytes, answer: Answer, *, is_last: bool
@@ -113,7 +113,7 @@ class LocalEngine:
         if self._spawning:
             await asyncio.wait(self._spawning)
         for link in self._links.values():
-            link.end()
+            link.end("the workshop ended")
         await self._empty.wait()
         self._check_timer.cancel()
 
@@ -123,7 +123,17 @@ class LocalEngine:
         if not self._links:
             self._empty.set()
         if link.process is not None:
-            self.loop.run_in_executor(None, link.process.wait)
+            self._collect(link.process)
+
+    def give_up(self, link: WorkerLink, why: str) -> None:
+        """A worker that is not connected counts as dead; one that comes up after all is ended."""
+        if self._links.get(link.worker_id) is link:
+            self.forget(link)
+            self.report(WorkerDied(link.worker_id, 0, why, 255))
+
+    def _collect(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(RuntimeError):  # no new thread: one that there is will do it later
+            self.loop.run_in_executor(None, process.wait)
 
     # -- health -----------------------------------------------------------------------------------------------
 
@@ -132,7 +142,7 @@ class LocalEngine:
         now = self.loop.time()
         # While this loop stood still (a laptop asleep, a stopped process) nobody could be heard: it does not count.
         late_s = now - self._check_due
-        for link in self._links.values():
+        for link in list(self._links.values()):
             link.heard_at += late_s
             link.look(now, self.silent_after_s)
         self._oom_kills_seen = self._oom_kills()
@@ -153,35 +163,40 @@ class LocalEngine:
         task.add_done_callback(self._spawning.discard)
 
     async def _start_process(self, link: WorkerLink) -> None:
-        """Start a worker; whatever keeps it from starting (no descriptors, no memory) is its death."""
+        """Start a worker; whatever keeps it from starting (no descriptors, no memory, no threads) is its death."""
+        try:
+            await self._connect_process(link)
+        except Exception as error:  # noqa: BLE001 - the edge: it must not be said to be starting for ever
+            self.give_up(link, f"could not be started: {error}")
+
+    async def _connect_process(self, link: WorkerLink) -> None:
+        """Start a worker and put its sockets on the loop; if that fails, the guard finds them closed and ends it."""
         with contextlib.ExitStack() as ends, contextlib.ExitStack() as kept:
-            try:
-                ours, theirs = socket.socketpair()
-                kept.callback(ours.close)
-                ends.callback(theirs.close)
-                control, guard_end = socket.socketpair()
-                kept.callback(control.close)
-                ends.callback(guard_end.close)
-                mark_fd = marks.create(self._marks / f"{link.worker_id}.mark")
-                ends.callback(os.close, mark_fd)
-                link.mark = marks.Mark(mark_fd)
-                kept.callback(link.mark.close)
-                link.caught_fd = self._new_caught()
-                kept.callback(os.close, link.caught_fd)
-                link.process = await self.loop.run_in_executor(
-                    None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd, link.caught_fd
-                )
-                marks.set_guard(mark_fd, link.process.pid)
-            except OSError as error:
-                self.forget(link)
-                self.report(WorkerDied(link.worker_id, 0, f"could not be started: {error}", 255))
+            ours, theirs = socket.socketpair()
+            kept.callback(ours.close)
+            ends.callback(theirs.close)
+            control, guard_end = socket.socketpair()
+            kept.callback(control.close)
+            ends.callback(guard_end.close)
+            mark_fd = marks.create(self._marks / f"{link.worker_id}.mark")
+            ends.callback(os.close, mark_fd)
+            link.mark = marks.Mark(mark_fd)
+            kept.callback(link.mark.close)
+            link.caught_fd = self._new_caught()
+            kept.callback(os.close, link.caught_fd)
+            link.process = await self.loop.run_in_executor(
+                None, self._launch, guard_end.fileno(), theirs.fileno(), mark_fd, link.caught_fd
+            )
+            marks.set_guard(mark_fd, link.process.pid)
+            ours.settimeout(0)
+            control.settimeout(0)
+            if self._links.get(link.worker_id) is not link:
+                self._collect(link.process)  # it came too late: see `give_up`
                 return
+            await self.loop.connect_accepted_socket(lambda: link, ours)
+            self.loop.add_reader(control, link.on_guard)
+            link.control = control
             kept.pop_all()
-        ours.settimeout(0)
-        control.settimeout(0)
-        link.control = control
-        await self.loop.connect_accepted_socket(lambda: link, ours)
-        self.loop.add_reader(control, link.on_guard)
 
     def _new_caught(self) -> int:
         """An unnamed file that catches what a worker prints, so that a crash cannot take its last words with it."""

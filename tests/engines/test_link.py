@@ -76,6 +76,9 @@ class Engine:
     def forget(self, link: WorkerLink) -> None:
         """Nothing to forget."""
 
+    def give_up(self, link: WorkerLink, why: str) -> None:
+        self.given_up = why
+
     def keep_output(self, job: Job, fd: int, begin: int) -> int:
         return len(os.pread(fd, 1 << 20, begin))
 
@@ -151,6 +154,16 @@ async def test_a_worker_that_never_comes_up_is_ended(tmp_path):
     engine.link.on_guard()
     await until(lambda: engine.reports)
     assert engine.reports == [WorkerDied(W, 0, "it did not start within 60 s", signal=9, expected=True)]
+    engine.guard.close()
+
+
+async def test_a_worker_whose_process_never_comes_is_given_up(tmp_path):
+    """Without even a guard to tell, a worker is not said to be starting for longer than a minute."""
+    engine = Engine(tmp_path)
+    engine.link.control.close()
+    engine.link.control = None
+    engine.link.look(engine.link.heard_at + START_LIMIT_S + 1, 10)
+    assert engine.given_up == "it did not start within 60 s"
     engine.guard.close()
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -243,6 +244,48 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(shop, monkeypatch)
     await until(lambda: shop.hub.agenda.failed_spawns > 1)
     monkeypatch.setattr(socket, "socketpair", real)
     await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
+
+
+@pytest.mark.parametrize("where", ["_launch", "connect"])
+async def test_whatever_keeps_a_worker_from_starting_is_its_death(shop, monkeypatch, where):
+    """No thread can be started, or a socket cannot be put on the loop: the worker is tried again, none is left over."""
+    owner, name = (
+        (shop.engine, "_launch") if where == "_launch" else (shop.engine.loop, "connect_accepted_socket")
+    )
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        await shop.do(ScaleWorkers(3, 3), ME)
+        await until(lambda: shop.hub.agenda.failed_spawns > 1)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
+    pids = shop.engine.pids().values()
+    await until(
+        lambda: sorted(pid for pid, parent in _parents().items() if parent == os.getpid()) == sorted(pids)
+    )
+
+
+async def test_a_worker_that_comes_up_after_it_was_given_up_is_ended(shop, monkeypatch):
+    """A process that was long in coming belongs to nobody, and its successor is not taken for it."""
+    real, gate, late = shop.engine._launch, threading.Event(), []
+
+    def slow(*fds: int) -> object:
+        gate.wait(20)
+        late.append(real(*fds))
+        return late[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.engine, "_launch", slow)
+        await shop.do(ScaleWorkers(3, 3), ME)
+        await until(lambda: len(shop.engine.workers()) == 3)
+    (link,) = (link for link in shop.engine._links.values() if link.control is None)
+    link.heard_at -= 100
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3)
+    gate.set()
+    await until(lambda: late and late[0].returncode is not None)
+    assert len(shop.engine.workers()) == sum(w.status == "idle" for w in shop.state.workers.values()) == 3
 
 
 async def test_a_long_task_does_not_hold_up_its_window(shop):
