@@ -305,6 +305,13 @@ class WorkerLink(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self.control.send(letter)
 
+    def connected(self) -> None:
+        """The worker and its guard can be told from now on; what was asked before is."""
+        if self.ended_for:
+            self.letter(KILL_ALL)
+        elif self.is_leaving:
+            self.leave()
+
     def leave(self) -> None:
         """Let the worker end by itself, after what it runs."""
         self.is_leaving = True

@@ -197,6 +197,7 @@ class LocalEngine:
             self.loop.add_reader(control, link.on_guard)
             link.control = control
             kept.pop_all()
+        link.connected()
 
     def _new_caught(self) -> int:
         """An unnamed file that catches what a worker prints, so that a crash cannot take its last words with it."""

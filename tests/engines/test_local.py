@@ -288,6 +288,21 @@ async def test_a_worker_that_comes_up_after_it_was_given_up_is_ended(shop, monke
     assert len(shop.engine.workers()) == sum(w.status == "idle" for w in shop.state.workers.values()) == 3
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_worker_may_be_restarted_while_it_starts(shop, monkeypatch, at_once):
+    """What it was asked before it could be told is not forgotten: it goes, and another comes."""
+    real, gate = shop.engine._launch, threading.Event()
+    monkeypatch.setattr(shop.engine, "_launch", lambda *fds: (gate.wait(20), real(*fds))[1])
+    await shop.do(ScaleWorkers(3, 3), ME)
+    (worker_id,) = (name for name, worker in shop.state.workers.items() if worker.status == "starting")
+    link = shop.engine._links[worker_id]
+    await shop.do(RestartWorker(worker_id, at_once), ME)
+    await until(lambda: link.is_leaving or link.ended_for)
+    gate.set()
+    await until(lambda: shop.engine._links.get(worker_id) is not link, 20)
+    await until(lambda: [w.status for w in shop.state.workers.values()] == ["idle"] * 3, 20)
+
+
 async def test_a_long_task_does_not_hold_up_its_window(shop):
     """Tasks claimed behind a function that turns out long are taken back for an idle worker."""
     for _ in range(20):
