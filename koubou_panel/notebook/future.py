@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
-from concurrent.futures._base import PENDING
-from threading import Condition
-from typing import Any, Protocol
+from concurrent.futures._base import FINISHED, PENDING
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol
 
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.home import Home
 from koubou_panel.kinds.function import unpack_value
 
 
+if TYPE_CHECKING:
+    PlainLock = RLock
+else:
+    PlainLock = type(RLock())
+
+
+class Gate(PlainLock):
+    """What the futures of a workshop share in place of a condition each: nobody waits on it, see `TaskFuture`.
+
+    As it can be taken twice, `concurrent.futures.wait` may take it for each of many.
+    """
+
+    def notify_all(self) -> None:
+        """Nobody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a condition's signature
+        """Waits for nothing: whoever is here has waited."""
+        return False
+
+
 class Keeper(Protocol):
     """Who made a future: the workshop that its task is in."""
 
     home: Home
-    condition: Condition
+    gate: Gate
 
     def cancel(self, task_id: TaskId) -> None:
         """Ask for the task's end."""
 
     def task(self, task_id: TaskId) -> Task | None:
         """The task as it stands."""
+
+    def check_may_wait(self) -> None:
+        """Raise RuntimeError where waiting would last for ever: on the thread that settles futures."""
 
 
 class TaskFuture(Future[Any]):
@@ -31,9 +54,8 @@ class TaskFuture(Future[Any]):
     def __init__(self, task_id: TaskId, keeper: Keeper) -> None:
         """The future of `keeper`'s task `task_id`."""
         # Not by `Future.__init__`: its lock and condition are seven objects for the garbage collector to walk, and cost
-        # more than all else of a submit. One condition serves all futures of a workshop, since nobody waits on it
-        # (`_wait`); as its lock can be taken twice, `concurrent.futures.wait` may take it for each of many.
-        self._condition = keeper.condition
+        # more than all else of a submit. One gate serves all futures of a workshop; who waits, waits in `_wait`.
+        self._condition = keeper.gate  # type: ignore[assignment]
         self._state = PENDING
         self._result = None
         self._exception = None
@@ -63,6 +85,8 @@ class TaskFuture(Future[Any]):
             TaskFailure: it ended without a result: killed, timed out, lost.
             BaseException: what the function raised, with the remote traceback as its cause.
         """
+        if self._value and self._state == FINISHED:
+            return unpack_value(self._value)
         self._wait(timeout)
         plain = super().result(0)
         return unpack_value(self._value) if self._value else plain
@@ -82,6 +106,8 @@ class TaskFuture(Future[Any]):
     def _wait(self, timeout_s: float | None) -> None:
         """Wait for this future alone, not for the condition that it shares with others."""
         if self._state == PENDING:
+            if timeout_s != 0:
+                self.keeper.check_may_wait()
             wait([self], timeout_s)
 
     def cancel(self) -> bool:

@@ -61,27 +61,46 @@ class Results:
         """Settle tasks whose facts came without a value: from another process, or ended without one."""
         values = await self._shop.values(task_ids)
         for task_id, value in zip(task_ids, values, strict=True):
-            future = self._futures.pop(task_id, None)
-            if future is None:
+            if task_id not in self._futures:
                 continue
             task = None if value else await self._shop.get(task_id)
+            failure = None if task is None else await self._failure_of(task)
+            future = self._futures.pop(
+                task_id, None
+            )  # only now: who waits is told even if asking was cut off
+            if future is None:
+                continue
             if value:
                 future.settle(value)
-            elif task is not None and task.reason == "dependency":
-                future.set_exception(await self._dependency_failed(task))
-            elif task is not None and task.status == "failed":
-                future.set_exception(failure_of(task))
+            elif failure is not None:
+                future.set_exception(failure)
             elif task is not None and task.status == "cancelled":
                 future.settle_cancelled()
             else:
                 future.set_result(None)
 
-    async def _dependency_failed(self, task: Task) -> DependencyFailed:
+    async def _failure_of(self, task: Task) -> TaskFailure | None:
+        if task.reason != "dependency":
+            return failure_of(task) if task.status == "failed" else None
         for task_id in task.request.after:
             found = await self._shop.get(task_id)
             if found is not None and found.status in ("failed", "cancelled"):
                 return DependencyFailed(task.message, task_id=task.task_id, dependency=task_id)
         return DependencyFailed(task.message, task_id=task.task_id)
+
+
+def settle_rest(futures: dict[TaskId, TaskFuture], state: State) -> None:
+    """Nobody will hear any more how the tasks of `futures` end."""
+    while futures:
+        task_id, future = futures.popitem()
+        task = state.tasks.get(task_id)
+        if task is not None and task.status == "failed":
+            future.set_exception(failure_of(task))
+        elif task is not None and task.status == "cancelled" and task.reason != "dependency":
+            future.settle_cancelled()
+        else:
+            words = f"the workshop handle was shut down before the end of task {task_id} was heard of"
+            future.set_exception(TaskFailure(words, task_id=task_id))
 
 
 def failure_of(task: Task) -> TaskFailure:

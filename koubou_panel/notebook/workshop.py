@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -35,13 +35,15 @@ from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import OnCrash, Request, Task, TaskId
 from koubou_panel.errors import Refused
-from koubou_panel.home import Home, HomeTaken
+from koubou_panel.home import Home
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function, plain_arguments
 from koubou_panel.notebook.calls import caller_path, in_order, name_of
-from koubou_panel.notebook.future import TaskFuture
+from koubou_panel.notebook.future import Gate, TaskFuture
+from koubou_panel.notebook.loop_thread import LoopThread
+from koubou_panel.notebook.opening import opened
 from koubou_panel.notebook.options import request_fields
 from koubou_panel.notebook.references import INSIDE, reducers
-from koubou_panel.notebook.results import Results
+from koubou_panel.notebook.results import Results, settle_rest
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.local import LocalShop
@@ -50,7 +52,6 @@ from koubou_panel.shop.remote import RemoteShop
 T = TypeVar("T")
 Pair = tuple[SubmitTask, TaskFuture]
 DRAIN_ITEMS = 512
-START_LIMIT_S = 30.0
 
 
 class Workshop(Executor):
@@ -74,54 +75,30 @@ class Workshop(Executor):
         self._ids = TaskIds()
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
-        self.condition = threading.Condition()
+        self.gate = Gate()
         self._futures: dict[TaskId, TaskFuture] = {}
         self._outbox: deque[Pair] = deque()
         self._sending: set[asyncio.Task[None]] = set()
         self._dependents: list[Pair] = []
+        self._unsent: set[TaskId] = set()
+        self._drained = 0
         self._is_sending_dependents = False
         self._is_woken = False
         self._is_shut = False
         self._path = caller_path()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="koubou", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread()
+        self._loop = self._thread.loop
         self._server: PrivateServer | None = None
         try:
             self._shop: Shop = self.call(self._open())
         except BaseException:
-            self._stop_loop()
+            self._thread.close()
             raise
         atexit.register(self.shutdown)
 
     async def _open(self) -> Shop:
-        self.home.prepare()
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            try:
-                shop = await self._open_once()
-            except HomeTaken:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
-                continue
-            shop.subscribe(Results(shop, self._futures))
-            return shop
-
-    async def _open_once(self) -> Shop:
-        try:
-            return await RemoteShop.connect(self.home.socket, by=self._caller.by)
-        except Refused as refusal:
-            if refusal.code != "unavailable":  # somebody answers, and will answer the same next time
-                raise
-        self.home.lock()
-        try:
-            shop = await LocalShop.open(self.home, workers=self._workers)
-        except BaseException:
-            self.home.unlock()
-            raise
-        self._server = PrivateServer(shop, self.home.socket)
-        await self._server.start()
+        shop, self._server = await opened(self.home, by=self._caller.by, workers=self._workers)
+        shop.subscribe(Results(shop, self._futures))
         return shop
 
     # -- asking -----------------------------------------------------------------------------------------------
@@ -217,7 +194,9 @@ class Workshop(Executor):
         return self._send(registry.prepare(request, from_network=False))
 
     def task(self, task_id: TaskId) -> Task | None:
-        """A task as it stands."""
+        """A task as it stands: in a future's callback, and after the shutdown, as it was last heard of."""
+        if self._thread.is_here or self._thread.is_closed:
+            return self._shop.state.tasks.get(task_id)
         return self.call(self._shop.get(task_id))
 
     def output(self, task_id: TaskId, offset: int = 0, limit: int = 1 << 20) -> str:
@@ -246,7 +225,7 @@ class Workshop(Executor):
         """
         self._do(DrainPool())
         if wait:
-            asyncio.run_coroutine_threadsafe(self._until_idle(timeout), self._loop).result()
+            self.call(self._until_idle(timeout))
 
     def resume(self) -> None:
         """Take and start work again, after a pause or a drain."""
@@ -275,35 +254,51 @@ class Workshop(Executor):
         return isinstance(self._shop, RemoteShop)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the workshop's loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Run a coroutine on the workshop's loop and wait for it.
+
+        Raises:
+            RuntimeError: the workshop was shut down; or this is a future's callback, where nothing may wait.
+        """
+        return self._thread.call(work)
+
+    def check_may_wait(self) -> None:
+        """Check that this thread may wait for a task: a future's callback may not.
+
+        Raises:
+            RuntimeError: it may not.
+        """
+        self._thread.check_may_wait()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's own signature
-        """Take no more; wait for this workshop's own tasks (or cancel them), then leave or end the workshop."""
+        """Take no more; wait for this workshop's own tasks (or cancel them), then leave or end the workshop.
+
+        While the pool is paused or drained, the wait for tasks that have not begun lasts until somebody resumes it.
+        With `wait=False`, futures of tasks that have not ended raise `TaskFailure`; what becomes of the tasks is in the
+        workshop's list.
+        """
+        self.check_may_wait()
         if self._is_shut:
             return
         self._is_shut = True
         atexit.unregister(self.shutdown)
         if cancel_futures:
-            for future in list(self._futures.values()):
-                future.cancel()
+            self.call(self._cancel_all())
         if wait:
             for future in list(self._futures.values()):
                 with contextlib.suppress(BaseException):
                     future.exception()
-        self.call(self._close())
-        self._stop_loop()
+        self._thread.close(self._close())
 
     async def _close(self) -> None:
-        if self._server is not None:
-            await self._server.close()
-        await self._shop.close()  # type: ignore[attr-defined]
-        self.home.unlock()
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            while self._outbox or self._unsent or self._sending:
+                await self._turn()
+            if self._server is not None:
+                await self._server.close()
+            await self._shop.close()  # type: ignore[attr-defined]
+            self.home.unlock()
+        finally:
+            settle_rest(self._futures, self._shop.state)
 
     # -- sending ----------------------------------------------------------------------------------------------
 
@@ -348,26 +343,47 @@ class Workshop(Executor):
         with contextlib.suppress(IndexError):
             while len(pairs) < DRAIN_ITEMS:
                 pairs.append(self._outbox.popleft())
+        self._drained += len(pairs)
         plain = [pair for pair in pairs if not pair[0].request.after]
         if isinstance(self._shop, LocalShop):
             for command, future in plain:
-                self._shop.submit_now(command, self._caller, partial(self._answer, future))
+                try:
+                    self._shop.submit_now(command, self._caller, partial(self._answer, future))
+                except Exception as error:  # noqa: BLE001 - it is told where it is waited for
+                    self._answer(future, error)
         elif plain:
-            sending = self._loop.create_task(self._send_all(plain))
-            self._sending.add(sending)
-            sending.add_done_callback(self._sending.discard)
+            self._begin_send(plain)
         if len(plain) < len(pairs):
-            self._dependents += [pair for pair in pairs if pair[0].request.after]
+            dependents = [pair for pair in pairs if pair[0].request.after]
+            self._dependents += dependents
+            self._unsent.update(future.task_id for _, future in dependents)
             if not self._is_sending_dependents:
                 self._loop.create_task(self._send_dependents())
         if self._outbox and not self._is_woken:
             self._is_woken = True
             self._loop.call_soon(self._drain)
 
+    def _begin_send(self, pairs: list[Pair]) -> asyncio.Task[None]:
+        sending = self._loop.create_task(self._send_all(pairs))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        return sending
+
     async def _send_all(self, pairs: list[Pair]) -> None:
-        answers = await self._shop.do_many([command for command, _ in pairs], self._caller)
+        answers: Sequence[object]
+        try:
+            answers = await self._shop.do_many([command for command, _ in pairs], self._caller)
+        except Exception as error:  # noqa: BLE001 - it is told where it is waited for
+            answers = [error] * len(pairs)
         for (_, future), answer in zip(pairs, answers, strict=True):
             self._answer(future, answer)
+
+    async def _turn(self) -> None:
+        """Until something of what is on its way has arrived, or could begin."""
+        if self._sending:
+            await asyncio.wait(set(self._sending))
+        else:
+            await asyncio.sleep(0)
 
     async def _send_dependents(self) -> None:
         """Send tasks that follow others in their order, and after all that they can follow."""
@@ -377,20 +393,32 @@ class Workshop(Executor):
                 pairs, self._dependents = self._dependents, []
                 if self._sending:
                     await asyncio.wait(set(self._sending))
-                await self._send_all(pairs)
+                await self._begin_send(pairs)
+                self._unsent.difference_update(future.task_id for _, future in pairs)
         finally:
             self._is_sending_dependents = False
 
     def _answer(self, future: TaskFuture, answer: object) -> None:
-        if isinstance(answer, Refused):
-            self._futures.pop(future.task_id, None)
+        if isinstance(answer, Exception) and self._futures.pop(future.task_id, None) is not None:
             future.set_exception(answer)
 
     def cancel(self, task_id: TaskId) -> None:
-        """Ask for the end of a task; what has already ended stays as it is."""
+        """Ask for the end of a task; what has already ended stays as it is. Any thread; does not wait.
 
-        async def cancel() -> None:
-            with contextlib.suppress(Refused):
-                await self._shop.do(CancelTask(task_id), self._caller)
+        Raises:
+            RuntimeError: the workshop was shut down.
+        """
+        self._thread.start(self._cancel(task_id))
 
-        asyncio.run_coroutine_threadsafe(cancel(), self._loop)
+    async def _cancel(self, task_id: TaskId) -> None:
+        """Not before its submission was answered: the workshop would know of no such task."""
+        last = self._drained + len(self._outbox)
+        while self._drained < last or task_id in self._unsent:
+            await self._turn()
+        if self._sending:
+            await asyncio.wait(set(self._sending))
+        with contextlib.suppress(Refused):
+            await self._shop.do(CancelTask(task_id), self._caller)
+
+    async def _cancel_all(self) -> None:
+        await asyncio.gather(*map(self._cancel, list(self._futures)))

@@ -10,7 +10,7 @@ import pytest
 
 from koubou_panel.core.records import TaskId
 from koubou_panel.home import Home
-from koubou_panel.notebook.future import TaskFuture
+from koubou_panel.notebook.future import Gate, TaskFuture
 
 LIMIT_S = 20.0
 
@@ -20,13 +20,16 @@ class Keeper:
 
     def __init__(self, path):
         self.home = Home(path)
-        self.condition = threading.Condition()
+        self.gate = Gate()
 
     def cancel(self, task_id):
         """Nothing ends by itself."""
 
     def task(self, task_id):
         """Nothing is known."""
+
+    def check_may_wait(self):
+        """Any thread may."""
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""Attaches to the workshop that runs at a home, or holds one here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from koubou_panel.errors import Refused
+from koubou_panel.home import Home, HomeTaken
+from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.shop.remote import RemoteShop
+
+START_LIMIT_S = 30.0
+Opened = tuple[RemoteShop, None] | tuple[LocalShop, PrivateServer]
+
+
+async def opened(home: Home, *, by: str, workers: tuple[int, int] | None) -> Opened:
+    """The workshop of `home`, with the server for others where it is held here.
+
+    Raises:
+        HomeTaken: another process holds the home and does not answer.
+        Refused: `version`: the workshop that runs is of another version.
+    """
+    home.prepare()
+    deadline = time.monotonic() + START_LIMIT_S
+    while True:
+        try:
+            return await _opened_once(home, by, workers)
+        except HomeTaken:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def _opened_once(home: Home, by: str, workers: tuple[int, int] | None) -> Opened:
+    try:
+        return await RemoteShop.connect(home.socket, by=by), None
+    except Refused as refusal:
+        if refusal.code != "unavailable":  # somebody answers, and will answer the same next time
+            raise
+    home.lock()
+    try:
+        shop = await LocalShop.open(home, workers=workers)
+    except BaseException:
+        home.unlock()
+        raise
+    server = PrivateServer(shop, home.socket)
+    await server.start()
+    return shop, server

@@ -1,0 +1,184 @@
+"""Futures at the edges: callbacks, an early cancel, requests that cannot be sent, a handle that is shut."""
+
+from __future__ import annotations
+
+import operator
+import threading
+import time
+from concurrent.futures import CancelledError
+
+import pytest
+
+from koubou_panel import TaskFailure, Workshop
+from koubou_panel.errors import Refused
+
+LIMIT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One home for the module."""
+    return tmp_path_factory.mktemp("ends") / "home"
+
+
+@pytest.fixture(scope="module")
+def shop(home):
+    """A workshop held by this process."""
+    with Workshop(home, workers=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def attached(shop, home):
+    """A second one, attached to the first over the private link."""
+    with Workshop(home) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["shop", "attached"])
+def either(request):
+    """Each of the two: nobody can tell them apart."""
+    return request.getfixturevalue(request.param)
+
+
+def in_callback(future, function):
+    """What `function` gives or raises in a callback of `future`."""
+    found = []
+    called = threading.Event()
+
+    def call(ended):
+        try:
+            found.append(function(ended))
+        except Exception as error:  # noqa: BLE001 - it is looked at
+            found.append(error)
+        called.set()
+
+    future.add_done_callback(call)
+    assert called.wait(LIMIT_S)
+    return found[0]
+
+
+def test_a_callback_may_look_at_the_task(either):
+    """The record is there, in its end; the workshop goes on."""
+    future = either.submit(time.sleep, 0.2)
+    assert in_callback(future, lambda ended: ended.task.status) == "completed"
+    assert either.submit(pow, 2, 3).result(LIMIT_S) == 8
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda shop: shop.output("0123456789abcd"),
+        lambda shop: shop.pause(),
+        lambda shop: shop.shutdown(),
+        lambda shop: shop.submit(pow, 2, 2).result(),
+    ],
+)
+def test_a_callback_may_not_wait(either, wait):
+    """What would wait for the thread that it is on says so; the workshop goes on."""
+    error = in_callback(either.submit(time.sleep, 0.2), lambda _: wait(either))
+    assert isinstance(error, RuntimeError)
+    assert "another thread" in str(error)
+    assert either.submit(pow, 2, 3).result(LIMIT_S) == 8
+
+
+def test_a_dependent_is_cancelled_right_after_its_submit(either):
+    """However early it is asked, the task does not run, and what it was to follow does."""
+    first = either.submit(time.sleep, 0.5)
+    second = either.submit(operator.is_, first, None)
+    third = either.submit(operator.is_, second, None)
+    assert second.cancel()
+    with pytest.raises(CancelledError):
+        second.result(LIMIT_S)
+    with pytest.raises(TaskFailure, match="cancelled"):
+        third.result(LIMIT_S)
+    assert first.result(LIMIT_S) is None
+
+
+def test_any_of_many_is_cancelled_right_after_its_submit(either):
+    """Also the last of more than are sent at once."""
+    blocking = either.run("sleep", "60")
+    futures = [either.submit(pow, 2, 2) for _ in range(1500)]
+    for future in (*futures, blocking):
+        assert future.cancel()
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(LIMIT_S)
+
+
+@pytest.mark.parametrize("options", [{"name": "a\ud800"}, {"memory": 2**70}])
+def test_a_request_that_cannot_be_sent_is_refused_alone(either, options):
+    """Its neighbours are not held up."""
+    before = [either.submit(pow, 2, 2) for _ in range(3)]
+    bad = either.submit_with(pow, 2, 2, options=options)
+    after = [either.submit(pow, 2, 2) for _ in range(3)]
+    assert [future.result(LIMIT_S) for future in before + after] == [4] * 6
+    with pytest.raises(Refused) as refused:
+        bad.result(LIMIT_S)
+    assert refused.value.code == "invalid"
+
+
+def test_a_size_beyond_any_machine_is_refused_at_once(shop):
+    """As a text, where it is given."""
+    with pytest.raises(ValueError, match="memory must be at most 8192 TB"):
+        shop.submit_with(pow, 2, 2, options={"memory": "999999999T"})
+
+
+def test_a_failure_to_send_is_told_to_all_it_concerns(attached, monkeypatch):
+    """Whatever goes wrong on the way, nobody waits for ever."""
+
+    async def fail(commands, caller):
+        raise KeyError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attached.shop, "do_many", fail)
+        first = attached.submit(pow, 2, 2)
+        futures = [first, attached.submit(pow, first, 2)]
+        for future in futures:
+            with pytest.raises(KeyError, match="a mistake"):
+                future.result(LIMIT_S)
+    assert attached.submit(pow, 2, 2).result(LIMIT_S) == 4
+
+
+def test_a_shut_handle_leaves_nobody_waiting(shop, home):
+    """What had not ended says so, its task goes on, and its last known record can be read."""
+    with Workshop(home) as other:
+        ended = other.submit(pow, 2, 2)
+        assert ended.result(LIMIT_S) == 4
+        future = other.submit(time.sleep, 1)
+        follower = other.submit(operator.is_, future, None)
+        heard = []
+        future.add_done_callback(heard.append)
+        other.shutdown(wait=False)
+    for left in (future, follower):
+        with pytest.raises(TaskFailure, match="was shut down") as raised:
+            left.result(0)
+        assert raised.value.task_id == left.task_id
+        assert left.cancel() is False
+        assert not left.cancelled()
+    assert heard == [future]
+    assert (ended.task.status, ended.cancel()) == ("completed", False)
+    with pytest.raises(RuntimeError, match="was shut down"):
+        other.pause()
+    with pytest.raises(RuntimeError, match="was shut down"):
+        other.cancel(future.task_id)
+    assert shop.submit_with(pow, 2, 2, options={"after": follower.task_id}).result(LIMIT_S) == 4
+
+
+def test_the_end_of_a_workshop_leaves_nobody_waiting(tmp_path):
+    """A workshop that is ended under its tasks ends their futures too."""
+    shop = Workshop(tmp_path / "home", workers=1)
+    running, pending = shop.run("sleep", "60"), shop.submit(pow, 2, 2)
+    shop.shutdown(wait=False)
+    for future in (running, pending):
+        assert isinstance(future.exception(LIMIT_S), TaskFailure)
+    assert pending.task.status == "pending"
+
+
+def test_a_shutdown_may_cancel_without_waiting(shop, home):
+    """What was to be cancelled is, though nobody waits for it."""
+    with Workshop(home) as other:
+        futures = [other.run("sleep", "60") for _ in range(3)]
+        other.shutdown(wait=False, cancel_futures=True)
+    assert shop.submit_with(pow, 2, 2, options={}).result(LIMIT_S) == 4
+    assert {shop.task(future.task_id).status for future in futures} == {"cancelled"}
