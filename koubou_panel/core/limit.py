@@ -20,9 +20,11 @@ from koubou_panel.core.records import (
 )
 from koubou_panel.errors import Refused
 
-LEAST_MEMORY_BYTES = 1 << 20
-LEAST_OUTPUT_BYTES = 1 << 16
-MOST = 2**53
+BYTES_MOST = 2**53  # what every reader of JSON knows exactly
+MEMORY_BYTES = (1 << 20, BYTES_MOST)
+OUTPUT_BYTES = (1 << 16, BYTES_MOST)
+CPU_S = (0.01, 1e9)
+PROCESSES = (1, 2**31 - 1)
 SCARCE_S = 5.0
 SCARCE_BYTES = 256 << 20
 SCARCE_SHARE = 0.03
@@ -37,18 +39,17 @@ def check_limits(limits: Limits) -> None:
     """
     if limits == NO_LIMITS:
         return
-    least = {
-        "memory_bytes": (LEAST_MEMORY_BYTES, "bytes"),
-        "cpu_s": (0.01, "seconds"),
-        "processes": (1, "processes"),
-        "output_bytes": (LEAST_OUTPUT_BYTES, "bytes"),
+    ranges: dict[str, tuple[tuple[float, float], str]] = {
+        "memory_bytes": (MEMORY_BYTES, "bytes"),
+        "cpu_s": (CPU_S, "seconds"),
+        "processes": (PROCESSES, "processes"),
+        "output_bytes": (OUTPUT_BYTES, "bytes"),
     }
-    for name, (lowest, unit) in least.items():
+    for name, ((low, high), unit) in ranges.items():
         value = getattr(limits, name)
-        if value is not None and not lowest <= value <= MOST:
-            raise Refused(
-                "invalid", f"limits.{name} must be at least {lowest} {unit}", field=f"limits.{name}"
-            )
+        if value is not None and not low <= value <= high:
+            words = f"limits.{name} must be {low} to {high:.0f} {unit}"
+            raise Refused("invalid", words, field=f"limits.{name}")
 
 
 def exceeded(limits: Limits, use: Use) -> Limited | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeGuard
 import msgspec
 from msgspec import Meta, Struct
 
+from koubou_panel.core.limit import CPU_S, MEMORY_BYTES, OUTPUT_BYTES, PROCESSES
 from koubou_panel.core.records import CHANNELS, Channel, OnCrash, Status
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import ProtocolFault
@@ -66,10 +67,10 @@ class Resume(Struct, frozen=True):
 class SubmitLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """What a task may use."""
 
-    memory_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
-    cpu_s: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
-    processes: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    output_bytes: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    memory_bytes: Annotated[int, Meta(ge=MEMORY_BYTES[0], le=MEMORY_BYTES[1])] | None = None
+    cpu_s: Annotated[float, Meta(ge=CPU_S[0], le=CPU_S[1])] | None = None
+    processes: Annotated[int, Meta(ge=PROCESSES[0], le=PROCESSES[1])] | None = None
+    output_bytes: Annotated[int, Meta(ge=OUTPUT_BYTES[0], le=OUTPUT_BYTES[1])] | None = None
 
 
 class Submit(Struct, frozen=True):

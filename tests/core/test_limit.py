@@ -25,11 +25,12 @@ MB, GB = 1 << 20, 1 << 30
         (Limits(processes=0), "processes"),
         (Limits(output_bytes=10), "output_bytes"),
         (Limits(memory_bytes=2**62), "memory_bytes"),
+        (Limits(processes=2**31), "processes"),
     ],
 )
 def test_a_limit_that_cannot_be_kept_is_refused(world, limits, field):
-    """The field is named, with its least."""
-    with pytest.raises(Refused, match="must be at least") as refusal:
+    """The field is named, with its least and its most."""
+    with pytest.raises(Refused, match=r"must be [\d.]+ to \d+ (bytes|seconds|processes)$") as refusal:
         world.do(world.submission(limits=limits))
     assert (refusal.value.code, refusal.value.field) == ("invalid", f"limits.{field}")
 

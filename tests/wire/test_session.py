@@ -494,6 +494,7 @@ def test_unknown_names_get_the_nearest(line, body, code, nearest):
         ({"command": "submit", "kind": "script", "spec": {}, "after": ["x"] * 1001}, "after"),
         ({"command": "submit", "kind": "script", "spec": {}, "limits": []}, "limits"),
         ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": 0}}, MEMORY),
+        ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": 2**53 + 1}}, MEMORY),
         ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": "2G"}}, MEMORY),
         ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": True}}, MEMORY),
         ({"command": "submit", "kind": "script", "spec": {}, "limits": {"memory_bytes": 2**64}}, MEMORY),
