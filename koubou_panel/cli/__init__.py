@@ -108,9 +108,22 @@ def main() -> int:
             from koubou_panel.cli.ending import explain
 
             code = explain(error)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough. Let nothing complain when the interpreter flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _flush_rest()
+    except BrokenPipeError:  # whoever reads has seen enough
+        _drop_rest()
         return 141
     return code if isinstance(code, int) else 0
+
+
+def _flush_rest() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:  # this is what has just been explained
+        _drop_rest()
+
+
+def _drop_rest() -> None:
+    """Let nothing complain when the interpreter flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

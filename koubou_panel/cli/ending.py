@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+import termios
 import traceback
 
 import click
@@ -19,6 +21,7 @@ from koubou_panel.settings import (
 )
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def explain(error: BaseException) -> int:
@@ -34,6 +37,9 @@ def explain(error: BaseException) -> int:
         case KoubouError():
             say(error.message)
             return code_of(error)
+        case OSError() if error.errno in NO_ROOM:
+            say(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+            return EXIT_FAILED
         case _:
             traceback.print_exception(error)
             say("this is a mistake of Koubou Panel's own: the lines above say where")
@@ -51,6 +57,20 @@ def code_of(error: KoubouError) -> int:
     return EXIT_DATA if type(error).__name__ == "HomeRefused" else EXIT_FAILED
 
 
+def clean(text: str) -> str:
+    """`text` on one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def say(text: str) -> None:
-    """A line for people."""
-    print(f"koubou: {text}", file=sys.stderr, flush=True)
+    """A line for people; on its own, also where what runs has left the cursor anywhere."""
+    start, end = ("\r\n", "\r\n") if _is_raw() else ("", "\n")
+    print(f"{start}koubou: {clean(text)}", file=sys.stderr, end=end, flush=True)
+
+
+def _is_raw() -> bool:
+    """Whether stderr is a terminal that does with a line's end only what it is told."""
+    try:
+        return not termios.tcgetattr(sys.stderr)[1] & termios.OPOST
+    except (AttributeError, OSError, TypeError, ValueError, termios.error):
+        return False

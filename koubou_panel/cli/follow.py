@@ -51,9 +51,13 @@ class Printer:
         """Write what there is; where some is no longer held, it is said once, and at the end if it became more."""
         while True:
             page = await self._shop.read_bytes(self._task_id, self._offset, PIECE_BYTES)
-            self._missed += max(0, page.offset - self._offset)
-            if page.data:
-                self._out.write(page.data)
+            data = page.data
+            if page.offset > self._offset:
+                # A line that has lost its beginning would look like a whole one.
+                data = data[data.find(b"\n") + 1 :]
+                self._missed += page.offset - self._offset + len(page.data) - len(data)
+            if data:
+                self._out.write(data)
                 self._out.flush()
             moved = page.end > self._offset
             self._offset = page.end
@@ -141,13 +145,13 @@ class Interrupt:
         self._task_id = task_id
         self._cancelling: asyncio.Task[None] | None = None
 
-    def ask(self) -> None:
-        """Take in a Ctrl-C. Loop thread only."""
+    def ask(self, way: str = "Ctrl-C") -> None:
+        """Take in a Ctrl-C, or another `way` to ask for the end. Loop thread only."""
         if self._cancelling is not None:
             self.left.set()
             return
         if sys.stderr.isatty():
-            say(f"cancelling {self._task_id}; Ctrl-C again leaves without waiting")
+            say(f"cancelling {self._task_id}; {way} again leaves without waiting")
         self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
 
     async def _cancel(self) -> None:

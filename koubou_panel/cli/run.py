@@ -20,6 +20,7 @@ from koubou_panel.cli.show import print_tasks_json
 from koubou_panel.cli.stdin import sending
 from koubou_panel.core.commands import CancelTask, SubmitTask
 from koubou_panel.core.environment import allowed
+from koubou_panel.core.limit import PROCESSES
 from koubou_panel.core.quantity import parse_size
 from koubou_panel.core.records import Limits, OnCrash, Request, Task, TaskId
 from koubou_panel.errors import Refused
@@ -61,7 +62,9 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     metavar="S",
     help="End it after S seconds of processor time.",
 )
-@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Let it have at most N processes.")
+@click.option(
+    "--processes", type=click.IntRange(*PROCESSES), metavar="N", help="Let it have at most N processes."
+)
 @click.option(
     "--output-limit", callback=_size, metavar="SIZE", help="Keep so much of its output; 256M unless given."
 )
@@ -113,6 +116,8 @@ def run(
         "pty": pty,
         "stdin": with_input,
     }
+    if with_input and detach:
+        raise click.UsageError("-i: nobody is left to send the input with --detach; leave out one of the two")
     if with_input and (retries or on_crash == "retry"):
         raise click.UsageError(
             "-i: input that was read cannot be given to another try; leave out the retries"
@@ -215,8 +220,8 @@ async def _follow_or_cancel(
         return None
     try:
         return following.result()
-    except BrokenPipeError:
-        # As in a shell, where the command would be ended by SIGPIPE.
+    except OSError:
+        # Nobody takes its output any more: as in a shell, where the command would be ended by SIGPIPE.
         with suppress(Refused):
             await shop.do(CancelTask(task_id), CALLER)
         raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from koubou_panel.cli.ending import clean
 from koubou_panel.core.quantity import size_text
 from koubou_panel.core.records import Progress, Task
 from koubou_panel.wire.records import task_record
@@ -53,11 +54,6 @@ def print_json(document: object) -> None:
 def print_tasks_json(tasks: Sequence[Task], *, total: int, cursor: str | None) -> None:
     """Tasks as the protocol lists them."""
     print_json({"tasks": [task_record(task) for task in tasks], "total": total, "cursor": cursor})
-
-
-def clean(text: str) -> str:
-    """`text` on one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def clean_lines(text: str) -> str:

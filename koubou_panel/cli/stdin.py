@@ -6,7 +6,7 @@ import asyncio
 import os
 import termios
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from threading import Semaphore, Thread
 
 from koubou_panel.cli.ending import say
@@ -18,6 +18,11 @@ from koubou_panel.shop.remote import RemoteShop
 
 PIECE_BYTES = 1 << 16
 LOOK_S = 0.1
+PIPED_PIECES = 1
+TYPED_PIECES = 1_024  # a terminal gives at most 4 KiB at a time
+WAY_OUT = "Enter ~ ."
+
+Leave = Callable[[str], None]
 
 
 class Reader:
@@ -89,9 +94,10 @@ def raw_terminal(fd: int = 0) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     mode = termios.tcgetattr(fd)
     mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+    mode[1] &= ~termios.OPOST
     mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-    termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+    termios.tcsetattr(fd, termios.TCSANOW, mode)
     try:
         yield
     finally:
@@ -100,52 +106,88 @@ def raw_terminal(fd: int = 0) -> Iterator[None]:
 
 @asynccontextmanager
 async def sending(
-    shop: RemoteShop, task_id: TaskId, spec: Mapping[str, object], leave: Callable[[], None]
+    shop: RemoteShop, task_id: TaskId, spec: Mapping[str, object], leave: Leave
 ) -> AsyncIterator[None]:
     """Standard input goes to a task meanwhile, if its `spec` takes any.
 
-    Somebody at a terminal of their own types at the terminal of the program; `leave` is called when they want out.
+    Somebody at a terminal of their own types at the terminal of the program, once that runs; `leave` is called, with
+    the keys that ask for it, when they want out.
     """
     if not spec.get("stdin"):
         yield
         return
     is_typed = bool(spec.get("pty")) and os.isatty(0)
-    work = asyncio.create_task(forward(shop, task_id, leave if is_typed else None))
+    with ExitStack() as until_end:
+        work = asyncio.create_task(
+            _typing(shop, task_id, leave, until_end) if is_typed else _piping(shop, task_id)
+        )
+        work.add_done_callback(_say_why)
+        try:
+            yield
+        finally:
+            work.cancel()
+
+
+async def _piping(shop: RemoteShop, task_id: TaskId) -> None:
+    """Send what comes as it is taken, once the task runs."""
+    await _begun(shop, task_id)
+    reader = Reader()
+    with _sender(shop, task_id, PIPED_PIECES) as pieces:
+        data = b" "
+        while data:
+            data = await reader.read()
+            await pieces.put(data)
+        await pieces.join()
+
+
+async def _typing(shop: RemoteShop, task_id: TaskId, leave: Leave, until_end: ExitStack) -> None:
+    """Take every key once the task runs, and send it; the keys that ask for the way out count whatever is taken."""
+    await _begun(shop, task_id)
+    until_end.enter_context(raw_terminal())
+    reader, escape = Reader(), Escape()
+    with _sender(shop, task_id, TYPED_PIECES) as pieces:
+        while data := await reader.read():
+            keys = escape.filter(data)
+            if escape.is_asked:
+                escape.is_asked = False
+                leave(WAY_OUT)
+            if keys:
+                with suppress(
+                    asyncio.QueueFull
+                ):  # as at any terminal: so much is not kept for a deaf program
+                    pieces.put_nowait(keys)
+        await pieces.put(b"")
+        await pieces.join()
+
+
+@contextmanager
+def _sender(shop: RemoteShop, task_id: TaskId, most_pieces: int) -> Iterator[asyncio.Queue[bytes]]:
+    """What is put here is sent, one piece after the other; an empty one is the end."""
+    pieces: asyncio.Queue[bytes] = asyncio.Queue(most_pieces)
+    work = asyncio.create_task(_send(shop, task_id, pieces))
     work.add_done_callback(_say_why)
     try:
-        with raw_terminal() if is_typed else nullcontext():
-            yield
+        yield pieces
     finally:
         work.cancel()
+
+
+async def _send(shop: RemoteShop, task_id: TaskId, pieces: asyncio.Queue[bytes]) -> None:
+    data = b" "
+    while data:
+        data = await pieces.get()
+        try:
+            await shop.do(SendInput(task_id, data, is_last=not data), CALLER)
+        except Refused as refused:
+            if refused.code == "conflict":  # it has ended, or reads no more: as a pipe that is broken
+                return
+            raise
+        pieces.task_done()
 
 
 def _say_why(work: asyncio.Task[None]) -> None:
     if not work.cancelled() and (error := work.exception()) is not None:
         say(f"its input was cut off: {error}")
-
-
-async def forward(shop: RemoteShop, task_id: TaskId, leave: Callable[[], None] | None = None) -> None:
-    """Send standard input to a task once it runs, until the end of either. With `leave`, keys can ask for that."""
-    await _begun(shop, task_id)
-    reader = Reader()
-    escape = Escape()
-    is_last = False
-    while not is_last:
-        data = await reader.read()
-        is_last = not data
-        if leave is not None and data:
-            data = escape.filter(data)
-            if escape.is_asked:
-                escape.is_asked = False
-                leave()
-            if not data:
-                continue
-        try:
-            await shop.do(SendInput(task_id, data, is_last), CALLER)
-        except Refused as refused:
-            if refused.code == "conflict":  # it has ended, or reads no more: as a pipe that is broken
-                return
-            raise
 
 
 async def _begun(shop: RemoteShop, task_id: TaskId) -> None:

@@ -192,11 +192,19 @@ def cancel(ctx: click.Context, *, task_ids: tuple[str, ...]) -> int:
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
 @click.pass_context
 def retry(ctx: click.Context, *, task_ids: tuple[str, ...]) -> int:
-    """Run finished tasks again, each as a new task; prints the new ids."""
+    """Run finished tasks again, each as a new task; prints the new ids.
+
+    What was once sent to a task as its input is not kept: the new one waits for its own.
+    """
 
     async def one(shop: RemoteShop, text: str) -> None:
         task = await find_task(shop, text)
-        print(await shop.do(RetryTask(task.task_id, shop.next_id()), CALLER))
+        new_id = await shop.do(RetryTask(task.task_id, shop.next_id()), CALLER)
+        print(new_id)
+        if task.request.spec.get("stdin"):
+            say(
+                f"{new_id} waits for its input: type it in the task's view on the dashboard, or `send_input` it"
+            )
 
     return _each(ctx, task_ids, one)
 

@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from koubou_panel.cli.ending import say
+from koubou_panel.cli.ending import clean, say
 from koubou_panel.cli.link import settings_of
 from koubou_panel.cli.running import running
-from koubou_panel.cli.show import clean
 from koubou_panel.core.records import CHANNELS, FACT_CHANNELS
 from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import Refused, SettingsError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pty
 import signal
@@ -83,6 +84,25 @@ def test_input_and_retries_exclude_each_other(koubou, again) -> None:
     done = run_with(koubou, b"", "-i", *again, "cat")
     assert done.returncode == 2
     assert b"cannot be given to another try" in done.stderr
+
+
+def test_input_and_leaving_at_once_exclude_each_other(koubou) -> None:
+    """Nobody would be there to send it, and the command would wait for ever."""
+    done = run_with(koubou, b"lost\n", "-i", "--detach", "cat")
+    assert done.returncode == 2
+    assert b"nobody is left to send the input" in done.stderr
+
+
+def test_a_retry_of_a_command_with_input_says_that_it_waits(koubou) -> None:
+    """What was sent to the first is not kept; the new one is not left to wait for it unseen."""
+    assert run_with(koubou, b"once\n", "-i", "--name", "reads once", "--", "cat").returncode == 0
+    (old,) = json.loads(koubou("ps", "--text", "reads once", "--json").stdout)["tasks"]
+    done = koubou("retry", old["task_id"])
+    new_id = done.stdout.strip()
+    try:
+        assert done.stderr.startswith(f"koubou: {new_id} waits for its input")
+    finally:
+        assert koubou("cancel", new_id).returncode == 0
 
 
 def test_who_sends_input_may_come_before_a_worker_is_free(koubou) -> None:
@@ -206,6 +226,41 @@ def test_the_way_out_of_a_program_that_hears_nothing(koubou) -> None:
         seat.type(b"\r~.")
         assert seat.ends() == 130
         assert seat.mode() == before
+
+
+def test_the_way_out_counts_while_nothing_typed_is_taken(koubou) -> None:
+    """A program that has stopped reading, with more typed than anything holds for it, is left all the same."""
+    deaf = "import signal, sys, tty; tty.setraw(0); print('deaf', flush=True); signal.pause()"
+    with terminal(koubou, "-i", "--pty", "--", sys.executable, "-c", deaf) as seat:
+        seat.shows(b"deaf")
+        for _ in range(200):
+            seat.type(b"x" * 1_000)
+        seat.type(b"\r~.")
+        seat.shows(b"Enter ~ . again leaves without waiting\r\n")
+        assert seat.ends() == 130
+
+
+def test_before_the_command_runs_the_terminal_is_as_ever(koubou) -> None:
+    """As long as no worker is free, Ctrl-C ends it as without input."""
+    blocks = [koubou("run", "--detach", "sleep", "30").stdout.strip() for _ in range(2)]
+    try:
+        with terminal(koubou, "-i", "--pty", "--", "cat") as seat:
+            seat.shows(b"waiting:")
+            assert seat.mode()[3] & termios.ICANON
+            seat.type(b"\x03")
+            assert seat.ends() == 130
+    finally:
+        for task_id in blocks:
+            koubou("cancel", task_id)
+
+
+def test_a_program_that_draws_is_shown_as_it_draws(koubou) -> None:
+    """A line's end that the program's own terminal leaves alone is left alone here too."""
+    draws = "import sys, tty; tty.setraw(0); sys.stdout.write('L1\\nL2\\nL3'); sys.stdout.flush(); sys.stdin.read(1)"
+    with terminal(koubou, "-i", "--pty", "--", sys.executable, "-c", draws) as seat:
+        seat.shows(b"L1\nL2\nL3")
+        seat.type(b"q")
+        assert seat.ends() == 0
 
 
 def test_a_terminal_that_goes_takes_its_command_with_it(koubou) -> None:

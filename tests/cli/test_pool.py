@@ -156,7 +156,9 @@ def test_limits_are_shown(shop) -> None:
     [
         (["run", "--memory", "2 gigs", "true"], 2, "must be a size such as 512M or 2G, not '2 gigs'"),
         (["run", "--memory", "-1", "true"], 2, "must be a size"),
-        (["run", "--memory", "1k", "true"], 4, "limits.memory_bytes must be at least"),
+        (["run", "--memory", "1k", "true"], 4, "limits.memory_bytes must be 1048576 to"),
+        (["run", "--cpu-time", "nan", "true"], 4, "limits.cpu_s must be 0.01 to 1000000000 seconds"),
+        (["run", "--processes", "99999999999999", "true"], 2, "--processes"),
         (["run", "--output-limit", "lots", "true"], 2, "--output-limit"),
         (["run", "--cpu-time", "0", "true"], 2, "--cpu-time"),
         (["run", "--processes", "0", "true"], 2, "--processes"),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -197,6 +198,23 @@ def test_reader_that_has_seen_enough_ends_it_quietly(koubou) -> None:
     assert task["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("args", [["run", "--name", "to nowhere", "yes"], ["ps"], ["ps", "--json"]])
+def test_a_full_disk_is_said(koubou, args) -> None:
+    """Output that cannot be written is said in one line; a command that goes on printing is ended."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*KOUBOU, *args], stdout=full, stderr=subprocess.PIPE, env=koubou.env, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"koubou: cannot write the output: No space left on device\n"
+    if args[0] == "run":
+        (task,) = json.loads(koubou("ps", "--text", "to nowhere", "--json").stdout)["tasks"]
+        koubou("logs", "-f", task["task_id"])
+        assert (
+            json.loads(koubou("show", "--json", task["task_id"]).stdout)["tasks"][0]["status"] == "cancelled"
+        )
+
+
 def test_completion_is_offered() -> None:
     """The shell's own completion finds the commands."""
     words = {"COMP_WORDS": "koubou st", "COMP_CWORD": "1", "_KOUBOU_COMPLETE": "bash_complete"}
@@ -217,6 +235,8 @@ def test_what_is_not_kept_is_said_once(koubou) -> None:
     done = koubou("logs", task_id)
     assert done.stdout.endswith("\n99999\n100000\n")
     assert 50_000 < len(done.stdout) <= 65_536
+    first, *_, last = map(int, done.stdout.splitlines())
+    assert len(done.stdout.splitlines()) == last - first + 1, "the first line is a whole one"
     assert done.stderr.count("of earlier output were not kept (limit 64 kB)") == 1
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from koubou_panel.cli.ending import code_of
+from koubou_panel.cli.ending import clean, code_of, say
 from koubou_panel.cli.follow import exit_code
 from koubou_panel.cli.load import PROFILES, _plan, quantiles
 from koubou_panel.cli.run import environment
 from koubou_panel.cli.show import (
-    clean,
     clean_lines,
     duration,
     progress_words,
@@ -143,6 +142,12 @@ def test_long_names_are_cut_in_the_middle() -> None:
     """Both ends of a name tell it from others."""
     assert shortened("abcdefghij", 7) == "abc…hij"
     assert shortened("abc", 7) == "abc"
+
+
+def test_what_is_said_moves_no_terminal(capfd) -> None:
+    """A name or a message inside a line for people is shown without what a terminal would obey."""
+    say("no task 'x\x1b]0;title\x07\x1b[2J\rkoubou: all is well'")
+    assert capfd.readouterr().err == "koubou: no task 'x ]0;title  [2J koubou: all is well'\n"
 
 
 def test_nothing_a_terminal_obeys_is_left() -> None:
