@@ -1,27 +1,15 @@
-"""The workers' process trees: what each uses, and what the run on it does, children and their children too.
-
-Only our own trees are walked, by `/proc/PID/task/TID/children`: one pass over all processes of the host costs some
-15 µs for each of them, and a desktop has hundreds. Where the kernel has no such file, and on other systems, one pass
-serves all trees.
-"""
+"""The workers' process trees: what each uses, and what the run on it does, children and their children too."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple, Protocol
-
-import psutil
+from typing import NamedTuple
 
 from koubou_panel.core.records import NO_LIMITS, Limits, TaskId, Use, WorkerId
 from koubou_panel.samplers.gpu import GpuUse
+from koubou_panel.samplers.host import Host, Seen, fitting_host, read_small, walk
 
-_PROC = Path("/proc")
-_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DECIMALS = 1
 _SHARE_S = 0.9
 
@@ -50,28 +38,6 @@ class Looks(NamedTuple):
 
     workers: dict[WorkerId, tuple[float, int]]
     uses: list[tuple[TaskId, int, Use]]
-
-
-class Seen(NamedTuple):
-    """One process at one moment. `cpu_s` holds what its children used that it waited for."""
-
-    pid: int
-    parent: int
-    born: float
-    cpu_s: float
-    rss_bytes: int
-    threads: int = 1
-    is_zombie: bool = False
-
-
-class Host(Protocol):
-    """Where processes are seen."""
-
-    def read(self, pid: int) -> Seen | None:
-        """The process, or None if there is none."""
-
-    def children(self, pid: int) -> Sequence[int]:
-        """The pids of its children."""
 
 
 class TreeSampler:
@@ -120,7 +86,7 @@ class TreeSampler:
         if trees:
             host, now = self._host(), self._clock()
             for tree in trees:
-                below = _walk(tree.worker, host) if tree.worker is not None else []
+                below = walk(tree.worker, host) if tree.worker is not None else []
                 self._sample_run(tree, below, now, looks.uses)
         return looks.uses
 
@@ -129,7 +95,7 @@ class TreeSampler:
         if guard is None:
             return
         worker = tree.worker if tree.worker in host.children(tree.guard) else None
-        below = _walk(tree.guard, host)[1:] if worker is None else _walk(worker, host)
+        below = walk(tree.guard, host)[1:] if worker is None else walk(worker, host)
         meter = self._workers.get(tree.worker_id)
         spent = _Spent(sum(seen.cpu_s for seen in below) + guard.cpu_s)
         if meter is None or meter.born != guard.born:
@@ -245,7 +211,7 @@ def _resident_bytes(living: Sequence[Seen], limit_bytes: int | None) -> int:
 
 def _proportional_bytes(seen: Seen) -> int:
     try:
-        for line in _read(f"/proc/{seen.pid}/smaps_rollup").splitlines():
+        for line in read_small(f"/proc/{seen.pid}/smaps_rollup").splitlines():
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
     except OSError:
@@ -258,132 +224,9 @@ def _io(own: Iterable[Seen]) -> _Spent:
     read_bytes = written_bytes = 0
     for seen in own:
         try:
-            lines = _read(f"/proc/{seen.pid}/io").splitlines()
+            lines = read_small(f"/proc/{seen.pid}/io").splitlines()
             read_bytes += int(lines[4].rpartition(b" ")[2])
             written_bytes += int(lines[5].rpartition(b" ")[2])
         except (OSError, IndexError):
             continue  # it has ended, is not ours to look into, or this system does not tell
     return _Spent(0.0, read_bytes, written_bytes)
-
-
-def _walk(root: int, host: Host) -> list[Seen]:
-    """The root, then its descendants, each once: a pid that was reused meanwhile can make a ring."""
-    found: list[Seen] = []
-    waiting, met = [root], {root}
-    while waiting:
-        pid = waiting.pop()
-        seen = host.read(pid)
-        if seen is None:
-            continue
-        found.append(seen)
-        below = [child for child in host.children(pid) if child not in met]
-        met.update(below)
-        waiting += below
-    return found
-
-
-# -- where processes are seen ---------------------------------------------------------------------------------
-
-
-def fitting_host() -> Callable[[], Host]:
-    """The cheapest way to see processes on this machine."""
-    me = os.getpid()
-    if (_PROC / f"{me}/task/{me}/children").exists():
-        return _ProcTrees
-    return _ProcPass if (_PROC / "self" / "stat").exists() else _PsutilPass
-
-
-class _ProcTrees:
-    """Linux: single processes are asked for their children."""
-
-    def read(self, pid: int) -> Seen | None:
-        try:
-            return _parsed(pid, _read(f"/proc/{pid}/stat"))
-        except OSError:
-            return None
-
-    def children(self, pid: int) -> Sequence[int]:
-        found: list[int] = []
-        try:
-            threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names are all that is needed
-        except OSError:
-            return found
-        for thread in threads:
-            with suppress(OSError):  # it has ended meanwhile
-                found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
-        return found
-
-
-class _Pass:
-    """One pass over all processes, made at once."""
-
-    def __init__(self) -> None:
-        self._seen = {seen.pid: seen for seen in self._all()}
-        self._children: dict[int, list[int]] = {}
-        for seen in self._seen.values():
-            self._children.setdefault(seen.parent, []).append(seen.pid)
-
-    def read(self, pid: int) -> Seen | None:
-        return self._seen.get(pid)
-
-    def children(self, pid: int) -> Sequence[int]:
-        return self._children.get(pid, ())
-
-    def _all(self) -> Iterable[Seen]:
-        raise NotImplementedError
-
-
-class _ProcPass(_Pass):
-    """Linux without CONFIG_PROC_CHILDREN."""
-
-    def _all(self) -> Iterable[Seen]:
-        for name in os.listdir(_PROC):  # noqa: PTH208 - names are all that is needed, at a fifth of the cost
-            if name.isdigit():
-                try:
-                    yield _parsed(int(name), _read(f"/proc/{name}/stat"))
-                except OSError:
-                    continue  # it has ended
-
-
-class _PsutilPass(_Pass):
-    """Other systems. What children used before they ended is not told there."""
-
-    def _all(self) -> Iterable[Seen]:
-        wanted = ["ppid", "create_time", "cpu_times", "memory_info", "num_threads", "status"]
-        for process in psutil.process_iter(wanted):
-            told = process.info
-            times, memory = told["cpu_times"], told["memory_info"]
-            if times is not None and memory is not None:
-                yield Seen(
-                    process.pid,
-                    told["ppid"],
-                    told["create_time"],
-                    times.user + times.system,
-                    memory.rss,
-                    told["num_threads"] or 1,
-                    told["status"] == psutil.STATUS_ZOMBIE,
-                )
-
-
-def _read(path: str) -> bytes:
-    """A small file of /proc, at half of what `open` costs."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(fd, 65_536)
-    finally:
-        os.close(fd)
-
-
-def _parsed(pid: int, stat: bytes) -> Seen:
-    """Source: proc(5). The second field, a name in parentheses, may hold spaces and parentheses itself."""
-    fields = stat[stat.rindex(b")") + 2 :].split(None, 22)
-    ticks = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
-    return Seen(
-        pid,
-        int(fields[1]),
-        float(fields[19]),
-        ticks * _TICK_S,
-        int(fields[21]) * _PAGE_BYTES,
-        int(fields[17]),
-        fields[0] in (b"Z", b"X"),
-    )

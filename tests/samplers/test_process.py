@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from koubou_panel.core.records import Limits, TaskId, WorkerId
+from koubou_panel.samplers import host as hosts
 from koubou_panel.samplers import process as module
 from koubou_panel.samplers.gpu import GpuUse
-from koubou_panel.samplers.process import Seen, Tree, TreeSampler, Watch
+from koubou_panel.samplers.host import Seen
+from koubou_panel.samplers.process import Tree, TreeSampler, Watch
 from koubou_panel.testing import ManualClock, until
 
 MB = 1024 * 1024
@@ -125,10 +127,10 @@ def test_a_real_tree_is_measured_whole(tree, clock, tmp_path):
     assert MB <= use.written_bytes < 8 * MB
 
 
-@pytest.mark.parametrize("host", [module._ProcTrees, module._ProcPass, module._PsutilPass])
+@pytest.mark.parametrize("host", [hosts.ProcTrees, hosts.ProcPass, hosts.PsutilPass])
 def test_every_way_to_see_processes_tells_the_same(tree, host):
     """Asking single processes for their children, a pass over /proc, and psutil agree with psutil's own words."""
-    found = module._walk(tree.pid, host())
+    found = hosts.walk(tree.pid, host())
     real = [tree.pid, *(child.pid for child in psutil.Process(tree.pid).children(recursive=True))]
     assert [seen.pid for seen in found] == real
     for seen in found:
@@ -139,7 +141,7 @@ def test_every_way_to_see_processes_tells_the_same(tree, host):
         assert (seen.threads, seen.is_zombie) == (1, False)
 
 
-@pytest.mark.parametrize("host", [module._ProcTrees, module._ProcPass, module._PsutilPass])
+@pytest.mark.parametrize("host", [hosts.ProcTrees, hosts.ProcPass, hosts.PsutilPass])
 def test_a_process_that_is_gone_is_none(host):
     """A pid of nobody is no process and has no children."""
     assert host().read(2**22 + 1) is None
@@ -148,17 +150,17 @@ def test_a_process_that_is_gone_is_none(host):
 
 def test_this_machine_is_asked_for_children():
     """Linux with CONFIG_PROC_CHILDREN takes the cheapest way."""
-    assert module.fitting_host() is module._ProcTrees
+    assert hosts.fitting_host() is hosts.ProcTrees
 
 
-@pytest.mark.parametrize(("has_proc", "way"), [(True, module._ProcPass), (False, module._PsutilPass)])
+@pytest.mark.parametrize(("has_proc", "way"), [(True, hosts.ProcPass), (False, hosts.PsutilPass)])
 def test_other_machines_are_seen_by_a_pass(monkeypatch, tmp_path, has_proc, way):
     """Without the kernel's lists of children there is one pass; without /proc psutil makes it."""
     if has_proc:
         (tmp_path / "self").mkdir()
         (tmp_path / "self" / "stat").touch()
-    monkeypatch.setattr(module, "_PROC", tmp_path)
-    assert module.fitting_host() is way
+    monkeypatch.setattr(hosts, "_PROC", tmp_path)
+    assert hosts.fitting_host() is way
 
 
 async def test_an_ended_child_is_in_its_parents_total(clock):
@@ -174,7 +176,7 @@ async def test_an_ended_child_is_in_its_parents_total(clock):
     ) as child:
         assert child.stdout.readline() == b"done\n"
         await until(lambda: not psutil.Process(child.pid).children())
-        assert module._ProcTrees().read(child.pid).cpu_s >= 0.3
+        assert hosts.ProcTrees().read(child.pid).cpu_s >= 0.3
         child.stdin.close()
 
 
@@ -197,7 +199,7 @@ def test_a_process_may_have_any_name(name):
         b"0",
         b"10",
     ]
-    seen = module._parsed(42, b"42 (" + name + b") " + b" ".join([*fields, b"0"]) + b"\n")
+    seen = hosts.parsed(42, b"42 (" + name + b") " + b" ".join([*fields, b"0"]) + b"\n")
     assert seen == Seen(42, 7, 12_345.0, 3.0, 10 * os.sysconf("SC_PAGE_SIZE"), 4, is_zombie=True)
 
 
@@ -350,7 +352,7 @@ def test_pages_that_forks_share_count_once_where_they_decide(clock):
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout.readline() == b"there\n"
-        living = module._walk(child.pid, module._ProcTrees())
+        living = hosts.walk(child.pid, hosts.ProcTrees())
         assert len(living) == 4
         assert module._resident_bytes(living, None) > 160 * MB
         assert module._resident_bytes(living, 100 * MB) < 100 * MB
