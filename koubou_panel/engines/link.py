@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -61,6 +62,8 @@ URGENT: frozenset[StopCause] = frozenset({"memory", "processes"})
 END_TASK, KILL_TASK, RUN_ENDED, END_ALL, KILL_ALL, FREEZE, THAW = b"t", b"m", b"d", b"w", b"k", b"f", b"g"
 FROZEN, DONE = "frozen", "done"
 
+log = logging.getLogger(__name__)
+
 
 class Host(Protocol):
     """What a link needs of its engine."""
@@ -100,6 +103,7 @@ class WorkerLink(asyncio.Protocol):
         self.is_doomed = False
         self._recalls = 0
         self._dones = 0
+        self._burial: asyncio.Task[None] | None = None
         self.kill_timer: asyncio.TimerHandle | None = None
         self.is_leaving = False
         self.ended_for = ""
@@ -364,8 +368,16 @@ class WorkerLink(asyncio.Protocol):
         if running is None:
             self._bury(died)
         else:
-            burial = self.engine.loop.run_in_executor(None, self._cut_off, running, died)
-            burial.add_done_callback(lambda done: self._bury(died, done.result()))
+            self._burial = self.engine.loop.create_task(self._bury_with(running, died))
+
+    async def _bury_with(self, running: Job, died: WorkerDied) -> None:
+        """Bury the worker with the run that it was in; what goes wrong with its output loses that, not the slot."""
+        ended = None
+        try:
+            ended = await self.engine.loop.run_in_executor(None, self._cut_off, running, died)
+        except Exception:
+            log.exception("the last output of task %s, run %d is lost", running.task_id, running.run)
+        self._bury(died, ended)
 
     def _cut_off(self, running: Job, died: WorkerDied) -> RunEnded:
         """How the run ended that the worker died in, once all it printed is in its log. Any thread."""

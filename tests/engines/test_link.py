@@ -301,6 +301,23 @@ async def test_the_output_of_a_crash_is_kept_and_read(engine, tmp_path):
     assert died == WorkerDied(W, 1, "killed by signal 11 (SIGSEGV)", signal=11)
 
 
+async def test_a_worker_whose_output_cannot_be_kept_is_buried_all_the_same(
+    engine, tmp_path, monkeypatch, caplog
+):
+    """Without a descriptor for the log, the output is lost and logged as such; the worker's death is told."""
+    engine.run("function")
+    engine.link.caught_fd = os.open(tmp_path / "caught", os.O_RDWR | os.O_CREAT)
+
+    def fail(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(engine, "keep_output", fail)
+    engine.answer(b"signal 11")
+    await until(lambda: len(engine.reports) == 2)
+    assert engine.reports[-1] == WorkerDied(W, 1, "killed by signal 11 (SIGSEGV)", signal=11)
+    assert "the last output of task t, run 1 is lost" in caplog.text
+
+
 async def test_an_end_for_want_of_memory_says_so(engine):
     """KILL, when the kernel has just ended a process for want of memory, is put down to that."""
     engine.run("function")
