@@ -16,8 +16,9 @@ from typing import Any
 import panel as pn
 from bokeh.document import Document
 
-from koubou_panel.core.commands import Caller, Command
+from koubou_panel.core.commands import Caller, Command, RetryTask
 from koubou_panel.core.ports import Shop
+from koubou_panel.core.records import TaskId
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.reactive.series import KEEP_S
@@ -207,6 +208,8 @@ class PageSession:
     async def _do(self, command: Command) -> None:
         try:
             await self._shop.do(command, self._caller)
+            if isinstance(command, RetryTask):
+                self._hint_at_input(command.new_id)
         except Refused as refusal:
             self._toast(refusal.message)
         except KoubouError as error:
@@ -214,6 +217,13 @@ class PageSession:
         except Exception:
             log.exception("%s failed", type(command).__name__)
             self._toast("That did not work; the log of the dashboard says more.")
+
+    def _hint_at_input(self, task_id: TaskId) -> None:
+        task = self._shop.state.tasks.get(task_id)
+        if task is not None and task.request.spec.get("stdin"):
+            self._locked(
+                lambda: self.view.bar.toast("The new task waits for its input: open it to type that.")
+            )
 
     def _toast(self, text: str) -> None:
         self._locked(lambda: self.view.bar.toast(text, is_bad=True))

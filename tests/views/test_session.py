@@ -122,6 +122,27 @@ async def test_a_failed_task_can_be_run_again() -> None:
         session.close()
 
 
+async def test_running_again_what_had_input_says_that_it_waits() -> None:
+    """What was typed for the first is not kept: the new one is opened and typed at anew."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        session._locked = lambda call: call()
+        told: list[str] = []
+        session.view.bar.toast = told.append
+        for spec in ({"command": ["cat"], "stdin": True}, {"command": ["cat"]}):
+            task_id = await submit(shop, spec=spec)
+            await until(lambda: task_id in shop.engine.jobs)  # noqa: B023 - it is over before the next
+            shop.engine.finish(task_id)
+            await until(lambda: shop.state.tasks[task_id].is_finished)  # noqa: B023
+            session.view.running._handle_msg({"type": "retry", "task_id": task_id})
+            await until(lambda: shop.state.counts["in_progress"])
+            (again,) = shop.engine.jobs.keys() - {task_id}
+            shop.engine.finish(again)
+            await until(lambda: not shop.state.counts["in_progress"])
+        assert told == ["The new task waits for its input: open it to type that."]
+        session.close()
+
+
 async def test_nothing_is_sent_to_a_hidden_page() -> None:
     """A hidden page is left alone; when it is seen again it is current at once."""
     async with open_inline_shop(workers=1) as shop:
