@@ -44,6 +44,9 @@ class Keeper(Protocol):
     def task(self, task_id: TaskId) -> Task | None:
         """The task as it stands."""
 
+    def send_input(self, future: TaskFuture, data: bytes, *, is_last: bool = False) -> None:
+        """Give input to a command."""
+
     def check_may_wait(self) -> None:
         """Raise RuntimeError where waiting would last for ever: on the thread that settles futures."""
 
@@ -119,6 +122,20 @@ class TaskFuture(Future[Any]):
             return self.cancelled()
         self.keeper.cancel(self.task_id)
         return True
+
+    def send_input(self, data: bytes | str, *, is_last: bool = False) -> None:
+        """Give input to a command that was run with `stdin=True`, and wait until it has read it, or the pipe holds it.
+
+        A command that has not begun is waited for.
+
+        Args:
+            data: bytes, or a text, which is sent as UTF-8.
+            is_last: whether this is the end of its input.
+
+        Raises:
+            Refused: `conflict`: it has ended, reads no more, or takes no input.
+        """
+        self.keeper.send_input(self, data.encode() if isinstance(data, str) else data, is_last=is_last)
 
     def settle_cancelled(self) -> None:
         """The task was cancelled. Any thread."""

@@ -39,6 +39,7 @@ from koubou_panel.home import Home
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function, plain_arguments
 from koubou_panel.notebook.calls import caller_path, in_order, name_of
 from koubou_panel.notebook.future import Gate, TaskFuture
+from koubou_panel.notebook.inputs import send_input
 from koubou_panel.notebook.loop_thread import LoopThread
 from koubou_panel.notebook.opening import opened
 from koubou_panel.notebook.options import request_fields
@@ -160,6 +161,7 @@ class Workshop(Executor):
         timeout_s: float | None = None,
         retries: int = 0,
         on_crash: OnCrash = "mark",
+        stdin: bool = False,
         **options: Any,
     ) -> TaskFuture:
         """Run a command as a task; the future's result is None, and it raises `TaskFailure` unless it exits with 0.
@@ -168,15 +170,23 @@ class Workshop(Executor):
             command: the program and its arguments.
             cwd, env: its working folder, the present one unless given, and its variables.
             name, priority, timeout_s, retries, on_crash: as `submit_with` has them.
+            stdin: whether it waits for input, which the future's `send_input` gives.
             options: any other of `submit_with`: `after=`, `memory=`, ...
 
         Raises:
             Refused: the command cannot be one.
             TypeError: an unknown option, or one of a wrong type.
+            ValueError: with input, it is to be tried again.
         """
         spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
         if env:
             spec["env"] = dict(env)
+        if stdin:
+            if retries or on_crash == "retry":
+                raise ValueError(
+                    "stdin: input that was read cannot be given to another try; leave out the retries"
+                )
+            spec["stdin"] = stdin
         told = {
             "name": name,
             "priority": priority,
@@ -202,6 +212,10 @@ class Workshop(Executor):
     def output(self, task_id: TaskId, offset: int = 0, limit: int = 1 << 20) -> str:
         """A task's output from byte `offset`, at most `limit` bytes."""
         return self.call(self._shop.read_output(task_id, offset, limit)).text
+
+    def send_input(self, future: TaskFuture, data: bytes, *, is_last: bool = False) -> None:
+        """Give input to the command of `future`; see `TaskFuture.send_input`."""
+        self.call(send_input(self._shop, future, data, self._caller, is_last=is_last))
 
     # -- the workers ------------------------------------------------------------------------------------------
 

@@ -95,6 +95,31 @@ def test_a_command_that_is_none_is_refused_at_once(either):
         either.run()
 
 
+def test_a_running_command_is_given_input(either):
+    """Texts and bytes, from before it runs, more than is sent at once, until the end."""
+    future = either.run("sh", "-c", "read line; echo $line; wc -c", stdin=True)
+    future.send_input("工房\n")
+    future.send_input(b"x" * 200_000)
+    future.send_input(b"\xff", is_last=True)
+    assert future.result(20) is None
+    assert either.output(future.task_id).split() == ["工房", "200001"]
+    with pytest.raises(Refused, match="only a running task"):
+        future.send_input(b"more")
+
+
+def test_input_that_nobody_can_read_is_refused(either):
+    """For a command without input, one that is not to be, and one that may be tried again."""
+    plain = either.run("sleep", "60")
+    with pytest.raises(Refused, match="takes no input"):
+        plain.send_input(b"x")
+    plain.cancel()
+    never = either.run("cat", stdin=True, after="0123456789abcd")
+    with pytest.raises(Refused, match="no task"):
+        never.send_input(b"x")
+    with pytest.raises(ValueError, match="leave out the retries"):
+        either.run("cat", stdin=True, retries=1)
+
+
 def test_cancel_ends_a_running_task(either):
     """A cancelled future raises CancelledError, running or not."""
     future = either.submit(time.sleep, 60)
