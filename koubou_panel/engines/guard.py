@@ -1,6 +1,7 @@
 """The guard: one small process above each worker that sees to it that nothing of a task outlives its end.
 
-It is run as a file (`python -I -S guard.py CONTROL_FD PASS_FDS ARGV…`) and imports the standard library alone.
+It is run as a file (`python -I -S guard.py CONTROL_FD PASS_FDS OPEN_FILES ARGV…`) and imports the standard library
+alone. OPEN_FILES is how many files the worker may have open; 0: as many as the guard.
 It starts the worker, adopts every orphan below it (child subreaper), and obeys one letter at a time on its
 control socket:
 
@@ -57,6 +58,15 @@ def offer_to_oom_killer() -> None:
         before = int(file.read())
         file.seek(0)
         file.write(str(max(before, OOM_SCORE_ADJ)))
+
+
+def limit_open_files(most: int) -> None:
+    """How many files this process may open from now on (programs that use `select` break above 1,024); 0: as it is."""
+    if most:
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _parents() -> dict[int, int]:
@@ -297,7 +307,7 @@ class Guard:
 
 
 def main(argv: list[str]) -> None:
-    """Start the worker `argv[2:]` with the descriptors `argv[1]` (comma-separated) and guard it."""
+    """Start the worker `argv[3:]` with the descriptors `argv[1]` (comma-separated) and guard it."""
     control = socket.socket(fileno=int(argv[0]))
     control.set_inheritable(False)
     kept = {int(fd) for fd in argv[1].split(",")}
@@ -313,7 +323,8 @@ def main(argv: list[str]) -> None:
         offer_to_oom_killer()
         for fd in kept:
             os.set_inheritable(fd, True)  # noqa: FBT003 - the standard library's own signature
-        os.execv(argv[2], argv[2:])
+        limit_open_files(int(argv[2]))
+        os.execv(argv[3], argv[3:])
     # Not before: a worker that is to end at once must not be deaf to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

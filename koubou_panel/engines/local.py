@@ -38,6 +38,7 @@ class LocalEngine:
         oom_kills: how many processes the kernel has ended for want of memory, ever.
         silent_after_s: after so long without a word a worker is told of as silent.
         database: where the results of tasks are, for runs that are given them.
+        open_files: how many files workers, and what they start, may have open; 0: as many as this process.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LocalEngine:
         oom_kills: Callable[[], int],
         silent_after_s: float = SILENT_AFTER_S,
         database: Path | None = None,
+        open_files: int = 0,
     ) -> None:
         self.loop = loop
         self.report = report
@@ -65,6 +67,7 @@ class LocalEngine:
         self._marks = marks_folder
         self._output = output_folder
         self._database = database
+        self._open_files = open_files
         self._links: dict[WorkerId, WorkerLink] = {}
         self._spawning: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -210,8 +213,17 @@ class LocalEngine:
         fds = [str(fd) for fd in worker_fds]
         folders = [str(path) for path in (self._output, self._database) if path is not None]
         worker = [sys.executable, "-m", "koubou_panel.worker", *fds, *folders]
+        above = [
+            sys.executable,
+            "-I",
+            "-S",
+            guard.__file__,
+            str(guard_fd),
+            ",".join(fds),
+            str(self._open_files),
+        ]
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(guard_fd), ",".join(fds), *worker],
+            above + worker,
             pass_fds=(guard_fd, *worker_fds),
             stdin=subprocess.DEVNULL,
             env=self._environment,

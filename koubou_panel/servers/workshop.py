@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -39,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until asked to end; gives the exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="workshop: %(levelname)s: %(message)s")
+    open_files = raise_open_files()
     try:
-        return asyncio.run(_serve(args))
+        return asyncio.run(_serve(args, open_files))
     except CannotStart as error:
         return child.refuse(args.ready_fd, error)
 
@@ -58,12 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _serve(args: argparse.Namespace) -> int:
+def raise_open_files() -> int:
+    """Let this process have as many files open as it may: each worker takes four. Gives how many it was before."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS knows another bound
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(0, before)
+
+
+async def _serve(args: argparse.Namespace, open_files: int) -> int:
     ending = Ending.watch(args.life_fd)
     home = Home(args.home)
     async with AsyncExitStack() as stack:
         try:
-            shop, port = await _open(args, home, stack)
+            shop, port = await _open(args, home, stack, open_files=open_files)
         except HomeTaken as error:
             raise CannotStart(error.message, exit_code=EXIT_TAKEN) from error
         except HomeRefused as error:
@@ -83,7 +94,9 @@ async def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _open(args: argparse.Namespace, home: Home, stack: AsyncExitStack) -> tuple[LocalShop, int]:
+async def _open(
+    args: argparse.Namespace, home: Home, stack: AsyncExitStack, *, open_files: int
+) -> tuple[LocalShop, int]:
     """The shop with its doors open, and the WebSocket's port; the stack closes the doors and lets the home go."""
     workers = parse_workers(args.workers) if args.workers else None
     try:
@@ -98,7 +111,7 @@ async def _open(args: argparse.Namespace, home: Home, stack: AsyncExitStack) -> 
     token = load_or_create_token(home.runtime, environ=os.environ)
     access = _access(args, token)
     child.require_free(args.host, args.socket_port, flag=SOCKET_FLAG)
-    shop = await LocalShop.open(home, workers=workers)
+    shop = await LocalShop.open(home, workers=workers, open_files=open_files)
     try:
         port = await _open_doors(args, shop, access, stack)
     except BaseException:

@@ -82,11 +82,13 @@ class LocalShop:
         *,
         workers: tuple[int, int] | None = None,
         clock: Clock = utc_now,
+        open_files: int = 0,
     ) -> LocalShop:
         """Hold `home` (prepared and locked by the caller), rescue what is in it, and start the workers.
 
         Args:
             workers: (least, most); the stored bounds where not given, 1 to 3 at first.
+            open_files: how many files tasks may have open; 0: as many as this process.
 
         Raises:
             HomeRefused: the home's data are corrupt or of a newer version.
@@ -127,6 +129,7 @@ class LocalShop:
             keep_output=partial(keep_output, home.output),
             oom_kills=oom_kills,
             database=home.database,
+            open_files=open_files,
         )
         hub.start(shop.engine)
         sampling = Sampling(hub=hub, engine=shop.engine, folder=home.root, clock=clock)

@@ -37,7 +37,7 @@ time.sleep(600)
 class Guarded:
     """A real guard process above a real worker process."""
 
-    def __init__(self, *argv: str, least_fd: int = 0) -> None:
+    def __init__(self, *argv: str, least_fd: int = 0, open_files: int = 0) -> None:
         self.control, first = socket.socketpair()
         theirs = socket.socket(fileno=fcntl.fcntl(first, fcntl.F_DUPFD_CLOEXEC, least_fd))
         first.close()
@@ -51,6 +51,7 @@ class Guarded:
                 guard.__file__,
                 str(theirs.fileno()),
                 str(worker_end.fileno()),
+                str(open_files),
                 *argv,
             ],
             pass_fds=(theirs.fileno(), worker_end.fileno()),
@@ -112,6 +113,14 @@ def test_works_below_a_workshop_with_many_descriptors(start):
     one = start("/bin/sh", "-c", "exec sleep 60", least_fd=MANY)
     one.control.sendall(b"w")
     assert one.status() == b"signal 15"
+
+
+@pytest.mark.parametrize("most", [0, 100])
+def test_sets_how_many_files_the_worker_may_open(start, tmp_path, most):
+    """The worker has a limit of its own where one is named, and else the guard's."""
+    assert start("/bin/sh", "-c", f"ulimit -Sn > {tmp_path}/most", open_files=most).status() == b"exit 0"
+    expected = most or resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert (tmp_path / "most").read_text().strip() in (str(expected), "unlimited")
 
 
 def test_tells_the_signal(start):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -88,6 +89,25 @@ def test_signal_ends_it_with_code_0(start, tmp_path) -> None:
     assert workshop.process.wait(15) == 0
     assert not Home(tmp_path).socket.exists()
     Home(tmp_path).lock()
+
+
+async def test_it_takes_all_the_descriptors_it_may_and_leaves_tasks_theirs(start, tmp_path) -> None:
+    """Workers take four each: the workshop's limit is the hard one, that of tasks the one it was started with."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        workshop = start("--workers", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    assert resource.prlimit(workshop.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    async with await RemoteShop.connect(Home(tmp_path).socket, by="test") as shop:
+        spec = {"command": ["sh", "-c", "ulimit -Sn"]}
+        task_id = await shop.do(
+            SubmitTask(Request(task_id=shop.next_id(), kind="script", created_at=0.0, spec=spec)),
+            Caller("test"),
+        )
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        assert shop.state.tasks[task_id].result == "300"
 
 
 async def test_its_supervisors_death_ends_it_and_what_runs(start, tmp_path) -> None:
