@@ -236,6 +236,14 @@ def test_half_a_line_is_not_believed_before_its_end():
         ("12/80files reading", Progress(0.15, 12.0, 80.0, "files", message="reading")),
         ("1.5/3MB", Progress(0.5, 1.5e6, 3e6, "B")),
         ("1/2GiB", Progress(0.5, 2.0**30, 2.0**31, "B")),
+        ("12 / 80", Progress(0.15, 12.0, 80.0)),
+        ("12 / 80 reading", Progress(0.15, 12.0, 80.0, message="reading")),
+        ("12/80 % of it", Progress(0.15, 12.0, 80.0, message="% of it")),
+        ("12/80件", Progress(0.15, 12.0, 80.0, "件")),
+        ("12/80km/h", Progress(0.15, 12.0, 80.0, "km/h")),
+        ("12 /home/a.csv", Progress(None, 12.0, message="/home/a.csv")),
+        ("37 %", Progress(0.37)),
+        ("37.5 % nearly", Progress(0.375, message="nearly")),
         ("37%", Progress(0.37)),
         ("37.5% nearly", Progress(0.375, message="nearly")),
         ("12", Progress(None, 12.0)),
@@ -260,12 +268,21 @@ def test_a_script_may_say_it_itself(line, expected):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "twelve", "-1/80", "12/-80", "12/eighty", "nan/80", "1e999/80", "1000%", "/80", "%"]
+    "line",
+    [
+        *("", "twelve", "-1/80", "12/-80", "12/eighty", "nan/80", "1e999/80", "1000%", "/80", "%"),
+        *("12 / eighty", "12 / -80", "1000 %", "37 %x", "12rows / 80", "12files/80files", "12/80_x"),
+    ],
 )
 def test_what_a_script_says_wrongly_is_passed_over(line):
     """A line that cannot be read changes nothing: what was said before stands."""
     assert read(f"::koubou progress {line}\n") is None
     assert read(f"::koubou progress 3/4 kept\n::koubou progress {line}\n").message == "kept"
+
+
+def test_what_a_script_says_wrongly_is_no_meter():
+    """A line of the protocol is never read as the output of any tool, however often it rises."""
+    assert read(lines("::koubou progress #/80_files", 10, 11, 12)) is None
 
 
 def test_what_a_script_says_wins_for_the_rest_of_the_run():

@@ -12,7 +12,7 @@ import re
 from koubou_panel.core.progress.meter import printable
 from koubou_panel.core.progress.rate import Rate, estimated
 from koubou_panel.core.progress.screen import Screen, Track
-from koubou_panel.core.progress.told import Teller
+from koubou_panel.core.progress.told import MARK, Teller
 from koubou_panel.core.records import Progress
 
 KEPT_BYTES = 4 << 10
@@ -103,7 +103,8 @@ class ProgressReader:
         self._missed = False
 
     def _write(self, piece: bytes, now_s: float) -> None:
-        if not piece or len(piece) > MOST_PIECE:
+        # What was meant to be said, and cannot be read, is no meter either.
+        if not piece or len(piece) > MOST_PIECE or MARK in piece:
             return
         if b"\x1b" in piece:
             piece = _STYLE.sub(b"", piece)

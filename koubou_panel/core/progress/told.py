@@ -22,11 +22,13 @@ _MOST_OSC = 16
 _OSC_FORM = re.compile(rb"\x1b\]9;4;([0-4])(?:;(\d{0,3}))?(?:\x07|\x1b\\)")
 _LINE_END = re.compile(rb"[\r\n]")
 _STYLE = re.compile(r"\x1b(?:\[[0-9;:?]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_NUMBER = r"\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,2})?"
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?"
+_UNIT = r"(?![eE][+-]?[0-9])[^\W\d_](?:[^\s/]|/(?![0-9])){0,15}"
+# What begins as `12 / …` or `12 %…` and is neither is passed over, not read as a count with words behind it.
 _FORM = re.compile(
-    rf"(?:(?P<clear>clear)|(?P<unknown>\?)|(?P<percent>\d{{1,3}}(?:\.\d{{1,18}})?)%|"
-    rf"(?P<done>{_NUMBER})(?:/(?P<total>{_NUMBER}))?(?P<unit>(?![eE][+-]?\d)[^\W\d_][^\s/]{{0,15}})?)(?:\s+(?P<message>.*))?",
-    re.ASCII,
+    rf"(?:(?P<clear>clear)|(?P<unknown>\?)|(?P<percent>[0-9]{{1,3}}(?:\.[0-9]{{1,18}})?)\s*%|"
+    rf"(?P<done>{_NUMBER})(?:\s*/\s*(?P<total>{_NUMBER}))?(?P<unit>{_UNIT})?"
+    r"(?(total)|(?!\s+(?:%|/[\s0-9]))))(?:\s+(?P<message>.*))?"
 )
 _BYTES = re.compile(r"([kKMGTP]?)(i?)B")
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}

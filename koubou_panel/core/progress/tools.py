@@ -1,7 +1,7 @@
 """The meters of tools that cannot be mistaken: tqdm, curl, wget, pv, dd, rsync, apt. One look at a line is enough.
 
-Sizes: wget, curl and pv (and the rates of rsync) count in powers of 1,024; tqdm, dd and apt in powers of 1,000 (tqdm by default: its output does
-not tell).
+Sizes: wget, curl and pv (and the rates of rsync) count in powers of 1,024; tqdm, dd and apt in powers of 1,000 (tqdm by
+default: its output does not tell).
 """
 
 from __future__ import annotations
