@@ -20,6 +20,8 @@ Tell = Callable[[float | None, float | None, str, str], None]
 EVERY_S = 0.05
 _NUMBERS = (int, float, type(None))
 OUTPUT_VARIABLE = "KOUBOU_OUTPUT"
+_MOST_VALUE, _MOST_PLACES = 10**18, 30
+_MOST_UNIT = 16
 
 
 def progress(
@@ -59,8 +61,8 @@ class _Teller:
         self.tell: Tell = self._find
 
     def _find(self, done: float | None, total: float | None, unit: str, message: str) -> None:
-        fd = _output(os.environ.get(OUTPUT_VARIABLE, ""))
-        self.tell = _nobody if fd is None else Printer(fd).tell
+        named = os.environ.get(OUTPUT_VARIABLE, "")
+        self.tell = _nobody if _output(named) is None else Printer(named).tell
         self.tell(done, total, unit, message)
 
 
@@ -74,7 +76,7 @@ def _nobody(done: float | None, total: float | None, unit: str, message: str) ->
 
 
 def _output(named: str) -> int | None:
-    """Which of the standard streams is the file that `named` names."""
+    """Which of the standard streams is the file that `named` names, now: a script may redirect itself."""
     for fd in (1, 2):
         try:
             stat = os.fstat(fd)
@@ -88,9 +90,9 @@ def _output(named: str) -> int | None:
 class Printer:
     """Prints the protocol's line, at most every `EVERY_S` seconds; what was held back follows soon. Any thread."""
 
-    def __init__(self, fd: int) -> None:
-        """Print to the descriptor `fd`, also when the interpreter ends."""
-        self.fd = fd
+    def __init__(self, named: str) -> None:
+        """Print to the file that `named` names, also when the interpreter ends."""
+        self.named = named
         self._next_s = 0.0
         self._held: tuple[float | None, float | None, str, str] | None = None
         self._follows = False
@@ -122,25 +124,46 @@ class Printer:
             if held is None:
                 return
             self._next_s = time.monotonic() + EVERY_S
+            fd = _output(self.named)
+            if fd is None:
+                return
             data = line(*held).encode("utf-8", "replace")
             try:
-                os.write(self.fd, data)
+                os.write(fd, data)
             except OSError:
                 """Whoever read it is gone; the script need not care."""
 
 
 def line(done: float | None, total: float | None, unit: str, message: str) -> str:
-    """The protocol's line."""
-    if done is None:
-        value = "?"
-    else:
-        unit = "".join(unit.split())
-        value = _text(done) + (f"/{_text(total)}" if total is not None else "") + unit
-    return " ".join(f"::koubou progress {value} {message}".split()) + "\n"
+    """The protocol's line; without a number or a unit that it cannot say."""
+    value, of = _text(done), _text(total)
+    message = " ".join(str(message).split()).replace("::koubou progress", "koubou progress")
+    shown = _printable(message).lstrip()
+    if not of and (shown[:1] == "%" or (shown[:1] == "/" and not shown[1:2].isalpha())):
+        message = f"- {message}"  # or it would be part of the number
+    value = (value + (f"/{of}" if of else "") + _unit(unit)) if value else "?"
+    return f"::koubou progress {value} {message}".rstrip() + "\n"
 
 
-def _text(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{float(value):.12g}"
+def _text(value: float | None) -> str:
+    """A number as the protocol has it; empty for none, and for one that makes no sense."""
+    if value is None or not 0 <= value <= _MOST_VALUE:
+        return ""
+    if isinstance(value, int) and value < _MOST_VALUE:
+        return str(int(value))
+    return f"{round(abs(float(value)), _MOST_PLACES):.12g}"
+
+
+def _unit(unit: str) -> str:
+    """`unit` where it can stand behind a number and is no part of it; else empty, as the numbers matter more."""
+    unit = "".join(_printable(unit).split())[:_MOST_UNIT]
+    is_exponent = unit[:1] in {"e", "E"} and unit[1:].lstrip("+-")[:1].isdigit()
+    is_fraction = any(part[:1].isdigit() for part in unit.split("/")[1:])
+    return unit if unit[:1].isalpha() and not is_exponent and not is_fraction else ""
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 _teller = _Teller()
@@ -150,7 +173,7 @@ def _after_fork() -> None:
     """A fork has the printer but not its thread, and whoever held its lock is not there."""
     printer = getattr(_teller.tell, "__self__", None)
     if isinstance(printer, Printer):
-        _teller.tell = Printer(printer.fd).tell
+        _teller.tell = Printer(printer.named).tell
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -11,9 +11,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import koubou_panel
+from koubou_panel.core.progress.meter import printable
 from koubou_panel.core.progress.reader import ProgressReader
+from koubou_panel.core.progress.told import Teller
+from koubou_panel.core.progress.told import told as meant
 from koubou_panel.running import OUTPUT_VARIABLE, line, tell_to
 
 
@@ -122,8 +127,60 @@ def test_a_call_costs_next_to_nothing(told):
         ((1e-7, 1.0, "", ""), "1e-07/1"),
         ((None, None, "", "words"), "? words"),
         ((1, 2, "B", ""), "1/2B"),
+        ((True, 2, "", ""), "1/2"),
+        ((10**20, 10**21, "", "huge"), "? huge"),
+        ((1, float("nan"), "", ""), "1"),
+        ((80, 803, "3d", ""), "80/803"),
+        ((1, 2, "e2", ""), "1/2"),
+        ((1, 2, "%", ""), "1/2"),
+        ((1, 2, "km/h", ""), "1/2km/h"),
+        ((1, 2, "件", ""), "1/2件"),
+        ((1, 2, "", "a ::koubou progress clear"), "1/2 a koubou progress clear"),
+        ((12, None, "", "% of them"), "12 - % of them"),
+        ((12, None, "", "/home/a"), "12 /home/a"),
     ],
 )
 def test_the_line_says_it_in_short(said, text):
     """Numbers are written as the protocol reads them."""
     assert line(*said) == f"::koubou progress {text}\n"
+
+
+FLOATS = st.floats().filter(lambda x: not 0 < x < 1e-20).map(lambda x: float(f"{x:.12g}"))
+NUMBERS = st.none() | st.booleans() | st.integers() | FLOATS
+
+
+@given(
+    NUMBERS,
+    NUMBERS,
+    st.text(max_size=20) | st.sampled_from(["%", "件", "3d", "e2", "km/h", "m/2", "MB", "GiB", "_", "°C"]),
+    st.text(st.characters(exclude_characters="\x1b"))
+    | st.sampled_from(["/ 80", "/80", "% done", "a ::koubou progress clear", "\n", "x" * 2_000]),
+)
+def test_what_a_script_says_is_what_a_function_says(done, total, unit, message):
+    """Whatever the numbers, the unit and the words: the line is read as its numbers and words were meant."""
+    teller = Teller()
+    assert teller.feed(line(done, total, unit, message).encode("utf-8", "replace"))
+    said = teller.progress
+    unit = "".join(printable(unit).split())[:16]
+    message = message.encode("utf-8", "replace").decode().replace("::koubou", "koubou")
+    wanted = meant(done, total, unit=unit if said.unit else "", message=" ".join(message.split()))
+    assert said.unit == wanted.unit
+    assert said.message.lstrip("- ")[:150].split() == wanted.message.lstrip("- ")[:150].split()
+    if wanted.done is None:
+        assert (said.fraction, said.done) == (None, None)
+    else:
+        assert said.done == pytest.approx(wanted.done, rel=1e-9)
+        assert said.total == (None if wanted.total is None else pytest.approx(wanted.total, rel=1e-9))
+
+
+def test_a_redirected_script_keeps_its_file_to_itself(tmp_path):
+    """Where standard output goes into a file from now on, nothing is printed there; once it is back, it is again."""
+    file = tmp_path / "data.csv"
+    code = (
+        "import koubou_panel, os, time\nkoubou_panel.progress(1, 3)\n"
+        f"file, saved = os.open({str(file)!r}, os.O_WRONLY | os.O_CREAT), os.dup(1)\nos.dup2(file, 1)\n"
+        "os.write(1, b'x,y')\nkoubou_panel.progress(2, 3)\ntime.sleep(0.3)\nos.dup2(saved, 1)\n"
+        "koubou_panel.progress(3, 3)"
+    )
+    assert printed(code) == b"::koubou progress 1/3\n::koubou progress 3/3\n"
+    assert file.read_bytes() == b"x,y"
