@@ -180,6 +180,8 @@ class WorkerLink(asyncio.Protocol):
             if self.stopping:
                 self._end_run()
             self._take_back()
+        if self.is_silent and self.is_leaving and self.running() is None:
+            self.end("it did not answer when it was to leave")
 
     def _take_back(self) -> None:
         """Take back what waits behind the run that a silent worker is stuck in, without its help.

@@ -143,6 +143,22 @@ async def test_silence_is_told_once_and_so_is_its_end(engine):
     assert engine.reports == [WorkerReady(W, 7), WorkerSilent(W), WorkerHeard(W)]
 
 
+async def test_a_worker_that_is_too_silent_to_leave_is_ended(engine):
+    """One that was told to leave and falls silent is ended, but not before the run that it is in has."""
+    engine.run("script")
+    engine.link.leave()
+    engine.link.look(engine.link.heard_at + 11, 10)
+    assert engine.letters() == b""
+    engine.hear(Ended([Outcome(TaskId("t"), 1)]))
+    engine.link.look(engine.link.heard_at + 9, 10)
+    assert engine.letters() == b""
+    engine.link.look(engine.link.heard_at + 11, 10)
+    assert engine.letters() == b"k"
+    engine.answer(b"signal 9")
+    await until(lambda: type(engine.reports[-1]) is WorkerDied)
+    assert engine.reports[-1].message == "it did not answer when it was to leave"
+
+
 async def test_a_worker_that_never_comes_up_is_ended(tmp_path):
     """Before its greeting a worker is never silent; after a minute it is ended, and the reason says so."""
     engine = Engine(tmp_path)

@@ -443,6 +443,15 @@ async def test_who_holds_the_interpreters_lock_is_ended_by_its_time_out(shop, tm
     assert pid not in _parents()
 
 
+async def test_a_stopped_worker_that_is_to_leave_is_replaced(shop):
+    """A worker that was told to leave, and is stopped, does not stay for ever."""
+    (worker,) = shop.state.workers.values()
+    os.kill(worker.pid, signal.SIGSTOP)
+    await shop.do(RestartWorker(worker.worker_id), ME)
+    await until(lambda: worker.pid not in [one.pid for one in shop.state.workers.values()], 20)
+    await check_slot(shop)
+
+
 async def test_what_waits_behind_a_stuck_function_runs_elsewhere(tmp_path):
     """Tasks claimed by a worker that falls silent are taken back, and run once each, while it stays stuck."""
     async with open_shop(tmp_path / "home", workers=2) as shop:
