@@ -4,39 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import Future, wait
 from concurrent.futures._base import FINISHED, PENDING
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import Condition
+from typing import Any, Protocol
 
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.home import Home
 from koubou_panel.kinds.function import unpack_value
 
 
-if TYPE_CHECKING:
-    PlainLock = RLock
-else:
-    PlainLock = type(RLock())
-
-
-class Gate(PlainLock):
-    """What the futures of a workshop share in place of a condition each: nobody waits on it, see `TaskFuture`.
-
-    As it can be taken twice, `concurrent.futures.wait` may take it for each of many.
-    """
-
-    def notify_all(self) -> None:
-        """Nobody waits."""
-
-    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a condition's signature
-        """Waits for nothing: whoever is here has waited."""
-        return False
-
-
 class Keeper(Protocol):
     """Who made a future: the workshop that its task is in."""
 
     home: Home
-    gate: Gate
+    condition: Condition
 
     def cancel(self, task_id: TaskId) -> None:
         """Ask for the task's end."""
@@ -57,8 +37,9 @@ class TaskFuture(Future[Any]):
     def __init__(self, task_id: TaskId, keeper: Keeper) -> None:
         """The future of `keeper`'s task `task_id`."""
         # Not by `Future.__init__`: its lock and condition are seven objects for the garbage collector to walk, and cost
-        # more than all else of a submit. One gate serves all futures of a workshop; who waits, waits in `_wait`.
-        self._condition = keeper.gate  # type: ignore[assignment]
+        # more than all else of a submit. One condition serves all futures of a workshop, since nobody waits on it
+        # (`_wait`); as its lock can be taken twice, `concurrent.futures.wait` may take it for each of many.
+        self._condition = keeper.condition
         self._state = PENDING
         self._result = None
         self._exception = None

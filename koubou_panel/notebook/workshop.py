@@ -13,10 +13,8 @@ import os
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,21 +36,19 @@ from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function, plain_arguments
 from koubou_panel.notebook.calls import caller_path, in_order, name_of
-from koubou_panel.notebook.future import Gate, TaskFuture
+from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.inputs import send_input
 from koubou_panel.notebook.loop_thread import LoopThread
 from koubou_panel.notebook.opening import opened
 from koubou_panel.notebook.options import request_fields
 from koubou_panel.notebook.references import INSIDE, reducers
 from koubou_panel.notebook.results import Results, settle_rest
+from koubou_panel.notebook.sender import Sender
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.idle import Idle
-from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
 
 T = TypeVar("T")
-Pair = tuple[SubmitTask, TaskFuture]
-DRAIN_ITEMS = 512
 
 
 class Workshop(Executor):
@@ -76,25 +72,18 @@ class Workshop(Executor):
         self._ids = TaskIds()
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
-        self.gate = Gate()
+        self.condition = threading.Condition()
         self._futures: dict[TaskId, TaskFuture] = {}
-        self._outbox: deque[Pair] = deque()
-        self._sending: set[asyncio.Task[None]] = set()
-        self._dependents: list[Pair] = []
-        self._unsent: set[TaskId] = set()
-        self._drained = 0
-        self._is_sending_dependents = False
-        self._is_woken = False
         self._is_shut = False
         self._path = caller_path()
         self._thread = LoopThread()
-        self._loop = self._thread.loop
         self._server: PrivateServer | None = None
         try:
             self._shop: Shop = self.call(self._open())
         except BaseException:
             self._thread.close()
             raise
+        self._sender = Sender(self._shop, loop=self._thread.loop, caller=self._caller, futures=self._futures)
         atexit.register(self.shutdown)
 
     async def _open(self) -> Shop:
@@ -305,8 +294,7 @@ class Workshop(Executor):
 
     async def _close(self) -> None:
         try:
-            while self._outbox or self._unsent or self._sending:
-                await self._turn()
+            await self._sender.all_sent()
             if self._server is not None:
                 await self._server.close()
             await self._shop.close()  # type: ignore[attr-defined]
@@ -345,76 +333,8 @@ class Workshop(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         future = TaskFuture(request.task_id, self)
         self._futures[request.task_id] = future
-        self._outbox.append((SubmitTask(request), future))
-        if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon_threadsafe(self._drain)
+        self._sender.put(SubmitTask(request), future)
         return future
-
-    def _drain(self) -> None:
-        self._is_woken = False
-        pairs: list[Pair] = []
-        with contextlib.suppress(IndexError):
-            while len(pairs) < DRAIN_ITEMS:
-                pairs.append(self._outbox.popleft())
-        self._drained += len(pairs)
-        plain = [pair for pair in pairs if not pair[0].request.after]
-        if isinstance(self._shop, LocalShop):
-            for command, future in plain:
-                try:
-                    self._shop.submit_now(command, self._caller, partial(self._answer, future))
-                except Exception as error:  # noqa: BLE001 - it is told where it is waited for
-                    self._answer(future, error)
-        elif plain:
-            self._begin_send(plain)
-        if len(plain) < len(pairs):
-            dependents = [pair for pair in pairs if pair[0].request.after]
-            self._dependents += dependents
-            self._unsent.update(future.task_id for _, future in dependents)
-            if not self._is_sending_dependents:
-                self._loop.create_task(self._send_dependents())
-        if self._outbox and not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon(self._drain)
-
-    def _begin_send(self, pairs: list[Pair]) -> asyncio.Task[None]:
-        sending = self._loop.create_task(self._send_all(pairs))
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-        return sending
-
-    async def _send_all(self, pairs: list[Pair]) -> None:
-        answers: Sequence[object]
-        try:
-            answers = await self._shop.do_many([command for command, _ in pairs], self._caller)
-        except Exception as error:  # noqa: BLE001 - it is told where it is waited for
-            answers = [error] * len(pairs)
-        for (_, future), answer in zip(pairs, answers, strict=True):
-            self._answer(future, answer)
-
-    async def _turn(self) -> None:
-        """Until something of what is on its way has arrived, or could begin."""
-        if self._sending:
-            await asyncio.wait(set(self._sending))
-        else:
-            await asyncio.sleep(0)
-
-    async def _send_dependents(self) -> None:
-        """Send tasks that follow others in their order, and after all that they can follow."""
-        self._is_sending_dependents = True
-        try:
-            while self._dependents:
-                pairs, self._dependents = self._dependents, []
-                if self._sending:
-                    await asyncio.wait(set(self._sending))
-                await self._begin_send(pairs)
-                self._unsent.difference_update(future.task_id for _, future in pairs)
-        finally:
-            self._is_sending_dependents = False
-
-    def _answer(self, future: TaskFuture, answer: object) -> None:
-        if isinstance(answer, Exception) and self._futures.pop(future.task_id, None) is not None:
-            future.set_exception(answer)
 
     def cancel(self, task_id: TaskId) -> None:
         """Ask for the end of a task; what has already ended stays as it is. Any thread; does not wait.
@@ -425,12 +345,7 @@ class Workshop(Executor):
         self._thread.start(self._cancel(task_id))
 
     async def _cancel(self, task_id: TaskId) -> None:
-        """Not before its submission was answered: the workshop would know of no such task."""
-        last = self._drained + len(self._outbox)
-        while self._drained < last or task_id in self._unsent:
-            await self._turn()
-        if self._sending:
-            await asyncio.wait(set(self._sending))
+        await self._sender.sent(task_id)
         with contextlib.suppress(Refused):
             await self._shop.do(CancelTask(task_id), self._caller)
 

@@ -10,7 +10,7 @@ import pytest
 
 from koubou_panel.core.records import TaskId
 from koubou_panel.home import Home
-from koubou_panel.notebook.future import Gate, TaskFuture
+from koubou_panel.notebook.future import TaskFuture
 
 LIMIT_S = 20.0
 
@@ -20,7 +20,7 @@ class Keeper:
 
     def __init__(self, path):
         self.home = Home(path)
-        self.gate = Gate()
+        self.condition = threading.Condition()
 
     def cancel(self, task_id):
         """Nothing ends by itself."""
