@@ -37,6 +37,11 @@ class Senders:
         self._waiting[self._last] = claim, answer
         return self._last
 
+    def is_crowded(self, claim: int) -> bool:
+        """Whether as much waits for this run as its worker would hold."""
+        waiting = sum(its_claim == claim for its_claim, _ in self._waiting.values())
+        return waiting >= MOST_WAITING
+
     def settle(self, number: int, why: str) -> None:
         """The worker has answered."""
         _, answer = self._waiting.pop(number, (0, _nobody))

@@ -49,7 +49,7 @@ from koubou_panel.engines.frames import (
     ToWorker,
     frame,
 )
-from koubou_panel.engines.inputs import Answer, Senders
+from koubou_panel.engines.inputs import CROWDED, Answer, Senders
 
 RECALL_LIMIT_S = 0.5
 LOOK_AGAIN_S = 0.05
@@ -225,6 +225,8 @@ class WorkerLink(asyncio.Protocol):
         job = self.held.get(task_id)
         if job is None:
             answer("it is not running any more")
+        elif self.senders.is_crowded(job.claim):
+            answer(CROWDED)
         else:
             piece = Input(job.claim, self.senders.add(job.claim, answer), data, is_last)
             if any(type(message) is Run and job in message.jobs for message in self.later):

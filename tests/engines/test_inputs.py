@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -119,6 +120,25 @@ async def test_who_does_not_read_is_waited_for_until_its_end(shop):
         await waiting
     assert refused.value.code == "conflict"
     await until(lambda: shop.state.tasks[task_id].is_finished)
+
+
+async def test_a_worker_that_does_not_read_fills_nothing(shop):
+    """What a stopped worker has not read is bounded in the workshop too: the rest is refused at once."""
+    task_id = await begin(shop, "cat")
+    (worker,) = shop.state.workers.values()
+    os.kill(worker.pid, signal.SIGSTOP)
+    pieces = [SendInput(task_id, b"x") for _ in range(MOST_WAITING + 5)]
+    sending = asyncio.create_task(shop.do_many(pieces, ME))
+    senders = shop.engine._links[worker.worker_id].senders
+    await until(lambda: len(senders._waiting) == MOST_WAITING)
+    refused = await refusal(shop, task_id)
+    assert CROWDED in refused.message
+    os.kill(worker.pid, signal.SIGCONT)
+    answers = await sending
+    assert answers[:MOST_WAITING] == [task_id] * MOST_WAITING
+    assert [CROWDED in str(answer) for answer in answers[MOST_WAITING:]] == [True] * 5
+    await send(shop, task_id, is_last=True)
+    assert await output(shop, task_id) == "x" * MOST_WAITING
 
 
 async def test_a_worker_that_is_killed_leaves_nobody_waiting(shop):
