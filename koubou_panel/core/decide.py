@@ -99,6 +99,8 @@ def _submit(state: State, command: SubmitTask, context: Context) -> list[Event]:
 
 def _dependencies(state: State, request: Request, context: Context) -> tuple[tuple[TaskId, ...], str | None]:
     """What `request` has still to wait for, and why it need not (one of them has failed), if that is so."""
+    if not request.after:
+        return (), None
     waits_for: list[TaskId] = []
     failed: str | None = None
     for task_id in dict.fromkeys(request.after):
