@@ -37,6 +37,7 @@ from koubou_panel.engines.frames import (
     Hello,
     Input,
     InputTaken,
+    Passed,
     Run,
     Told,
     frame,
@@ -149,6 +150,7 @@ class WorkerProcess:
         while (job := take()) is not None:
             self.mark.begin(job.claim)
             if self.mark.is_revoked(job.claim):
+                self.send(Passed(job.claim))
                 continue
             self._ended.append(self._do(job))
             now = time.monotonic()

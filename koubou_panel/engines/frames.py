@@ -72,8 +72,14 @@ class InputTaken(Struct, frozen=True, tag=5, array_like=True, gc=False):
     why: str
 
 
+class Passed(Struct, frozen=True, tag=6, array_like=True, gc=False):
+    """From the worker: this claim came to its turn and was passed over, as it had been taken back."""
+
+    claim: int
+
+
 ToWorker = Run | GiveBack | Leave | Input
-FromWorker = Hello | Ended | GivenBack | Told | Alive | InputTaken
+FromWorker = Hello | Ended | GivenBack | Told | Alive | InputTaken | Passed
 
 _ENCODER = msgspec.msgpack.Encoder()
 TO_WORKER = msgspec.msgpack.Decoder(ToWorker)

@@ -44,6 +44,7 @@ from koubou_panel.engines.frames import (
     Input,
     InputTaken,
     Leave,
+    Passed,
     Run,
     Told,
     ToWorker,
@@ -132,6 +133,8 @@ class WorkerLink(asyncio.Protocol):
             elif type(message) is GivenBack:
                 self._recalls = max(0, self._recalls - 1)
                 self._given_back(message)
+            elif type(message) is Passed:
+                self._return([job.task_id for job in self.held.values() if job.claim == message.claim])
             elif type(message) is InputTaken:
                 self.senders.settle(message.number, message.why)
             elif type(message) is Hello:
@@ -196,10 +199,11 @@ class WorkerLink(asyncio.Protocol):
         """The worker is stopped for us."""
         if self.mark is not None:
             self.later.clear()
-            waiting = [job for job in self.held.values() if job.claim >= self.mark.begun]
+            last = max((job.claim for job in self.held.values()), default=-1)
+            first = self.mark.revoke(last + 1) if last >= self.mark.begun else last + 1
+            waiting = [job.task_id for job in self.held.values() if job.claim >= first]
             if waiting:
-                self.mark.revoke(max(job.claim for job in waiting) + 1)
-                self._given_back(GivenBack([job.task_id for job in waiting]))
+                self._given_back(GivenBack(waiting))
         self.letter(THAW)
 
     # -- to the worker ----------------------------------------------------------------------------------------

@@ -59,12 +59,17 @@ class Mark:
     def moved(self, size: int) -> None:
         _BEGUN.pack_into(self._map, _MOVED_AT, size)
 
-    def revoke(self, end: int) -> None:
-        """Take back the claims before `end` that have not begun. The worker must be stopped: see `is_revoked`."""
+    def revoke(self, end: int) -> int:
+        """Take back the claims before `end` that have not begun: those from the one on that is returned.
+
+        The worker should be stopped. If somebody lets it go on meanwhile, a claim between what was begun before this
+        and after it has either begun for good, or its worker finds that it was taken back, and must say so.
+        """
         first, before = _REVOKED.unpack_from(self._map, _REVOKED_AT)
         begun = self.begun
         # The last one begun may be a revoked one that its worker has not asked about yet: it stays revoked.
         _REVOKED.pack_into(self._map, _REVOKED_AT, first if begun <= before else begun, end)
+        return self.begun
 
     def is_revoked(self, claim: int) -> bool:
         """Whether a claim was taken back and must not run; asked by the worker after `begin`.

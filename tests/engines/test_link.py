@@ -32,6 +32,7 @@ from koubou_panel.engines.frames import (
     Hello,
     Input,
     Leave,
+    Passed,
     Run,
     ToWorker,
     frame,
@@ -387,6 +388,37 @@ async def test_what_waits_behind_a_silent_run_is_taken_back(engine):
     assert engine.letters() == b"g"
     assert engine.reports[-1] == RunsReturned(W, ["v"])
     assert [engine.link.mark.is_revoked(claim) for claim in range(4)] == [False, False, True, False]
+
+
+class Unfrozen(marks.Mark):
+    """The mark of a worker that somebody lets go on while its claims are taken back: it begins the next."""
+
+    @property
+    def begun(self) -> int:
+        now = super().begun
+        if now == 1 and self.was_asked:
+            self.begin(1)
+        self.was_asked = True
+        return now
+
+    was_asked = False
+
+
+async def test_what_begins_while_it_is_taken_back_is_not_given_away(engine, tmp_path):
+    """A worker that goes on before its claims are revoked keeps what it begins, or says that it passed it over."""
+    fd = os.open(tmp_path / "worker-1.mark", os.O_RDWR)
+    engine.run("function")
+    engine.link.mark.close()
+    engine.link.mark = Unfrozen(fd)
+    os.close(fd)
+    engine.link.start([job("u", 1), job("v", 2)])
+    engine.answer(b"frozen\n")
+    assert engine.reports[-1] == RunsReturned(W, ["v"])
+    assert [engine.link.mark.is_revoked(claim) for claim in range(3)] == [False, True, True]
+    engine.hear(Passed(2))
+    assert engine.reports[-1] == RunsReturned(W, ["v"])
+    engine.hear(Passed(1))
+    assert engine.reports[-1] == RunsReturned(W, ["u"])
 
 
 async def test_what_is_handed_to_a_silent_worker_is_taken_back_too(engine):

@@ -22,6 +22,7 @@ import pytest
 
 from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, SubmitTask
 from koubou_panel.core.records import Limits, Request, Task, TaskId, Worker
+from koubou_panel.engines import marks
 from koubou_panel.engines.guard import _parents
 from koubou_panel.kinds.cgroup import Cages
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
@@ -473,6 +474,31 @@ async def test_what_waits_behind_a_stuck_function_runs_elsewhere(tmp_path):
         os.kill(await pid_in(tmp_path / "pid"), signal.SIGKILL)
         assert (await ended(shop, stuck)).reason == "killed"
         assert sorted(map(int, Path(ledger).read_text().split())) == list(range(20))
+
+
+async def test_a_worker_that_goes_on_while_its_claims_are_taken_back_keeps_what_it_begins(
+    tmp_path, monkeypatch
+):
+    """A worker that was stopped before, and that somebody lets go on at the wrong moment, runs a task once."""
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        (worker,) = shop.state.workers.values()
+        os.kill(worker.pid, signal.SIGSTOP)
+        ledger = str(tmp_path / "ledger")
+        task_id = await call(shop, note, ledger, "ran")
+        await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+        revoke = marks.Mark.revoke
+
+        def let_go_first(mark: marks.Mark, end: int) -> int:
+            os.kill(worker.pid, signal.SIGCONT)
+            while not Path(ledger).exists():
+                os.sched_yield()
+            return revoke(mark, end)
+
+        monkeypatch.setattr(marks.Mark, "revoke", let_go_first)
+        shop.engine.silent_after_s = SILENT_AFTER_S
+        assert (await ended(shop, task_id)).status == "completed"
+        assert (await ended(shop, await call(shop, note, ledger, "next"))).status == "completed"
+        assert Path(ledger).read_text().split() == ["ran", "next"]
 
 
 async def test_a_worker_that_goes_on_runs_nothing_that_was_taken_back(tmp_path):
