@@ -151,9 +151,9 @@ def _is_refused_memory(code: int, usage: resource.struct_rusage, limit_bytes: in
 
 @contextmanager
 def memory_limit(limit_bytes: int) -> Iterator[None]:
-    """Refuse this process more memory than would bring what it uses to `limit_bytes`, while it is entered."""
+    """Refuse this process more than `limit_bytes` beyond what it has already, while it is entered."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = limit_bytes + _reserved_bytes() + room_bytes()
+    soft = limit_bytes + _data_bytes() + room_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, _at_most(resource.RLIMIT_DATA, soft))
     try:
         yield
@@ -167,15 +167,13 @@ def lift_memory_limit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
-def _reserved_bytes() -> int:
-    """What this process has reserved and does not use; 0 where that is not told."""
+def _data_bytes() -> int:
+    """What this process has already of what RLIMIT_DATA counts; 0 where that is not told."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            fields = [int(field) for field in file.read().split()]
+            return int(file.read().split()[5]) * resource.getpagesize()
     except OSError:
         return 0
-    resident, shared, data = fields[1], fields[2], fields[5]
-    return max(0, data - (resident - shared)) * resource.getpagesize()
 
 
 def oom_kills() -> int:

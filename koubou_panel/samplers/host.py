@@ -8,6 +8,7 @@ serves all trees.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,14 @@ import psutil
 
 _PROC = Path("/proc")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
 class Seen(NamedTuple):
-    """One process at one moment. `cpu_s` holds what its children used that it waited for."""
+    """One process at one moment.
+
+    `born` is a moment of the clock that `present` tells; `cpu_s` holds what its children used that it waited for.
+    """
 
     pid: int
     parent: int
@@ -40,6 +44,11 @@ class Host(Protocol):
 
     def children(self, pid: int) -> Sequence[int]:
         """The pids of its children."""
+
+
+def present() -> float:
+    """Now, in seconds of the clock that births are told by: since the boot on Linux, else since the epoch."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
 
 
 def walk(root: int, host: Host) -> list[Seen]:
@@ -156,8 +165,8 @@ def parsed(pid: int, stat: bytes) -> Seen:
     return Seen(
         pid,
         int(fields[1]),
-        float(fields[19]),
-        ticks * TICK_S,
+        int(fields[19]) * _TICK_S,
+        ticks * _TICK_S,
         int(fields[21]) * _PAGE_BYTES,
         int(fields[17]),
         fields[0] in (b"Z", b"X"),

@@ -12,25 +12,36 @@ from koubou_panel.samplers.host import Host, Seen, fitting_host, read_small, wal
 
 _DECIMALS = 1
 _SHARE_S = 0.9
+# What an interpreter holds that has run nothing: it is taken for a worker that has not been seen at rest.
+_NEW_WORKER_BYTES = 24 << 20
 
 
 class Watch(NamedTuple):
-    """A run to look at: whether it shares its worker's process (a function), and how long it has run."""
+    """A run to look at: whether it shares its worker's process (a function), and how long it has run.
+
+    `claim` is its number on its worker, `began` a moment of `host.present`: what was there before is not its own.
+    """
 
     task_id: TaskId
     run: int
     shares_worker: bool
     age_s: float
     limits: Limits = NO_LIMITS
+    claim: int = 0
+    began: float = 0.0
 
 
 class Tree(NamedTuple):
-    """A worker: the pid of its guard, above everything; its own, once known; and the run on it."""
+    """A worker: the pid of its guard, above everything; its own, once known; and the run on it.
+
+    `next_claim` is the number of the claim that it is given next, of one that has none.
+    """
 
     worker_id: WorkerId
     guard: int
     worker: int | None = None
     watch: Watch | None = None
+    next_claim: int | None = None
 
 
 class Looks(NamedTuple):
@@ -56,13 +67,15 @@ class TreeSampler:
         self._clock = clock
         self._host = host or fitting_host()
         self._workers: dict[WorkerId, _Meter] = {}
+        self._rests: dict[WorkerId, tuple[int, int]] = {}
         self._runs: dict[tuple[TaskId, int], _Meter] = {}
         self._gpu: Mapping[int, GpuUse] | None = None
 
     def sample(self, trees: Sequence[Tree], gpu: Mapping[int, GpuUse] | None = None) -> Looks:
         """Look at every tree that is there; what is left out is forgotten.
 
-        A function's run is told from the second look on: what its worker used before is not its own.
+        A function's run is told from the second look on: what its worker used and what others left in it before is
+        not its own.
 
         Args:
             trees: the workers.
@@ -76,6 +89,7 @@ class TreeSampler:
             for tree in trees:
                 self._sample(tree, host, now, looks)
         self._workers = {name: meter for name, meter in self._workers.items() if name in looks.workers}
+        self._rests = {name: rest for name, rest in self._rests.items() if name in looks.workers}
         known = {(tree.watch.task_id, tree.watch.run) for tree in trees if tree.watch is not None}
         self._runs = {key: meter for key, meter in self._runs.items() if key in known}
         return looks
@@ -102,7 +116,9 @@ class TreeSampler:
             meter = self._workers[tree.worker_id] = _Meter(now, spent, born=guard.born)
         percent = meter.grow(now, spent)
         looks.workers[tree.worker_id] = (percent, guard.rss_bytes + sum(seen.rss_bytes for seen in below))
-        if worker is not None:
+        if worker is not None and below:
+            if tree.next_claim is not None:
+                self._rests[tree.worker_id] = (tree.next_claim, below[0].rss_bytes)
             self._sample_run(tree, below, now, looks.uses)
 
     def _sample_run(
@@ -110,7 +126,7 @@ class TreeSampler:
     ) -> None:
         """Add the use of the run on `tree`; `below` is its worker's process and everything under it."""
         watch = tree.watch
-        own = below if watch is not None and watch.shares_worker else below[1:]
+        own = _own(watch, below) if watch is not None else []
         if watch is None or not own:
             return
         key = (watch.task_id, watch.run)
@@ -119,13 +135,33 @@ class TreeSampler:
         if meter is None:
             if watch.shares_worker:
                 io = _io(own)
-                self._runs[key] = _Meter(now, spent + io, io=io)
+                self._runs[key] = _Meter(
+                    now, spent + io, io=io, left_bytes=self._left_bytes(tree, watch, own[0])
+                )
                 return
             meter = self._runs[key] = _Meter(now - watch.age_s, _NOTHING)
         if meter.is_due(now):
             meter.io = _io(own)
-        percent = meter.grow(now, spent + meter.io)
-        uses.append((watch.task_id, watch.run, _use(own, watch.limits, meter.total, percent, self._gpu)))
+        meter.grow(now, spent + meter.io)
+        uses.append((watch.task_id, watch.run, _use(own, watch.limits, meter, self._gpu)))
+
+    def _left_bytes(self, tree: Tree, watch: Watch, worker: Seen) -> int:
+        """What others left in the worker that a function shares, now that it is seen for the first time.
+
+        That is what the worker held when it last rested; if others ran since, all that it holds is taken for theirs.
+        """
+        claim, rss_bytes = self._rests.get(tree.worker_id, (0, _NEW_WORKER_BYTES))
+        return min(rss_bytes, worker.rss_bytes) if claim == watch.claim else worker.rss_bytes
+
+
+def _own(watch: Watch, below: list[Seen]) -> list[Seen]:
+    """The processes of a run: a function's are its worker's own and what was born since it began.
+
+    Births are told in whole hundredths of a second, rounded down: in doubt one was left by another.
+    """
+    if not watch.shares_worker:
+        return below[1:]
+    return below[:1] + [seen for seen in below[1:] if seen.born >= watch.began]
 
 
 class _Spent(NamedTuple):
@@ -151,15 +187,22 @@ class _Meter:
     Of a process that ended, its parent has what it used, if it waited for it; else the sum falls. Only growth counts.
     """
 
-    __slots__ = ("at", "born", "io", "marked", "percent", "seen", "total")
+    __slots__ = ("at", "born", "io", "left_bytes", "marked", "percent", "seen", "total")
 
     def __init__(
-        self, at: float, seen: _Spent, *, born: float = 0.0, io: tuple[float, ...] = (0.0, 0, 0)
+        self,
+        at: float,
+        seen: _Spent,
+        *,
+        born: float = 0.0,
+        io: tuple[float, ...] = (0.0, 0, 0),
+        left_bytes: int = 0,
     ) -> None:
         self.at = at
         self.born = born
         self.seen = seen
         self.io = io
+        self.left_bytes = left_bytes
         self.total = _NOTHING
         self.marked = 0.0
         self.percent = 0.0
@@ -179,17 +222,15 @@ class _Meter:
         return self.percent
 
 
-def _use(
-    own: list[Seen], limits: Limits, total: _Spent, percent: float, gpu: Mapping[int, GpuUse] | None
-) -> Use:
+def _use(own: list[Seen], limits: Limits, meter: _Meter, gpu: Mapping[int, GpuUse] | None) -> Use:
     living = [seen for seen in own if not seen.is_zombie]
     shares = [gpu[seen.pid] for seen in living if seen.pid in gpu] if gpu else []
     return Use(
-        percent,
-        _resident_bytes(living, limits.memory_bytes),
-        round(total.cpu_s, 2),
-        total.read_bytes,
-        total.written_bytes,
+        meter.percent,
+        _resident_bytes(living, limits.memory_bytes, meter.left_bytes),
+        round(meter.total.cpu_s, 2),
+        meter.total.read_bytes,
+        meter.total.written_bytes,
         sum(seen.threads for seen in living),
         len(living),
         None if gpu is None else round(sum(share.percent for share in shares), _DECIMALS),
@@ -197,16 +238,16 @@ def _use(
     )
 
 
-def _resident_bytes(living: Sequence[Seen], limit_bytes: int | None) -> int:
-    """Resident bytes of a tree; where they decide, pages that its processes share count once.
+def _resident_bytes(living: Sequence[Seen], limit_bytes: int | None, left_bytes: int = 0) -> int:
+    """Resident bytes of a tree, less what others left; where they decide, pages that its processes share count once.
 
     The sum counts what a fork shares with its parent twice, and no run may be ended for that. To ask what is shared
     costs 150 µs a process and more, so it is asked only then.
     """
-    resident = sum(seen.rss_bytes for seen in living)
+    resident = max(0, sum(seen.rss_bytes for seen in living) - left_bytes)
     if limit_bytes is None or resident <= limit_bytes or len(living) == 1:
         return resident
-    return sum(_proportional_bytes(seen) for seen in living)
+    return max(0, sum(_proportional_bytes(seen) for seen in living) - left_bytes)
 
 
 def _proportional_bytes(seen: Seen) -> int:

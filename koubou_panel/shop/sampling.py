@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from koubou_panel import registry
+from koubou_panel.core.agenda import Lane
 from koubou_panel.core.commands import RunsSampled
 from koubou_panel.core.events import MetricsSampled, WorkerSampled
 from koubou_panel.core.limit import exceeded
@@ -22,6 +23,7 @@ from koubou_panel.core.ports import Sampler
 from koubou_panel.core.records import Limits, Metrics, Task, WorkerId
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.samplers.gpu import GpuSampler
+from koubou_panel.samplers.host import present
 from koubou_panel.samplers.process import Looks, Tree, TreeSampler, Watch
 from koubou_panel.samplers.system import SystemSampler
 from koubou_panel.shop.clock import Clock
@@ -124,9 +126,15 @@ class Sampling:
 
     def _look_at(self) -> list[Tree]:
         """Every worker that there is, with the run on it where that is certain."""
-        workers, now = self._hub.state.workers, self._clock()
+        workers, lanes, now = self._hub.state.workers, self._hub.agenda.lanes, self._clock()
         return [
-            Tree(worker_id, guard, workers[worker_id].pid, self._watch(worker_id, now))
+            Tree(
+                worker_id,
+                guard,
+                workers[worker_id].pid,
+                self._watch(worker_id, now),
+                _next_claim(lanes.get(worker_id)),
+            )
             for worker_id, guard in self._engine.pids().items()
             if worker_id in workers
         ]
@@ -174,9 +182,21 @@ def _timed(look: Callable[[], T]) -> tuple[T, float]:
     return look(), time.thread_time() - began
 
 
+def _next_claim(lane: Lane | None) -> int | None:
+    return None if lane is None or lane.claims else lane.given
+
+
 def _watch_of(task: Task, age_s: float) -> Watch:
     request = task.request
-    return Watch(task.task_id, task.run, registry.batches(request.kind), age_s, request.limits)
+    return Watch(
+        task.task_id,
+        task.run,
+        registry.batches(request.kind),
+        age_s,
+        request.limits,
+        task.claim,
+        present() - age_s,
+    )
 
 
 def _is_watched(limits: Limits) -> bool:

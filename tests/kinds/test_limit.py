@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from koubou_panel.core.records import Job, Limits, Outcome
+from koubou_panel.kinds import limit as limit_module
 from koubou_panel.kinds.cgroup import Cage, Cages, Place, find_places, sweep
 from koubou_panel.kinds.function import FunctionKind, pack, pickled_arguments, pickled_function
 from koubou_panel.kinds.limit import memory_limit
@@ -181,6 +182,14 @@ def test_a_function_that_wants_too_much_memory_is_refused_it():
 def test_a_function_within_its_limit_succeeds():
     """A function may use what its limit allows, whatever its worker has reserved before."""
     assert call(take, 50 * MB, memory_bytes=100 * MB).reason is None
+
+
+def test_a_function_is_not_refused_memory_for_what_others_left(monkeypatch):
+    """The limit is of what a function adds to what its worker holds."""
+    monkeypatch.setattr(limit_module, "room_bytes", lambda: 64 * MB)
+    held = bytearray(b"x") * (300 * MB)
+    assert call(take, 50 * MB, memory_bytes=100 * MB).reason is None
+    assert len(held) == 300 * MB
 
 
 def test_a_memory_error_without_a_limit_is_an_exception():

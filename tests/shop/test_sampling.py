@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import subprocess
 import time
 
 import pytest
@@ -111,9 +113,28 @@ async def test_a_function_has_its_own_peaks(tmp_path):
         future = shop.submit(_hold, 2.6)
         await asyncio.get_running_loop().run_in_executor(None, future.result)
         usage = future.task.usage
-        assert usage.peak_rss_bytes > 60 * MB
+        assert usage.peak_rss_bytes > 55 * MB
         assert usage.peak_processes >= 1
         assert usage.cpu_s > 0
+
+
+async def test_a_function_is_not_ended_for_what_others_left(tmp_path):
+    """What an earlier function keeps in their worker, memory and processes, counts for no limit of the next."""
+    with Workshop(tmp_path / "home", workers=1) as shop:
+        left = shop.submit(_leave, 300 * MB, 3)
+        future = shop.submit_with(time.sleep, 2.6, options={"memory": "100M", "processes": 1})
+        await asyncio.get_running_loop().run_in_executor(None, future.result)
+        assert len(left.result()) == 3
+        assert future.task.usage.peak_rss_bytes < 50 * MB
+        assert future.task.usage.peak_processes == 1
+
+
+def _leave(count, processes):
+    builtins.left_by_a_test = (
+        bytearray(b"x") * count,
+        [subprocess.Popen(["sleep", "60"]) for _ in range(processes)],
+    )
+    return [process.pid for process in builtins.left_by_a_test[1]]
 
 
 def _hold(seconds):
