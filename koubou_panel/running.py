@@ -42,6 +42,11 @@ def progress(
         done = _number(done)
     if not isinstance(total, _NUMBERS):
         total = _number(total)
+    # Made text here, where a failure is the caller's, and not on a thread of the worker's own.
+    if type(message) is not str:
+        message = str(message)
+    if type(unit) is not str:
+        unit = str(unit)
     _teller.tell(done, total, unit, message)
 
 

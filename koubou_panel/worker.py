@@ -190,7 +190,10 @@ class WorkerProcess:
         self.capture.finish(context.output)
         self.current = None
         running.tell_to(None)
-        self._tell_last(context, succeeded=outcome.reason is None)
+        with contextlib.suppress(
+            Exception
+        ):  # a run does not fail, nor its worker, for what it said of itself
+            self._tell_last(context, succeeded=outcome.reason is None)
         context.output.close()
         if not batches:
             sweep()

@@ -52,6 +52,24 @@ def test_a_worker_is_told_what_was_said(told):
     assert told == [(12, 80, "files", "reading"), (3, None, "", ""), (None, None, "", "warming up")]
 
 
+class Untellable:
+    """What has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_text_is_made_where_it_is_said(told):
+    """Whatever has a text can be a message; a failure to make it is the caller's."""
+    koubou_panel.progress(1, 2, Decimal(3), np.str_("files"))
+    assert told == [(1, 2, "files", "3")]
+    assert [type(text) for text in told[0][2:]] == [str, str]
+    for field in ("message", "unit"):
+        with pytest.raises(ValueError, match="no text"):
+            koubou_panel.progress(1, 2, **{field: Untellable()})
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("number", [np.int64(3), np.float32(3), Decimal(3), Fraction(3), True, 3.0])
 def test_numbers_of_any_library_are_numbers(told, number):
     """NumPy, Decimal, Fraction: what counts can be told."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from koubou_panel import progress
 from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, SubmitTask
 from koubou_panel.core.records import Limits, Request, Task, TaskId, Worker
 from koubou_panel.engines import marks
@@ -136,6 +137,16 @@ def hold_lock_in_a_pattern(path):
     """Backtrack for years."""
     Path(path).write_text(str(os.getpid()))
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def say_the_unspeakable():
+    """Tell progress with a message that has no text."""
+
+    class Untellable:
+        def __str__(self):
+            raise ValueError("no text")
+
+    progress(1, 2, message=Untellable())
 
 
 def take_at_once():
@@ -416,6 +427,15 @@ async def test_a_daemon_does_not_keep_its_run_nor_outlive_it(shop, mark, tmp_pat
 
 
 # -- deaf ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_without_a_text_fails_its_function(shop):
+    """Progress that cannot be told is its caller's error, which names it; the worker lives."""
+    (worker,) = shop.state.workers.values()
+    task = await ended(shop, await call(shop, say_the_unspeakable))
+    assert (task.reason, task.message) == ("exception", "ValueError: no text")
+    await check_slot(shop)
+    assert [one.pid for one in shop.state.workers.values()] == [worker.pid]
 
 
 async def test_who_ignores_term_keeps_no_slot(shop, mark, tmp_path):
