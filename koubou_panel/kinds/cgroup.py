@@ -198,16 +198,18 @@ def _is_usable(place: Place) -> bool:
         cage = Cage([place], _name("try"), Limits(memory_bytes=1 << 30, processes=1))
     except OSError:
         return False
-    child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
     try:
-        cage.enter(child.pid)
+        # Nothing of the PATH: a user's may name no programs at all.
+        with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as child:
+            try:
+                cage.enter(child.pid)
+            finally:
+                child.kill()
     except OSError:
         return False
     else:
         return True
     finally:
-        child.kill()
-        child.wait()
         cage.remove()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +79,11 @@ def burn():
     return sum(range(3_000_000))
 
 
+def start_nothing(*_: object, **__: object) -> None:
+    """As where no process can be started."""
+    raise FileNotFoundError(2, "No such file or directory")
+
+
 def test_a_command_that_wants_too_much_memory_is_refused_it():
     """Without a cgroup the program meets a MemoryError of its own, and the reason says of which limit."""
     outcome = run(sys.executable, "-c", TAKE_ALL, cages=NoCages(), memory_bytes=200 * MB)
@@ -131,6 +137,20 @@ def test_a_command_that_the_kernel_ended_for_memory_says_so():
     cage.remove()
     said = "killed by signal 9 (SIGKILL), out of memory: the kernel ended it"
     assert (outcome.reason, outcome.message, outcome.exit_code) == ("memory", said, 137)
+
+
+@needs_cgroups
+@pytest.mark.parametrize("has_shell", [True, False])
+def test_a_trial_that_cannot_be_made_is_no_error(monkeypatch, has_shell):
+    """Whether cgroups may be used is found out without a PATH; where no process starts they are not, and none is left."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    if not has_shell:
+        monkeypatch.setattr(subprocess, "Popen", start_nothing)
+    cages = Cages()
+    places = list(cages.places)
+    assert bool(places) == has_shell
+    for place in find_places("/proc/self/mountinfo", "/proc/self/cgroup"):
+        assert not list(Path(place.folder).glob(f"koubou-try-{os.getpid()}"))
 
 
 @needs_cgroups
