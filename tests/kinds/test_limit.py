@@ -142,7 +142,7 @@ def test_a_command_that_the_kernel_ended_for_memory_says_so():
 @needs_cgroups
 @pytest.mark.parametrize("has_shell", [True, False])
 def test_a_trial_that_cannot_be_made_is_no_error(monkeypatch, has_shell):
-    """Whether cgroups may be used is found out without a PATH; where no process starts they are not, and none is left."""
+    """Whether cgroups may be used is found out without a PATH; where nothing starts they may not, and none is left."""
     monkeypatch.setenv("PATH", "/nowhere")
     if not has_shell:
         monkeypatch.setattr(subprocess, "Popen", start_nothing)
