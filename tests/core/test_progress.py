@@ -82,6 +82,45 @@ NOTHING = {
     "css": "a { width: 37%; }\nb { width: 50%; }\nc { width: 62%; }\nd { width: 100%; }\n",
     "format strings": "printf('%d/%d %3d%%')\n" * 4,
     "a table": "━━━━━━━━━┳━━━━━━━━━\n a ┃ b\n━━━━━━━━━╇━━━━━━━━━\n 1 │ 2\n",
+    "nvidia-smi -l": lines(
+        "|   0  NVIDIA A100-SXM4-40GB          On  | 00000000:05:00.0 Off |                    0 |\n"
+        "| N/A   34C    P0              7#W / 400W |   #00MiB / 40960MiB |     #%   E. Process |",
+        *range(1, 9),
+    ),
+    "nvidia-smi -l before": lines(
+        "| N/A   34C    P0    70W / 300W |   #00MiB / 16160MiB |      #%      Default |", 1, 2, 3, 4
+    ),
+    "gpustat": lines("[0] NVIDIA A100 | 45'C,  #0 % |  #024 / 40960 MB | a(#002M)", 1, 2, 3, 4),
+    "docker stats of several": "CONTAINER ID   NAME   CPU %   MEM USAGE / LIMIT   MEM %   NET I/O   BLOCK I/O   PIDS\n"
+    + lines(
+        "b95a83497c91   worker-1  0.2#%     #5.6MiB / 1.952GiB   0.28%     916B / 0B     147kB / 0B    9",
+        1,
+        2,
+        3,
+        4,
+    ),
+    "podman stats of memory": lines("b95a83497c91  sync-1  #.6MB / 1.952GB  916B / 1kB", 1, 2, 3, 4),
+    "a heap": lines("Heap: #0MB/512MB", 1, 2, 3, 4) + lines("heap #0 MB / 512 MB", 1, 2, 3, 4),
+    "memory of a process": lines("app[812]: #0MB/512MB", 1, 2, 3, 4)
+    + lines("at #0 MB of 512 MB, used", 1, 2, 3),
+    "room on a disk": lines("loading: #0 GB of 512 GB free", 1, 2, 3, 4),
+    "kubectl get hpa": lines("web    Deployment/web   #%/80%   1   10   3   5m", 10, 20, 30, 40),
+    "pm2 list": lines("│ 0  │ api   │ fork   │ #   │ 0/4   │ #%   │ 60.0mb │", 1, 2, 3, 4),
+    "psql": lines(" | part | #/12 | #0% |", 1, 2, 3, 4),
+    "ab": "Percentage of the requests served within a certain time (ms)\n  50%     12\n  66%     14\n  75%     15\n"
+    "  80%     16\n  90%     20\n  95%     30\n  98%     35\n  99%     40\n 100%     60 (longest request)\n",
+    "wrk": "  Latency Distribution\n     50%  250.00us\n     75%  491.00us\n     90%    1.12ms\n     99%    5.80ms\n",
+    "hey": "Latency distribution:\n" + lines("  #% in 0.0012 secs", 10, 25, 50, 75, 90, 95, 99),
+    "redis-benchmark": lines("#.00% <= 0.# milliseconds", 50, 75, 87, 93) + "100.00% <= 1 milliseconds\n",
+    "percentiles in words": lines("p# latency #% within 12 ms", 50, 90, 95, 99),
+    "days of a year": lines("Nov #/2026: item", *range(9, 20)),
+    "months of a year": lines("report of #/2026 is missing", *range(1, 13))
+    + lines("loading 0#/2026", 1, 2, 3),
+    "months": lines("#/21 temperature 12", *range(1, 12)),
+    "networks without dots": lines("route #/24", 1, 2, 3, 4) + lines("subnet #/24 is up", 1, 2, 3, 4),
+    "drills": lines("#/16 inch drill", 1, 3, 5, 7),
+    "several counts": lines("a #/80 b 3/4 c", 1, 2, 3, 4),
+    "rates": lines("interest rate now #%", 1, 2, 3, 4),
     "a lot of nothing": "." * 20_000,
 }
 
@@ -134,6 +173,11 @@ SAID = {
         0.38,
         "data.bin",
     ),
+    "a size alone": ("\r 12.0/80.0 MB\r 13.0/80.0 MB\r", 0.1625, ""),
+    "sizes": (lines("fetched #.0MB / 80.0MB", 10, 12), 0.15, "fetched"),
+    "as many epochs as a year": (lines("Epoch #/2000", 1, 20), 0.01, "Epoch"),
+    "as many files as a year": (lines("[#/2000] a.c", 1, 20), 0.01, "a.c"),
+    "buildkit": (lines("#5 [#/9] RUN make", 1, 2, 3), 0.333, "RUN make"),
     "percent before another count": (lines("#% 1.2MB/s ETA 0:12 (file 499 of 500)", 10, 37), 0.37, ""),
     "options as counts": (lines("solving: #% done (left=499/500)", 10, 37), 0.37, "solving"),
     "uv": (

@@ -32,7 +32,7 @@ _BLOCK_BAR = re.compile(r"\|?[█▉▊▋▌▍▎▏▇░▒▓■□▰▱�
 _PLAIN_BAR = re.compile(
     r"\[(?=.{4,300}?\])[#=*+:o@-]*[>#]?[ ._·░-]*\]|\|(?=.{4,120}?\|) ?#+\d? *\||(?<!\S)-{10,}(?!\S)"
 )
-_PERCENT = re.compile(r"(?<![\w.,/+-])(\d{1,3}(?:\.\d+)?)\s?%(?![\w%])", re.ASCII)
+_PERCENT = re.compile(r"(?<![\w.,/+-])(\d{1,3}(?:\.\d+)?)\s?%(?![\w%/])", re.ASCII)
 _SIZED = re.compile(
     rf"(?<![\w.,/-])({NUMBER})\s?(?:([kKMGTP]?i?)(?:B|bytes))?\s?(?:/|of)\s?({NUMBER})\s?([kKMGTP]?i?)(?:B|bytes)\b",
     re.ASCII,
@@ -49,7 +49,6 @@ _ETA = re.compile(
     rf"\b(?:eta|ETA|Eta|remaining|left)[:\s]*(?:in )?({CLOCK}|{SPAN})|({CLOCK}|{SPAN})\s+(?:eta|ETA|left|remaining)\b",
     re.ASCII,
 )
-_ETA_WORDS = ("eta", "ETA", "Eta", "left", "remaining")
 _ANY_CLOCK = re.compile(r"(?<![\w.:/-])(?:-:--:--|--:--(?::--)?|\d+:\d\d:\d\d|\d\d:\d\d)(?![\w.:])", re.ASCII)
 _KERAS_LEFT = re.compile(rf"[━╸╺]{{5,}}\s+({SPAN})\s", re.ASCII)
 _ADDRESS = re.compile(r"\S*(?:://|\\)\S*")
@@ -62,16 +61,20 @@ _ROUNDED = 0.015
 # A share of something, or how often something was tried: not how far a run is.
 _SHARES = frozenset(
     """
-    acc accuracy attempt attempts auc avail available battery branch branches brightness chance
-    charge charged confidence cover coverage covered cpu cpus discount disk efficiency error errors
-    f fail failed failing fails fan faster free functions gain gpu grade growth hit hits humidity
-    idle improvement increase inode interval iou iowait kept larger lines load loss map match mem
-    memory miss misses nice off overhead overlap packet packets percentile precision probability
-    quality ram rating ratio recall reduction retries retry retrying saved savings score scores
-    share similarity skipped slower smaller speedup stars statements stmts swap system threshold
-    tries try usage use used user util utilisation utilization volume vram width zoom
+    acc accuracy allocated attempt attempts auc avail available battery branch branches brightness
+    capacity chance charge charged confidence cover coverage covered cpu cpus discount disk
+    efficiency error errors f fail failed failing fails fan faster free functions gain gpu grade
+    growth heap hit hits humidity idle improvement increase inode interest interval iou iowait kept
+    larger latency limit limits lines load loss map match mem memory miss misses nice off overhead
+    overlap packet packets percentile percentiles precision probability quality quantile quota ram
+    rate rating ratio recall reduction reserved retries retry retrying rose route rss saved savings
+    score scores served share similarity skipped slower smaller speedup stars statements stmts
+    subnet swap system temp temperature threshold tries try usage use used user util utilisation
+    utilization volume vram width within zoom
     """.split()  # noqa: SIM905 - words read better than a list of literals
 )
+# Right behind a pair: what is measured, not done.
+_MEASURES = frozenset({"available", "free", "full", "inch", "inches", "temp", "temperature", "used"})
 _WORK = tuple(
     """
     progress complet done epoch step stage phase iter batch chunk file download process load build compil train extract
@@ -80,6 +83,12 @@ _WORK = tuple(
     sync encod decod generat simulat evaluat fit work
     """.split()  # noqa: SIM905 - as above
 )
+# ` 99%    5.80ms`: what so many requests took, as ab, hey, wrk and redis-benchmark list it.
+_OF_REQUESTS = re.compile(
+    r"(?:\s+in|\s*<=?|\s*:|)\s+[0-9][0-9.,]*\s?(?:[nuµμm]?s|(?:milli|micro)?sec(?:ond)?s?)?\s*(?:\([^)]*\))?\s*"
+)
+_ROW = re.compile(r"\s*[|│┃║].*[|│┃║]\s*$")
+_DAYS, _FIRST_YEAR, _LAST_YEAR = 31, 1900, 2100
 # A line without any of these says nothing; most lines of most logs end here.
 _HINT = re.compile(r"\d\s?%|\d[\s\w]{0,9}/\s?\d|\d (?:out )?of \d")
 
@@ -93,10 +102,8 @@ class _Parts(NamedTuple):
     rate: float | None
     rate_unit: str
     left: float | None
-
-    @property
-    def is_timed(self) -> bool:
-        return self.rate is not None or self.left is not None
+    is_timed: bool
+    is_meter: bool
 
 
 def guess(line: str) -> Reading | None:
@@ -106,6 +113,8 @@ def guess(line: str) -> Reading | None:
     if "://" in line or "\\" in line:
         line = _ADDRESS.sub(" ", line)
     parts = _parts(line)
+    if not parts.is_meter and _ROW.match(line) is not None:
+        return None  # a row of a table
     counted = _counted(line, parts)
     if counted is None or (parts.is_timed and _is_of_another(line, parts, counted)):
         return _percent(line, parts) or counted
@@ -127,7 +136,9 @@ def _parts(line: str) -> _Parts:
     bar = rich or _BLOCK_BAR.search(line) or _PLAIN_BAR.search(line)
     rate, unit = _rate(line)
     left = _left(line, rich, has_meter=bar is not None or rate is not None)
-    return _Parts(bar, rich is not None, list(_PERCENT.finditer(line)), rate, unit, left)
+    percents = list(_PERCENT.finditer(line)) if "%" in line else []
+    is_timed = rate is not None or left is not None
+    return _Parts(bar, rich is not None, percents, rate, unit, left, is_timed, is_timed or bar is not None)
 
 
 def _rate(line: str) -> tuple[float | None, str]:
@@ -144,7 +155,8 @@ def _rate(line: str) -> tuple[float | None, str]:
 
 def _left(line: str, rich: re.Match[str] | None, *, has_meter: bool) -> float | None:
     """Seconds left: said so, or the only clock beside a bar or a rate."""
-    match = _ETA.search(line) if any(word in line for word in _ETA_WORDS) else None
+    has_word = "left" in line or "remaining" in line or "eta" in line.lower()
+    match = _ETA.search(line) if has_word else None
     if match is not None:
         return seconds(match[1] or match[2])
     if not has_meter:
@@ -168,7 +180,7 @@ def _counted(line: str, parts: _Parts) -> Reading | None:
         if match is None or _is_like_a_date(match):
             return None
         done, total = number(match[1]), number(match[2])
-    needs = _needs(line, parts, match)
+    needs = None if not parts.is_meter and _is_measured(line, match, total) else _needs(line, parts, match)
     if needs is None or not 0 <= done <= total or total == 0:
         return None
     if not unit and parts.rate_unit != "B":
@@ -194,8 +206,8 @@ def _percent(line: str, parts: _Parts) -> Reading | None:
         return None
     before, after = _before(line, parts, match.start()), line[match.end() :]
     bracketed = _is_bracketed(line, match)
-    if not bracketed and parts.bar is None and not parts.is_timed and len(_LONE_NUMBER.findall(before)) > 1:
-        return None  # a table
+    if not bracketed and not parts.is_meter and _is_of_a_table(before, line[match.end() :]):
+        return None
     is_named = parts.bar is not None or not before.strip() or _is_at_work(before)
     key = "[%]" if bracketed else f"{shape(before)}%" if is_named else f"{shape(before)}%{shape(after)}"
     return reading(
@@ -229,10 +241,9 @@ def _needs(line: str, parts: _Parts, match: re.Match[str]) -> int | None:
         near += _WORD.findall(after[:SHAPE_LENGTH])[:_WORDS_AFTER]
     if not _SHARES.isdisjoint(word.lower() for word in near):
         return None
-    is_alone = not before.strip(" \t[(") and not after.strip(" \t])")
-    if is_alone or parts.is_timed or _is_bracketed(line, match):
+    if _is_alone(before, after) or parts.is_timed or _is_bracketed(line, match):
         return LIKELY
-    return LIKELY if _is_at_work(before[-SHAPE_LENGTH:] + after[:30]) else POSSIBLE
+    return LIKELY if _is_at_work(_around(line, match)) else POSSIBLE
 
 
 def _is_at_work(text: str) -> bool:
@@ -247,6 +258,46 @@ def _is_bracketed(line: str, match: re.Match[str]) -> bool:
 def _is_like_a_date(pair: re.Match[str]) -> bool:
     """`01/12`: filled with a zero to two digits, as days and months are and counts are not."""
     return pair[1].startswith("0") and len(pair[1]) == len(pair[2]) == 2  # noqa: PLR2004 - two digits
+
+
+def _is_measured(line: str, match: re.Match[str], total: float) -> bool:
+    """Whether, with no meter, it is a day of a year, memory as a monitor shows it, or one of several in a table."""
+    if _is_bracketed(line, match):
+        return False
+    if match.re is _PAIR and _FIRST_YEAR <= total <= _LAST_YEAR and _is_like_a_month(line, match):
+        return True
+    behind = _WORD.search(line, match.end())
+    if behind is not None and behind[0].lower() in _MEASURES:
+        return True
+    is_one_of_several = match.re.search(line, match.end()) is not None
+    if match.re is _PAIR:
+        return is_one_of_several and not _is_at_work(_around(line, match))
+    return is_one_of_several or not (
+        _is_alone(line[: match.start()], line[match.end() :]) or _is_at_work(_around(line, match))
+    )
+
+
+def _is_like_a_month(line: str, pair: re.Match[str]) -> bool:
+    """`Nov 11/2026`, `3/2026`: a day or a month of a year, unless it is behind a word for work."""
+    if pair[0] != f"{pair[1]}/{pair[2]}" or number(pair[1]) > _DAYS:
+        return False
+    return pair[1].startswith("0") or not _is_at_work(line[: pair.start()][-SHAPE_LENGTH:])
+
+
+def _is_of_a_table(before: str, after: str) -> bool:
+    """Whether a percentage stands behind several numbers, or alone before what so many requests took."""
+    return len(_LONE_NUMBER.findall(before)) > 1 or (
+        not before.strip() and _OF_REQUESTS.fullmatch(after) is not None
+    )
+
+
+def _around(line: str, match: re.Match[str]) -> str:
+    """The words beside it."""
+    return line[max(0, match.start() - SHAPE_LENGTH) : match.start()] + line[match.end() : match.end() + 30]
+
+
+def _is_alone(before: str, after: str) -> bool:
+    return not before.strip(" \t[(") and not after.strip(" \t])")
 
 
 def _before(line: str, parts: _Parts, end: int) -> str:
