@@ -59,6 +59,18 @@ TOKENS = [
         b"\x1b[",
     ),
     *(b"1 day, 2:03:04", b"nan", b"inf", b"1234567 bytes (1 MB) copied, 1 s, 2 GB/s", b"dlstatus:1:33.3:x\n"),
+    *(
+        b"| 3/4 | 50% |\n",
+        b"80MB/512MB",
+        b"1MB / 2MB",
+        b" 99%    5.80ms\n",
+        b"Nov 11/2026: ",
+        b"::koubou progress 37 %\n",
+    ),
+    *(
+        b"::koubou progress 12 / 80km/h x\n",
+        b"\r  3,960,000   6%   28.68MB/s    0:00:00 (xfr#198, to-chk=28/30)",
+    ),
     *(b"Epoch 3/10", b"Progress: [ 37%]", "３７%".encode(), "²/³".encode(), b"\xff\xfe", b"\x00"),
 ]
 
