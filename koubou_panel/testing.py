@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +29,8 @@ from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, St
 from koubou_panel.core.records import Job, Outcome, Pool, Progress, Request, TaskId, WorkerId
 from koubou_panel.home import Home
 from koubou_panel.shop.hub import Hub
-from koubou_panel.shop.local import LocalShop, state_of
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.shop.recovery import new_epoch, read
 
 POLL_S = 0.01
 
@@ -186,17 +186,13 @@ async def open_inline_shop(
     clock = clock or ManualClock()
     archive = Archive.open(None)
     archive.commit([Batch(pool=Pool(workers, workers))])
-    state = state_of(archive.load(), secrets.token_hex(4))
     hub = Hub(
         loop=asyncio.get_running_loop(),
         archive=archive,
-        state=state,
-        keys={},
+        stored=read(archive, new_epoch()),
         batches=registry.batches,
         clock=clock,
-        new_epoch=lambda: secrets.token_hex(4),
         node="test",
-        reload=state_of,
     )
     shop = LocalShop(hub=hub, archive=archive, home=Home(Path("/nonexistent")), clock=clock)
     shop.engine = InlineEngine(hub.report)  # type: ignore[assignment]

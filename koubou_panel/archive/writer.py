@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -38,6 +39,25 @@ class Writer:
     def put(self, batch: Batch, done: Done) -> None:
         """Store `batch`; `done` is called on the loop, with None or with why nothing of it was stored."""
         self._queue.put((batch, done))
+
+    async def commit(self, batch: Batch) -> None:
+        """Store `batch`; returns once it is durable, with all that was put before it. On the loop.
+
+        Raises:
+            Exception: why nothing of it was stored.
+        """
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(error: BaseException | None) -> None:
+            if stored.done():
+                """Nobody waits any more."""
+            elif error is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(error)
+
+        self.put(batch, finish)
+        await stored
 
     def reset(self) -> None:
         """Store again after a failure. Until then every batch is refused: it was built on what was not stored."""

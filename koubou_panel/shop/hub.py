@@ -12,24 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
-from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.archive.sqlite import Archive, Batch
 from koubou_panel.archive.writer import Writer
 from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.commands import (
-    Caller,
-    Command,
     Report,
-    RetryTask,
     RunProgressed,
     RunsSampled,
-    SubmitTask,
 )
 from koubou_panel.core.conclude import conclude
 from koubou_panel.core.decide import Context, decide
@@ -39,34 +31,30 @@ from koubou_panel.core.events import (
     Event,
     MetricsSampled,
     PoolChanged,
-    Sample,
     SystemNoted,
     TaskCompleted,
     TaskFailed,
     TasksSampled,
     TaskSubmitted,
-    WorkerChanged,
-    WorkerStarted,
 )
-from koubou_panel.core.fold import Folded, State, evolve
+from koubou_panel.core.fold import Folded, evolve
 from koubou_panel.core.plan import FOLLOW_TASKS, Instruction, plan
 from koubou_panel.core.ports import Subscriber
-from koubou_panel.core.records import FINISHED, Metrics, Status, Task, TaskId, WorkerId, WorkerStatus
+from koubou_panel.core.records import FINISHED, Metrics, Task, WorkerId
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
-from koubou_panel.shop.recent import Recent
-from koubou_panel.shop.recovery import is_of_storage, not_stored, waited_for
+from koubou_panel.shop.known import Known
+from koubou_panel.shop.recovery import Stored, is_of_storage, new_epoch, not_stored, read, revived
+from koubou_panel.shop.step import Ask, Step, subject, weight
 
 STEP_ITEMS = 512
 RECOVERY_S = 1.0
 METRICS_TOGETHER = 10
 _EVENTS = frozenset((*FACTS, *SAMPLES))
 _FLEETING = frozenset((RunProgressed, RunsSampled))
-NOTHING_ENDED: Mapping[TaskId, Status] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
-Reply = Callable[[TaskId | Refused | None], None]
 
 
 class Engine(Protocol):
@@ -79,31 +67,6 @@ class Engine(Protocol):
         """The workers that there are, starting ones too."""
 
 
-class Ask(Struct, gc=False):
-    """A command on its way in, with who asked and where the answer goes.
-
-    `found` and `ended` are what the archive has of tasks that the command is about, as `Context` wants it.
-    """
-
-    command: Command
-    caller: Caller
-    reply: Reply
-    found: Task | None = None
-    ended: Mapping[TaskId, Status] = NOTHING_ENDED
-
-
-@dataclass(slots=True)
-class Step:
-    """What one step did, and what waits for its commit."""
-
-    batch: Batch
-    folded: list[Folded] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    replies: list[tuple[Reply, TaskId | Refused | None]] = field(default_factory=list)
-    instructions: list[Instruction] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
-
-
 class Hub:
     """State, and everything that happens to it."""
 
@@ -112,33 +75,23 @@ class Hub:
         *,
         loop: asyncio.AbstractEventLoop,
         archive: Archive,
-        state: State,
-        keys: dict[str, TaskId],
+        stored: Stored,
         batches: Callable[[str], bool],
         clock: Clock,
-        new_epoch: Callable[[], str],
         node: str,
-        reload: Callable[[Loaded, str], State],
-        ended: Mapping[TaskId, Status] = NOTHING_ENDED,
     ) -> None:
-        """A hub over a loaded state; `start` gives it its engine.
-
-        `ended` is how tasks ended that have left the state and that others still wait for.
-        """
-        self.state = state
-        self.agenda = Agenda.from_state(state, batches, ended=ended)
+        """A hub over what `archive` has stored; `start` gives it its engine."""
+        self.state = stored.state
+        self.agenda = Agenda.from_state(stored.state, batches, ended=stored.ended)
         self._loop = loop
         self._archive = archive
         self.curves = Curves()
-        self.recent = Recent(clock())
+        self.known = Known(stored.keys, clock())
         self._metrics: list[Metrics] = []
         self._writer = Writer(archive, loop.call_soon_threadsafe)
-        self._keys = keys
         self._batches = batches
         self._clock = clock
-        self._new_epoch = new_epoch
         self._node = node
-        self._state_of = reload
         self._engine: Engine | None = None
         self._inbox: deque[Ask | Report | Event] = deque()
         self._scheduled = False
@@ -203,13 +156,13 @@ class Hub:
             self._refuse_all()
             return
         now = self._clock()
-        self.recent.turn(now)
+        self.known.turn(now)
         step = Step(Batch())
         try:
             left = STEP_ITEMS
             while left > 0 and self._inbox:
                 item = self._inbox.popleft()
-                left -= _weight(item)
+                left -= weight(item)
                 self._take(item, step, now)
             wake_at = self._plan(step, now)
         except Exception as error:
@@ -238,7 +191,7 @@ class Hub:
 
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
-        known = self._known(command) if ask.caller.role == "full" else None
+        known = self.known.task_of(command) if ask.caller.role == "full" else None
         if known is not None:
             step.replies.append((ask.reply, known))
             return
@@ -249,20 +202,7 @@ class Hub:
             step.replies.append((ask.reply, refusal))
             return
         self._fold(events, step)
-        step.replies.append((ask.reply, _subject(command)))
-
-    def _known(self, command: Command) -> TaskId | None:
-        """The task that a command has made already, where the state alone does not tell."""
-        if type(command) is SubmitTask:
-            key = command.request.idempotency_key
-            if key is not None and key in self._keys:
-                return self._keys[key]
-            task_id = command.request.task_id
-        elif type(command) is RetryTask:
-            task_id = command.new_id
-        else:
-            return None
-        return task_id if task_id in self.recent else None
+        step.replies.append((ask.reply, subject(command)))
 
     def _fold(self, events: Sequence[Event], step: Step) -> None:
         batch = step.batch
@@ -294,13 +234,13 @@ class Hub:
             batch.new.add(task_id)
             batch.payloads[task_id] = task.request.payload
             if task.request.idempotency_key is not None:
-                self._keys[task.request.idempotency_key] = task_id
+                self.known.keys[task.request.idempotency_key] = task_id
         elif task.status in FINISHED:
             self._store_end(event, task, batch)
 
     def _store_end(self, event: Event, task: Task, batch: Batch) -> None:
         task_id = task.request.task_id
-        self.recent.ended.add(task_id)
+        self.known.ended.add(task_id)
         curve = self.curves.end(task_id, task.run)
         if curve is not None:
             batch.curves[task_id] = curve
@@ -398,15 +338,12 @@ class Hub:
             why = "the archive stores again" if is_of_storage(self._failure) else "the workshop failed"
             note = SystemNoted(self._clock(), "storage_recovered", f"{why}; queue reloaded")
             try:
-                loaded = await self._loop.run_in_executor(None, self._archive.load)
-                state = self._state_of(loaded, self._new_epoch())
-                ended = await self._loop.run_in_executor(None, self._archive.statuses, waited_for(state))
-                await self._try_commit(Batch(facts=[note]))
+                stored = await self._loop.run_in_executor(None, read, self._archive, new_epoch())
+                await self._writer.commit(Batch(facts=[note]))
             except Exception as error:  # noqa: BLE001 - any failure of the archive means: try again
                 log.warning("the archive still fails: %s", error)
                 continue
-            self._keys = loaded.keys
-            self._reload(state, ended, note)
+            self._reload(stored, note)
             return
 
     async def stored(self) -> None:
@@ -416,47 +353,27 @@ class Hub:
             Refused: it could not be stored.
         """
         try:
-            await self._try_commit(Batch())
+            await self._writer.commit(Batch())
         except Exception as error:  # noqa: BLE001 - whatever it was, who asked is told
             raise not_stored(error) from None
 
-    async def _try_commit(self, batch: Batch) -> None:
-        done: asyncio.Future[None] = self._loop.create_future()
-
-        def finish(error: BaseException | None) -> None:
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self._writer.put(batch, finish)
-        await done
-
-    def _reload(self, state: State, ended: Mapping[TaskId, Status], note: SystemNoted) -> None:
+    def _reload(self, stored: Stored, note: SystemNoted) -> None:
         old_state, old_agenda = self.state, self.agenda
-        self.state = state
+        self.state = stored.state
         now = self._clock()
-        self.recent = Recent(now)
-        revived: list[Event] = [note]
+        self.known = Known(stored.keys, now)
         alive = self._engine.workers() if self._engine is not None else set()
-        for worker in old_state.workers.values():
-            if worker.worker_id not in alive:
-                continue
-            revived.append(WorkerStarted(worker.started_at, worker.worker_id, worker.node))
-            if worker.status != "starting":
-                # One that was to leave may not have been told: idle, it will be.
-                status: WorkerStatus = "unresponsive" if worker.status == "unresponsive" else "idle"
-                revived.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
-        for event in revived:
-            evolve(state, event)
-        self.agenda = Agenda.from_state(state, self._batches, ended=ended)
+        workers = [worker for worker in old_state.workers.values() if worker.worker_id in alive]
+        for event in (note, *revived(workers, now)):
+            evolve(self.state, event)
+        self.agenda = Agenda.from_state(self.state, self._batches, ended=stored.ended)
         for worker_id, lane in self.agenda.lanes.items():
             if worker_id in old_agenda.lanes:
                 lane.given = max(lane.given, old_agenda.lanes[worker_id].given)
                 self.agenda.touched.add(worker_id)
         self._is_failing = False
         for subscriber in tuple(self._subscribers):
-            subscriber.on_reset(state)
+            subscriber.on_reset(self.state)
         lost, self._lost = self._lost, []
         self._inbox.extendleft(reversed(lost))
         self._wake()
@@ -476,21 +393,6 @@ class Hub:
         self._writer.put(Batch(metrics=self._metrics), _ignore)
         self._engine = None
         await self._loop.run_in_executor(None, self._writer.close)
-
-
-def _weight(item: Ask | Report | Event) -> int:
-    """How much of a step an item takes: a submit that waits for many is as good as many."""
-    if type(item) is Ask and type(item.command) is SubmitTask:
-        return 1 + len(item.command.request.after) // 2
-    return 1
-
-
-def _subject(command: Command) -> TaskId | None:
-    if type(command) is SubmitTask:
-        return command.request.task_id
-    if type(command) is RetryTask:
-        return command.new_id
-    return getattr(command, "task_id", None)
 
 
 def _ignore(error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from koubou_panel.core.commands import SendInput
 from koubou_panel.core.records import Task, TaskId, WorkerId
 from koubou_panel.errors import Refused
-from koubou_panel.shop.hub import Reply
+from koubou_panel.shop.step import Reply
 
 MOST_INPUT_BYTES = 1 << 16
 

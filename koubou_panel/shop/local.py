@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from koubou_panel import registry
 from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
-from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.archive.sqlite import Archive
 from koubou_panel.core.commands import (
     Caller,
     CancelTask,
@@ -28,30 +28,23 @@ from koubou_panel.core.commands import (
     ShutDown,
     SubmitTask,
 )
-from koubou_panel.core.conclude import give_back, lose
 from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER
-from koubou_panel.core.events import (
-    Event,
-    PoolChanged,
-    SystemNoted,
-    TaskRetried,
-)
-from koubou_panel.core.fold import KEEP_METRICS, State, evolve
+from koubou_panel.core.fold import State
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
-from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId, WorkerId
+from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId
 from koubou_panel.engines.local import LocalEngine
-from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.kinds.limit import oom_kills
 from koubou_panel.shop.clock import Clock, utc_now
-from koubou_panel.shop.hub import Ask, Hub, Reply
+from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.inputs import check_input, hand_over
-from koubou_panel.shop.recovery import waited_for
+from koubou_panel.shop.recovery import begin
 from koubou_panel.shop.sampling import Sampling
+from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
 
@@ -95,29 +88,14 @@ class LocalShop:
         """
         loop = asyncio.get_running_loop()
         archive = await loop.run_in_executor(None, Archive.open, home.database)
-        loaded = await loop.run_in_executor(None, archive.load)
-        begun = await loop.run_in_executor(None, sweep, home.marks)
-        state = state_of(loaded, new_epoch())
-        recovery = recover(state, begun, clock())
-        pool = state.pool
-        if workers is not None:
-            pool = replace(pool, min_workers=workers[0], max_workers=workers[1])
-        wanted = replace(pool, closing=False)
-        if wanted != state.pool:
-            recovery.append(PoolChanged(clock(), wanted, "koubou"))
-        await loop.run_in_executor(None, commit_now, archive, state, recovery)
-        ended = await loop.run_in_executor(None, archive.statuses, waited_for(state))
+        stored = await loop.run_in_executor(None, begin, archive, home.marks, workers, clock)
         hub = Hub(
             loop=loop,
             archive=archive,
-            state=state,
-            keys=loaded.keys,
+            stored=stored,
             batches=registry.batches,
             clock=clock,
-            new_epoch=new_epoch,
             node=platform.node() or "local",
-            reload=state_of,
-            ended=ended,
         )
         shop = cls(hub=hub, archive=archive, home=home, clock=clock)
         shop.engine = LocalEngine(
@@ -229,8 +207,8 @@ class LocalShop:
         """Refuse an id that is none, or that a task had which ended long ago; the hub knows what ended lately."""
         if not is_task_id(task_id):
             raise Refused("invalid", f"{task_id[:40]!r} is no task id; next_id() makes one", field="task_id")
-        recent = self.hub.recent
-        if task_id in self.state.tasks or task_id in recent or recent.is_certain(task_id, self.clock()):
+        known = self.hub.known
+        if task_id in self.state.tasks or task_id in known or known.is_certain(task_id, self.clock()):
             return
         if await self._read(self._archive.get, task_id) is not None:
             raise Refused("conflict", f"task {task_id} was submitted before and has ended")
@@ -364,62 +342,3 @@ def keep_output(folder: Path, job: Job, fd: int, begin: int) -> int:
         begin += len(data)
     log.close()
     return log.size
-
-
-def new_epoch() -> str:
-    """A name for one run of a workshop."""
-    return secrets.token_hex(6)
-
-
-def state_of(loaded: Loaded, epoch: str) -> State:
-    """The state that an archive holds."""
-    state = State(epoch)
-    state.counts.update(loaded.counts)
-    state.order = loaded.order
-    state.worker_totals = loaded.worker_totals
-    if loaded.pool is not None:
-        state.pool = loaded.pool
-    for task in sorted([*loaded.unfinished, *loaded.finished], key=lambda task: task.order):
-        state.tasks[task.task_id] = task
-    state.finished.extend(task.task_id for task in loaded.finished)
-    state.metrics.extend(loaded.metrics[-KEEP_METRICS:])
-    return state
-
-
-def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> list[Event]:
-    """The facts that follow from a crash, by proof: runs that had begun are lost, the rest is pending again."""
-    events: list[Event] = []
-    lost = retried = returned = 0
-    for task in state.tasks.values():
-        if task.status != "in_progress" or task.worker_id is None:
-            continue
-        mark = begun.get(task.worker_id)
-        if mark is not None and task.claim >= mark:
-            events.append(give_back(task, now))
-            returned += 1
-        else:
-            events.append(lose(task, now))
-            retried += isinstance(events[-1], TaskRetried)
-            lost += not isinstance(events[-1], TaskRetried)
-    queued = state.counts["pending"] + returned
-    if lost or retried or returned:
-        details = f"{lost} interrupted, {retried} retried, {queued} still queued"
-        data: dict[str, object] = {"interrupted": lost, "retried": retried, "queued": queued}
-        events.append(SystemNoted(now, "recovered", details, data))
-    return events
-
-
-def commit_now(archive: Archive, state: State, events: Sequence[Event]) -> None:
-    """Fold and store events before the hub exists."""
-    batch = Batch()
-    for event in events:
-        folded = evolve(state, event)
-        if folded is None:
-            continue
-        batch.facts.append(folded.fact)
-        if isinstance(folded.record, Task):
-            batch.tasks[folded.record.task_id] = folded.record
-        if isinstance(event, PoolChanged):
-            batch.pool = event.pool
-    if not batch.is_empty:
-        archive.commit([batch])

@@ -2,11 +2,142 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from koubou_panel.core.fold import State
-from koubou_panel.core.records import TaskId
+from msgspec.structs import replace
+
+from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.core.conclude import give_back, lose
+from koubou_panel.core.events import (
+    Event,
+    PoolChanged,
+    SystemNoted,
+    TaskRetried,
+    WorkerChanged,
+    WorkerStarted,
+)
+from koubou_panel.core.fold import KEEP_METRICS, State, evolve
+from koubou_panel.core.records import Status, Task, TaskId, Worker, WorkerId, WorkerStatus
+from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
+from koubou_panel.shop.clock import Clock
+
+
+class Stored(NamedTuple):
+    """What an archive holds, to go on from.
+
+    `keys` is the task of each idempotency key, `ended` how those ended that have left the state and that others still
+    wait for.
+    """
+
+    state: State
+    keys: dict[str, TaskId]
+    ended: Mapping[TaskId, Status]
+
+
+def read(archive: Archive, epoch: str) -> Stored:
+    """What `archive` holds, as the state of a new epoch. Blocks; not on the loop.
+
+    Raises:
+        HomeRefused: a record or a page of the database is damaged.
+    """
+    loaded = archive.load()
+    state = state_of(loaded, epoch)
+    return Stored(state, loaded.keys, archive.statuses(waited_for(state)))
+
+
+def begin(archive: Archive, marks: Path, workers: tuple[int, int] | None, clock: Clock) -> Stored:
+    """What a workshop begins with: the workers of an earlier one are dead, and what became of its runs is stored.
+
+    Blocks; not on the loop. `workers` are the bounds of the pool, as stored where not given.
+
+    Raises:
+        HomeRefused: a record or a page of the database is damaged.
+    """
+    stored = read(archive, new_epoch())
+    state = stored.state
+    events = recover(state, sweep(marks), clock())
+    bounds = (state.pool.min_workers, state.pool.max_workers) if workers is None else workers
+    pool = replace(state.pool, min_workers=bounds[0], max_workers=bounds[1], closing=False)
+    if pool != state.pool:
+        events.append(PoolChanged(clock(), pool, "koubou"))
+    commit_now(archive, state, events)
+    return stored._replace(ended=archive.statuses(waited_for(state)))
+
+
+def new_epoch() -> str:
+    """A name for one run of a workshop."""
+    return secrets.token_hex(6)
+
+
+def state_of(loaded: Loaded, epoch: str) -> State:
+    """The state that an archive holds."""
+    state = State(epoch)
+    state.counts.update(loaded.counts)
+    state.order = loaded.order
+    state.worker_totals = loaded.worker_totals
+    if loaded.pool is not None:
+        state.pool = loaded.pool
+    for task in sorted([*loaded.unfinished, *loaded.finished], key=lambda task: task.order):
+        state.tasks[task.task_id] = task
+    state.finished.extend(task.task_id for task in loaded.finished)
+    state.metrics.extend(loaded.metrics[-KEEP_METRICS:])
+    return state
+
+
+def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> list[Event]:
+    """The facts that follow from a crash, by proof: runs that had begun are lost, the rest is pending again."""
+    events: list[Event] = []
+    lost = retried = returned = 0
+    for task in state.tasks.values():
+        if task.status != "in_progress" or task.worker_id is None:
+            continue
+        mark = begun.get(task.worker_id)
+        if mark is not None and task.claim >= mark:
+            events.append(give_back(task, now))
+            returned += 1
+        else:
+            events.append(lose(task, now))
+            retried += isinstance(events[-1], TaskRetried)
+            lost += not isinstance(events[-1], TaskRetried)
+    queued = state.counts["pending"] + returned
+    if lost or retried or returned:
+        details = f"{lost} interrupted, {retried} retried, {queued} still queued"
+        data: dict[str, object] = {"interrupted": lost, "retried": retried, "queued": queued}
+        events.append(SystemNoted(now, "recovered", details, data))
+    return events
+
+
+def commit_now(archive: Archive, state: State, events: Sequence[Event]) -> None:
+    """Fold and store events before the hub exists."""
+    batch = Batch()
+    for event in events:
+        folded = evolve(state, event)
+        if folded is None:
+            continue
+        batch.facts.append(folded.fact)
+        if isinstance(folded.record, Task):
+            batch.tasks[folded.record.task_id] = folded.record
+        if isinstance(event, PoolChanged):
+            batch.pool = event.pool
+    if not batch.is_empty:
+        archive.commit([batch])
+
+
+def revived(workers: Iterable[Worker], now: float) -> list[Event]:
+    """The facts that bring workers into a state that was loaded: they live on, whatever was not stored of them."""
+    events: list[Event] = []
+    for worker in workers:
+        events.append(WorkerStarted(worker.started_at, worker.worker_id, worker.node))
+        if worker.status != "starting":
+            # One that was to leave may not have been told: idle, it will be.
+            status: WorkerStatus = "unresponsive" if worker.status == "unresponsive" else "idle"
+            events.append(WorkerChanged(now, worker.worker_id, status, None, worker.pid))
+    return events
 
 
 def waited_for(state: State) -> list[TaskId]:

@@ -18,7 +18,7 @@ from koubou_panel.core.ids import make_task_id
 from koubou_panel.core.records import Metrics, TaskId, Use
 from koubou_panel.errors import Refused
 from koubou_panel.shop import hub as hub_module
-from koubou_panel.shop.recent import FRESH_S, Recent
+from koubou_panel.shop.known import FRESH_S, Known
 from koubou_panel.testing import Collector, ManualClock, open_inline_shop, submission, submit, until
 
 ME = Caller("test")
@@ -119,23 +119,23 @@ async def test_a_submit_that_is_sent_again_is_known_after_its_task_left_the_stat
 
 def test_what_ended_lately_is_forgotten_after_a_while():
     """An id is kept for as long as it counts as fresh, and not much longer; what ended before is not known."""
-    recent, clock = Recent(100.0), 100.0
-    recent.ended.add(TaskId("a"))
+    known = Known({}, 100.0)
+    known.ended.add(TaskId("a"))
     for clock in (105.0, 110.5):
-        recent.turn(clock)
-        assert TaskId("a") in recent
-    recent.turn(clock + FRESH_S + 0.5)
-    assert TaskId("a") not in recent
+        known.turn(clock)
+        assert TaskId("a") in known
+    known.turn(clock + FRESH_S + 0.5)
+    assert TaskId("a") not in known
 
 
 @pytest.mark.parametrize(("made", "is_certain"), [(-1, False), (0, True), (5, True), (15, True), (21, False)])
 def test_an_id_from_before_or_from_another_clock_is_looked_up(made, is_certain):
     """Certain are ids made since the start, within some seconds, and not in the future."""
     start = 1_800_000_000.0
-    recent = Recent(start)
+    known = Known({}, start)
     now = start + (20 if made > 5 else 5)
-    assert recent.is_certain(make_task_id(int(1000 * (start + made)), 0), now) is is_certain
-    assert not recent.is_certain(make_task_id(int(1000 * start), 0), start + FRESH_S + 1)
+    assert known.is_certain(make_task_id(int(1000 * (start + made)), 0), now) is is_certain
+    assert not known.is_certain(make_task_id(int(1000 * start), 0), start + FRESH_S + 1)
 
 
 async def test_the_same_key_twice_is_one_task(shop):

@@ -24,7 +24,7 @@ from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Request, TaskId, WorkerId
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
-from koubou_panel.shop.local import recover
+from koubou_panel.shop.recovery import recover
 from koubou_panel.testing import open_shop, submission, submit, until
 
 WORKER = WorkerId("worker-1")
