@@ -326,7 +326,7 @@ def test_what_a_script_says_wrongly_is_passed_over(line):
 
 def test_what_a_script_says_wrongly_is_no_meter():
     """A line of the protocol is never read as the output of any tool, however often it rises."""
-    assert read(lines("::koubou progress #/80_files", 10, 11, 12)) is None
+    assert read(lines("::koubou progress about #/80 files", 10, 11, 12)) is None
 
 
 def test_what_a_script_says_wins_for_the_rest_of_the_run():
