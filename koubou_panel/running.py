@@ -142,9 +142,9 @@ class Printer:
 def line(done: float | None, total: float | None, unit: str, message: str) -> str:
     """The protocol's line; without a number or a unit that it cannot say."""
     value, of = _text(done), _text(total)
-    message = " ".join(str(message).split()).replace("::koubou progress", "koubou progress")
+    message = " ".join(message.split()).replace("::koubou progress", "koubou progress")
     shown = _printable(message).lstrip()
-    if not of and (shown[:1] == "%" or (shown[:1] == "/" and not shown[1:2].isalpha())):
+    if value and not of and (shown[:1] == "%" or (shown[:1] == "/" and not shown[1:2].isalpha())):
         message = f"- {message}"  # or it would be part of the number
     value = (value + (f"/{of}" if of else "") + _unit(unit)) if value else "?"
     return f"::koubou progress {value} {message}".rstrip() + "\n"
