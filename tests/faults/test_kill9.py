@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.records import Request, TaskId
@@ -88,7 +88,7 @@ class Load:
 
     async def run(self, url: str) -> None:
         """Submit commands, one more for each that ends, until the connection breaks."""
-        with suppress(ConnectionClosed, OSError):
+        with suppress(ConnectionClosed, InvalidHandshake, OSError):
             async with connect(url, max_size=None) as socket:
                 await socket.send(json.dumps({"command": "subscribe", "channel": "task"}))
                 for _ in range(10):
