@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import os
 import subprocess
 import time
 
@@ -108,9 +109,11 @@ def _told_of(heard):
 
 
 async def test_a_function_has_its_own_peaks(tmp_path):
-    """What its worker holds while it runs is on the record of a function that takes longer than two looks."""
+    """What its worker holds while it runs is on the record of a function that is looked at."""
     with Workshop(tmp_path / "home", workers=1) as shop:
-        future = shop.submit(_hold, 2.6)
+        future = shop.submit(_hold, str(tmp_path / "end"))
+        await until(lambda: (future.task.usage.peak_rss_bytes or 0) > 55 * MB, 60)
+        (tmp_path / "end").touch()
         await asyncio.get_running_loop().run_in_executor(None, future.result)
         usage = future.task.usage
         assert usage.peak_rss_bytes > 55 * MB
@@ -137,9 +140,10 @@ def _leave(count, processes):
     return [process.pid for process in builtins.left_by_a_test[1]]
 
 
-def _hold(seconds):
+def _hold(path):
     held = bytearray(b"x" * (60 * MB))
-    time.sleep(seconds)
+    while not os.path.exists(path):
+        time.sleep(0.02)
     return len(held)
 
 
