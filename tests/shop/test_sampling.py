@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -142,7 +142,7 @@ def _leave(count, processes):
 
 def _hold(path):
     held = bytearray(b"x" * (60 * MB))
-    while not os.path.exists(path):
+    while not Path(path).exists():
         time.sleep(0.02)
     return len(held)
 
