@@ -25,9 +25,10 @@ import zlib
 from websockets.asyncio.server import broadcast, serve
 
 from koubou_panel.core.events import TaskStarted, TaskSubmitted
-from koubou_panel.core.fold import Folded, State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.ports import Link
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.servers.access import Access
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.frames import text_frame

@@ -24,9 +24,9 @@ from koubou_panel.core.commands import (
     WorkerReady,
 )
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
 from koubou_panel.core.records import Job, Outcome, Pool, Progress, Request, TaskId, WorkerId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.home import Home
 from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.local import LocalShop

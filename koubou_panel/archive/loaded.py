@@ -7,8 +7,8 @@ import sqlite3
 from msgspec import Struct
 
 from koubou_panel.archive import rows
-from koubou_panel.core.fold import KEEP_FINISHED, KEEP_METRICS
 from koubou_panel.core.records import STATUSES, Metrics, Pool, Status, Task, TaskId
+from koubou_panel.core.state import KEEP_FINISHED, KEEP_METRICS
 
 _UNFINISHED = (STATUSES.index("pending"), STATUSES.index("in_progress"))
 

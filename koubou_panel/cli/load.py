@@ -16,8 +16,8 @@ from koubou_panel.cli.link import CALLER, open_shop
 from koubou_panel.cli.show import duration, print_fields, print_json
 from koubou_panel.core.commands import CancelTask, Command, SubmitTask
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
 from koubou_panel.settings import EXIT_FAILED

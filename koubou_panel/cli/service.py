@@ -30,7 +30,7 @@ from koubou_panel.cli.running import (
 )
 from koubou_panel.cli.show import ago, print_fields, print_json, table
 from koubou_panel.cli.workers import standing
-from koubou_panel.core.fold import Snapshot
+from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.settings import EXIT_NO_WORKSHOP
@@ -320,7 +320,7 @@ def _services(
 def _document(
     home: Home, found: Running | None, snapshot: Snapshot | None, pid: int | None, link: str | None
 ) -> dict[str, object]:
-    from koubou_panel.core.fold import State
+    from koubou_panel.core.state import State
 
     state = State.from_snapshot(snapshot) if snapshot else None
     return {

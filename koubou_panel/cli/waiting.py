@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from koubou_panel.core.fold import Snapshot
 from koubou_panel.core.records import Task, TaskId
+from koubou_panel.core.state import Snapshot
 from koubou_panel.shop.remote import RemoteShop
 
 SCALING = ("scaled_up", "scaled_down", "scaling_held")

@@ -13,8 +13,8 @@ from koubou_panel.cli.link import ask
 from koubou_panel.cli.show import ago, duration, print_json, progress_words, shortened, size, table
 from koubou_panel.cli.waiting import SCALING
 from koubou_panel.core.events import SystemNoted
-from koubou_panel.core.fold import Snapshot
 from koubou_panel.core.records import SILENT_AFTER_S, Pool, Task, TaskId, Worker
+from koubou_panel.core.state import Snapshot
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.wire.records import iso, pool_record, worker_record
 

@@ -29,8 +29,8 @@ from koubou_panel.core.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Status, Task, TaskId, Usage, Worker, WorkerId
+from koubou_panel.core.state import Folded, State
 
 PACE_KEPT = 1_000
 SHORTEST_S = 20e-6

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from koubou_panel.core.events import Event, Fact, TaskCompleted, TaskFailed, TaskSubmitted
-from koubou_panel.core.fold import Snapshot
+from koubou_panel.core.state import Snapshot
 
 _ENCODER = msgspec.msgpack.Encoder()
 _EVENTS = msgspec.msgpack.Decoder(list[Event])

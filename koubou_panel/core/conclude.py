@@ -36,7 +36,6 @@ from koubou_panel.core.events import (
     WorkerChanged,
     WorkerStopped,
 )
-from koubou_panel.core.fold import State
 from koubou_panel.core.limit import exceeded, explain_kill, limit_words
 from koubou_panel.core.records import (
     Fault,
@@ -49,6 +48,7 @@ from koubou_panel.core.records import (
     WorkerStatus,
 )
 from koubou_panel.core.retry import delay_s, loops, may_fail_again
+from koubou_panel.core.state import State
 
 N = TypeVar("N", int, float)
 

@@ -32,7 +32,6 @@ from koubou_panel.core.events import (
     TaskSubmitted,
     WorkerRetired,
 )
-from koubou_panel.core.fold import State
 from koubou_panel.core.limit import check_limits
 from koubou_panel.core.records import (
     Pool,
@@ -41,6 +40,7 @@ from koubou_panel.core.records import (
     Task,
     TaskId,
 )
+from koubou_panel.core.state import State
 from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import Refused
 

@@ -23,9 +23,9 @@ from koubou_panel.core.events import (
     WorkerChanged,
     WorkerRetired,
 )
-from koubou_panel.core.fold import State
 from koubou_panel.core.records import Job, Status, StopCause, Task, TaskId, WorkerId, WorkerStatus
 from koubou_panel.core.scale import scale, scale_times
+from koubou_panel.core.state import State
 
 WINDOW_S = 0.02
 WINDOW_TASKS = 256

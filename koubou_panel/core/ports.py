@@ -13,8 +13,8 @@ from msgspec import Struct
 from koubou_panel.core.commands import Caller, Command
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Job, Metrics, Outcome, Task, TaskId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 
 LinkStatus = Literal["live", "reconnecting", "stale", "closed"]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from koubou_panel.core.agenda import Agenda
 from koubou_panel.core.events import Fact, SystemNoted, WorkerRetired, WorkerStarted
-from koubou_panel.core.fold import State
 from koubou_panel.core.quantity import seconds_text, size_text
 from koubou_panel.core.records import Task, Worker, WorkerId
+from koubou_panel.core.state import State
 
 TASKS_A_WORKER = 2
 PATIENCE_S = 2.0

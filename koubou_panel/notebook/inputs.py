@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from koubou_panel.core.commands import Caller, SendInput
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.ports import Shop
+from koubou_panel.core.state import Folded, State
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.shop.inputs import MOST_INPUT_BYTES
 

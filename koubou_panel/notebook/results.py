@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from koubou_panel.core.events import Sample, TaskCancelled, TaskCompleted, TaskFailed
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import FINISHED, Task, TaskId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import DependencyFailed, TaskFailure
 from koubou_panel.notebook.future import TaskFuture
 

@@ -30,9 +30,9 @@ from koubou_panel.core.events import (
     TaskStarted,
     WorkerSampled,
 )
-from koubou_panel.core.fold import KEEP_FINISHED, Folded, State
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Metrics, Task, TaskId, Use, Worker
+from koubou_panel.core.state import KEEP_FINISHED, Folded, State
 from koubou_panel.reactive.models import (
     MetricsModel,
     ShopModel,

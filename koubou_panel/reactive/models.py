@@ -11,9 +11,9 @@ from itertools import islice
 
 import param
 
-from koubou_panel.core.fold import State
 from koubou_panel.core.ports import Link
 from koubou_panel.core.records import STATUSES, Limits, Metrics, Progress, Task, TaskId, Usage, Use, Worker
+from koubou_panel.core.state import State
 from koubou_panel.reactive.series import KEEP_S, Throughput
 
 WORKER_STATUSES = ["starting", "idle", "busy", "paused", "unresponsive", "stopping", "offline"]

@@ -14,9 +14,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import NamedTuple
 
 from koubou_panel.core.events import MetricsSampled, OutputGrew, Sample, TaskProgressed, TasksSampled
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role, Task, TaskId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.servers.frames import text_frame
 from koubou_panel.servers.outbox import Outbox, Port
 from koubou_panel.servers.peer import Peer

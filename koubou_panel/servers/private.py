@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from koubou_panel.core.events import OutputGrew, Sample, TaskProgressed
-from koubou_panel.core.fold import Folded, State, without_payload
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Task
+from koubou_panel.core.state import Folded, State, without_payload
 from koubou_panel.errors import ProtocolFault
 from koubou_panel.servers.private_client import PrivateClient
 from koubou_panel.shop.address import bind_private

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from koubou_panel.core.commands import Command, RetryTask, SubmitTask
-from koubou_panel.core.fold import without_payload
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
+from koubou_panel.core.state import without_payload
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.servers.guard import peer_uid
 from koubou_panel.wire import link

@@ -37,10 +37,11 @@ from koubou_panel.core.events import (
     TasksSampled,
     TaskSubmitted,
 )
-from koubou_panel.core.fold import Folded, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.plan import FOLLOW_TASKS, Instruction, plan
 from koubou_panel.core.ports import Subscriber
 from koubou_panel.core.records import FINISHED, Metrics, Task, WorkerId
+from koubou_panel.core.state import Folded
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, State
+from koubou_panel.core.state import Folded, State
 
 
 class Idle:

@@ -30,10 +30,10 @@ from koubou_panel.core.commands import (
 )
 from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER
-from koubou_panel.core.fold import State
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId
+from koubou_panel.core.state import State
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home

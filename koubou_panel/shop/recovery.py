@@ -20,8 +20,9 @@ from koubou_panel.core.events import (
     WorkerChanged,
     WorkerStarted,
 )
-from koubou_panel.core.fold import KEEP_METRICS, State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Status, Task, TaskId, Worker, WorkerId, WorkerStatus
+from koubou_panel.core.state import KEEP_METRICS, State
 from koubou_panel.engines.rescue import sweep
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock

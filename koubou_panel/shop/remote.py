@@ -19,10 +19,10 @@ from typing import Self, cast
 
 from koubou_panel.core.commands import Caller, Command, SendInput
 from koubou_panel.core.curve import Curve
-from koubou_panel.core.fold import Snapshot, State
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Task, TaskId
+from koubou_panel.core.state import Snapshot, State
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.shop.connection import AskCall, Connection, DoCall, is_repeatable
 from koubou_panel.wire import link as wire

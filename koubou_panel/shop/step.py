@@ -11,9 +11,9 @@ from msgspec import Struct
 from koubou_panel.archive.batch import Batch
 from koubou_panel.core.commands import Caller, Command, Report, RetryTask, SubmitTask
 from koubou_panel.core.events import Event, Sample
-from koubou_panel.core.fold import Folded
 from koubou_panel.core.plan import Instruction
 from koubou_panel.core.records import Status, Task, TaskId
+from koubou_panel.core.state import Folded
 from koubou_panel.errors import Refused
 
 Reply = Callable[[TaskId | Refused | None], None]

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from koubou_panel.core.commands import Command
 from koubou_panel.core.curve import Curve
-from koubou_panel.core.fold import State
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import Channel, Task, TaskId
+from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 from koubou_panel.wire.messages import MessageId
 

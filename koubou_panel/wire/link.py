@@ -16,9 +16,9 @@ from msgspec import Raw, Struct
 from koubou_panel.core.commands import Caller, Command, SubmitTask
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Fact, Sample
-from koubou_panel.core.fold import Snapshot
 from koubou_panel.core.ports import OutputBytes, OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import Metrics, Task, TaskId
+from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import ProtocolFault, Refused
 
 VERSION = 1

@@ -30,8 +30,8 @@ from koubou_panel.core.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from koubou_panel.core.fold import Folded, State
 from koubou_panel.core.records import Channel, Pool, Task, Worker
+from koubou_panel.core.state import Folded, State
 from koubou_panel.wire.records import (
     ActiveTask,
     TaskRecord,

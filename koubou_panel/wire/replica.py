@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from koubou_panel.core.codec import without_bytes
 from koubou_panel.core.events import Sample
-from koubou_panel.core.fold import Folded, Snapshot, State, evolve
+from koubou_panel.core.fold import evolve
+from koubou_panel.core.state import Folded, Snapshot, State
 from koubou_panel.errors import CorruptStream, ProtocolFault
 from koubou_panel.wire.link import Facts, More, Reset, encode
 

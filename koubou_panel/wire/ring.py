@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from koubou_panel.core.codec import without_bytes
 from koubou_panel.core.events import TaskCompleted, TaskFailed, TaskSubmitted
-from koubou_panel.core.fold import Folded
 from koubou_panel.core.records import FACT_CHANNELS, Channel, Task
+from koubou_panel.core.state import Folded
 
 MAX_FACTS = 20_000
 MAX_BYTES = 16 * 1024 * 1024

@@ -13,9 +13,9 @@ from koubou_panel.archive import batch as batch_module
 from koubou_panel.archive.rows import Standing
 from koubou_panel.archive.sqlite import Archive, Batch
 from koubou_panel.core.events import SystemNoted, TaskCompleted, TaskSubmitted
-from koubou_panel.core.fold import KEEP_FINISHED, KEEP_METRICS
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Fault, Metrics, Pool, Progress, Task, Usage
+from koubou_panel.core.state import KEEP_FINISHED, KEEP_METRICS
 from koubou_panel.errors import KoubouError, Refused
 
 

@@ -20,8 +20,8 @@ from koubou_panel.cli.show import (
 from koubou_panel.cli.waiting import pool_cause
 from koubou_panel.cli.workers import _row
 from koubou_panel.core.events import SystemNoted
-from koubou_panel.core.fold import State
 from koubou_panel.core.records import Pool, Progress, Request, Task, TaskId, Worker, WorkerId
+from koubou_panel.core.state import State
 from koubou_panel.errors import KoubouError, Refused, SettingsError
 
 

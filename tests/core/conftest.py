@@ -9,9 +9,10 @@ from koubou_panel.core.commands import RunEnded, RunsReturned, SubmitTask, Worke
 from koubou_panel.core.conclude import conclude
 from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import PoolChanged, TaskCompleted, TaskStarted, TaskSubmitted
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.plan import Start, plan
 from koubou_panel.core.records import Outcome, Pool, Request, TaskId, Usage, WorkerId
+from koubou_panel.core.state import State
 
 
 class World:

@@ -19,8 +19,8 @@ from koubou_panel.core.codec import (
     without_bytes,
 )
 from koubou_panel.core.events import FACTS, SAMPLES, TaskCompleted, TaskFailed, TaskSubmitted
-from koubou_panel.core.fold import Snapshot, State
 from koubou_panel.core.records import CHANNELS
+from koubou_panel.core.state import Snapshot, State
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.integers(-(2**63), 2**63 - 1)

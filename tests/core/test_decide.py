@@ -116,7 +116,9 @@ def test_what_cannot_be_stored_is_refused(world, fields):
     assert refusal.value.code == "invalid"
 
 
-@pytest.mark.parametrize(("command", "words"), [(DrainPool(), "koubou resume"), (CloseShop(), "shutting down")])
+@pytest.mark.parametrize(
+    ("command", "words"), [(DrainPool(), "koubou resume"), (CloseShop(), "shutting down")]
+)
 def test_a_draining_workshop_takes_no_work(world, command, words):
     """It says so, and what helps."""
     world.do(command)

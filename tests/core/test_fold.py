@@ -20,8 +20,9 @@ from koubou_panel.core.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from koubou_panel.core.fold import KEEP_FINISHED, KEEP_METRICS, KEEP_NOTES, State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Metrics, Progress
+from koubou_panel.core.state import KEEP_FINISHED, KEEP_METRICS, KEEP_NOTES, State
 from koubou_panel.errors import CorruptStream
 
 

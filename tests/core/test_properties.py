@@ -46,7 +46,7 @@ from koubou_panel.core.commands import (
 from koubou_panel.core.conclude import conclude, give_back, lose
 from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Recall, Retire, Spawn, Start, Stop, plan
 from koubou_panel.core.records import (
     NO_LIMITS,
@@ -61,6 +61,7 @@ from koubou_panel.core.records import (
     Use,
 )
 from koubou_panel.core.scale import UP
+from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 
 DURATIONS_S = {"short": 0.0001, "middling": 0.006, "long": 0.5}

@@ -370,7 +370,7 @@ async def test_a_cut_is_resumed(door, shop):
 
 async def test_a_new_epoch_is_told_to_all(client, shop):
     """When the workshop begins a new epoch every connection gets a fresh state."""
-    from koubou_panel.core.fold import State
+    from koubou_panel.core.state import State
 
     state = shop.hub.state = State("after")
     for subscriber in shop.hub._subscribers:

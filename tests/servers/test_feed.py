@@ -9,8 +9,9 @@ import time
 import pytest
 
 from koubou_panel.core.events import MetricsSampled, TaskProgressed, TasksSampled
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Metrics, Progress, TaskId, Use
+from koubou_panel.core.state import State
 from koubou_panel.servers import feed as feed_module
 from koubou_panel.servers.feed import CHUNKS_AT_ONCE, Feed
 from koubou_panel.testing import until

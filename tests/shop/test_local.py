@@ -19,9 +19,10 @@ from koubou_panel.core.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.shop.recovery import recover

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from koubou_panel.core.events import SAMPLES, SystemNoted, TaskStarted, TaskSubmitted, WorkerStarted
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.state import State
 from koubou_panel.wire.effects import Call, Close, Follow, Rewind, Send, Unfollow
 from koubou_panel.wire.messages import initial_state, message_of, message_of_sample
 from koubou_panel.wire.ring import Ring

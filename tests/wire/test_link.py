@@ -18,9 +18,9 @@ from koubou_panel.core.commands import (
     SubmitTask,
 )
 from koubou_panel.core.events import OutputGrew, TaskSubmitted
-from koubou_panel.core.fold import State
 from koubou_panel.core.ports import TaskPage, TaskQuery
 from koubou_panel.core.records import Limits, Request, Task, TaskId, WorkerId
+from koubou_panel.core.state import State
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire import link
 

@@ -33,7 +33,7 @@ from koubou_panel.core.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import (
     Fault,
     Limits,
@@ -46,6 +46,7 @@ from koubou_panel.core.records import (
     Use,
     WorkerId,
 )
+from koubou_panel.core.state import State
 from koubou_panel.wire.messages import encode, initial_state, message_of, message_of_sample, system_data
 from koubou_panel.wire.records import active_task, iso, task_record
 

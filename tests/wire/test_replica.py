@@ -14,8 +14,9 @@ from koubou_panel.core.events import (
     TaskSubmitted,
     WorkerStarted,
 )
-from koubou_panel.core.fold import Folded, State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import CorruptStream, ProtocolFault
 from koubou_panel.wire import link
 from koubou_panel.wire.link import Facts, More, Reset

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from koubou_panel.core.events import Event, TaskCompleted, TaskFailed
-from koubou_panel.core.fold import State, evolve
+from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import TaskId
+from koubou_panel.core.state import State
 from koubou_panel.wire.messages import message_of
 from koubou_panel.wire.ring import Ring
 from tests.wire.pair import NOW, noted, started, submitted
