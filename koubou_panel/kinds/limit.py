@@ -25,7 +25,7 @@ from math import ceil
 
 from koubou_panel.core.limit import limit_words
 from koubou_panel.core.quantity import size_text
-from koubou_panel.core.records import Job, Limits, Reason
+from koubou_panel.core.records import Job, Limits, Reason, Usage
 from koubou_panel.kinds.cgroup import Cages
 
 # What libraries reserve and never touch: a stack and the buffers of a BLAS for each core.
@@ -73,9 +73,7 @@ class Fence:
             self._poll.unregister(self._cage.bell)
             self._cage.kill()
 
-    def reason(
-        self, code: int, usage: resource.struct_rusage, ended: str, tail: str
-    ) -> tuple[Reason, str] | None:
+    def reason(self, code: int, usage: Usage, ended: str, tail: str) -> tuple[Reason, str] | None:
         """Why a command failed, if a limit or want of memory was it.
 
         Args:
@@ -137,16 +135,16 @@ def _is_by(code: int, number: int) -> bool:
     return code in (-number, 128 + number)
 
 
-def _is_out_of_time(code: int, usage: resource.struct_rusage, cpu_s: float) -> bool:
+def _is_out_of_time(code: int, usage: Usage, cpu_s: float) -> bool:
     if _is_by(code, signal.SIGXCPU):
         return True
-    return _is_by(code, signal.SIGKILL) and usage.ru_utime + usage.ru_stime >= ceil(cpu_s) + CPU_GRACE_S - 1
+    return _is_by(code, signal.SIGKILL) and (usage.cpu_s or 0.0) >= ceil(cpu_s) + CPU_GRACE_S - 1
 
 
-def _is_refused_memory(code: int, usage: resource.struct_rusage, limit_bytes: int, tail: str) -> bool:
+def _is_refused_memory(code: int, usage: Usage, limit_bytes: int, tail: str) -> bool:
     if code <= 0 and code not in _SELF_MADE_ENDS:
         return False
-    return usage.ru_maxrss * 1024 >= NEAR * limit_bytes or _NO_MEMORY.search(tail) is not None
+    return (usage.peak_rss_bytes or 0) >= NEAR * limit_bytes or _NO_MEMORY.search(tail) is not None
 
 
 @contextmanager

@@ -84,18 +84,21 @@ class ScriptKind:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             message, code = _why_not(job.spec, error)
             return Outcome(job.task_id, job.run, "start", message, code)
+        born_with_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         tail = _Tail()
         usage_of = _follow(process, fd, context, tail, input_fd=input_fd, fence=fence)
         os.close(fd)
         code, rusage = usage_of
+        # A child begins with its parent's largest resident set as its own: up to that it says nothing.
+        peak_rss_bytes = rusage.ru_maxrss * 1024 if rusage.ru_maxrss > born_with_kb else None
         usage = Usage(
             cpu_s=round(rusage.ru_utime + rusage.ru_stime, 3),
-            peak_rss_bytes=rusage.ru_maxrss * 1024,
+            peak_rss_bytes=peak_rss_bytes,
             duration_s=round(time.monotonic() - started, 6),
         )
         reason, message, exit_code = _ending(code)
         if reason is not None:
-            reason, message = fence.reason(code, rusage, message, tail.text()) or (reason, message)
+            reason, message = fence.reason(code, usage, message, tail.text()) or (reason, message)
         return Outcome(job.task_id, job.run, reason, message, exit_code, tail.last_line(), usage=usage)
 
 

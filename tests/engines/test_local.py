@@ -256,15 +256,18 @@ async def test_whatever_keeps_a_worker_from_starting_is_its_death(shop, monkeypa
     def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    others = _children() - set(shop.engine.pids().values())
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         await shop.do(ScaleWorkers(3, 3), ME)
         await until(lambda: shop.hub.agenda.failed_spawns > 1)
     await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
-    pids = shop.engine.pids().values()
-    await until(
-        lambda: sorted(pid for pid, parent in _parents().items() if parent == os.getpid()) == sorted(pids)
-    )
+    pids = set(shop.engine.pids().values())
+    await until(lambda: _children() - others == pids)
+
+
+def _children() -> set[int]:
+    return {pid for pid, parent in _parents().items() if parent == os.getpid()}
 
 
 async def test_a_worker_that_comes_up_after_it_was_given_up_is_ended(shop, monkeypatch):

@@ -93,9 +93,12 @@ def test_a_command_that_wants_too_much_memory_is_refused_it():
 
 
 def test_a_failure_of_another_kind_is_not_put_down_to_memory():
-    """A limited command that fails for its own reasons says its own exit code."""
+    """A limited command that fails for its own reasons says its own exit code; however large its worker is."""
+    large = bytearray(b"x" * 300 * MB)
     outcome = run("sh", "-c", "exit 3", cages=NoCages(), memory_bytes=200 * MB, processes=10, cpu_s=5)
     assert (outcome.reason, outcome.message) == ("exit", "exited with code 3")
+    assert outcome.usage.peak_rss_bytes is None
+    del large
 
 
 def test_libraries_may_reserve_more_than_they_use():
