@@ -50,7 +50,8 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     "--on-crash",
     type=click.Choice(["mark", "retry"]),
     default="mark",
-    help="If it is cut off (a crash, a restart): mark it as lost, or run it again. mark unless given.",
+    help="If it is cut off: `retry` runs it again; `mark` (unless given) ends it, as lost by a crash or cancelled "
+    "by a shutdown.",
 )
 @click.option(
     "--after", metavar="ID", multiple=True, help="Start it when task ID has succeeded; may be repeated."
@@ -107,7 +108,8 @@ def run(
 ) -> int:
     """Run COMMAND as a task, follow its output, and end with its exit code.
 
-    Signal n gives 128+n, a time-out 124. Ctrl-C cancels the task and gives 130.
+    Signal n gives 128+n, a time-out 124. Ctrl-C cancels the task; one that was cancelled,
+    by whomever, gives 130.
     """
     spec: dict[str, object] = {
         "command": list(command),

@@ -109,6 +109,8 @@ def _started(state: State, fact: TaskStarted) -> Folded:
         started_at=fact.at,
         not_before=None,
     )
+    if task.message or task.error is not None:
+        after = replace(after, message="", error=None)  # they were the end of the run before
     return _move(state, fact, task, after)
 
 

@@ -68,7 +68,8 @@ def limit_words(cause: StopCause, limits: Limits) -> tuple[Reason, str]:
     if cause == "memory":
         return "memory", f"killed: reached its {size_text(limits.memory_bytes or 0)} memory limit"
     if cause == "processes":
-        return "killed", f"killed: ran more than its {limits.processes} processes"
+        most = "one process" if limits.processes == 1 else f"its {limits.processes} processes"
+        return "killed", f"killed: ran more than {most}"
     return "killed", f"killed: used its {seconds_text(limits.cpu_s or 0.0)} of processor time"
 
 

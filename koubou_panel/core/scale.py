@@ -89,7 +89,7 @@ def _watch(state: State, agenda: Agenda, head: Task | None, now: float) -> None:
 
 def _surplus(state: State, agenda: Agenda, now: float) -> list[Fact]:
     """Bounds that were lowered: the idle ones end, the others when they become idle."""
-    too_many = len(_alive(state)) - state.pool.max_workers
+    too_many = sum(_holds_slot(state, agenda, worker) for worker in _alive(state)) - state.pool.max_workers
     if too_many <= 0:
         return []
     return [WorkerRetired(now, worker.worker_id) for worker in _idle(state, agenda)[:too_many]]

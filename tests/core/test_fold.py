@@ -21,7 +21,7 @@ from koubou_panel.core.events import (
     WorkerStopped,
 )
 from koubou_panel.core.fold import evolve
-from koubou_panel.core.records import Metrics, Progress
+from koubou_panel.core.records import Fault, Metrics, Progress
 from koubou_panel.core.state import KEEP_FINISHED, KEEP_METRICS, KEEP_NOTES, State
 from koubou_panel.errors import CorruptStream
 
@@ -205,3 +205,16 @@ def test_a_state_from_a_snapshot_goes_on(make_world):
     fact = TaskCompleted(5.0, task_id, 1)
     assert evolve(replica, fact) == evolve(world.state, fact)
     assert replica.snapshot() == world.state.snapshot()
+
+
+def test_a_run_that_begins_again_says_nothing_of_the_last(make_world):
+    """The words of the attempt before would read as if this one were about to end."""
+    world = make_world(1)
+    task_id = world.submitted(retries=1)
+    world.plan()
+    world.end(task_id, reason="exit", message="exited with code 3", error=Fault("E", "m"))
+    assert world.task(task_id).message == "exited with code 3"
+    world.pass_time(60.0)
+    world.plan()
+    task = world.task(task_id)
+    assert (task.status, task.run, task.message, task.error) == ("in_progress", 2, "", None)

@@ -574,7 +574,8 @@ class Workshop(RuleBasedStateMachine):
         slots = len(alive) + sum(map(self.ends_its_run_first, self.state.workers.values()))
         assert slots >= pool.min_workers or self.agenda.respawn_at > self.now or pool.draining
         is_idle = any(worker.status in ("idle", "paused") for worker in alive)
-        assert len(alive) <= pool.max_workers or not is_idle
+        deaf = [w for w in alive if w.status == "unresponsive" and not self.agenda.lanes[w.worker_id].claims]
+        assert len(alive) - len(deaf) <= pool.max_workers or not is_idle
 
     def ends_its_run_first(self, worker):
         """Whether a worker that is to leave keeps its slot until then."""

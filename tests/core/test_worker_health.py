@@ -106,6 +106,9 @@ def test_an_idle_silent_worker_is_no_slot(make_world):
     world.report(WorkerSilent("worker-1"))
     assert world.plan() == [Spawn("worker-2")]
     world.report(WorkerReady("worker-2", 7))
+    world.plan()
+    world.pass_time(60.0)
+    assert world.plan() == []
     world.report(WorkerHeard("worker-1"))
     assert [type(one) for one in world.plan()] == [Retire]
 
