@@ -415,6 +415,44 @@ def test_a_rate_is_worked_out_where_none_is_said():
     assert (said.rate_per_s, said.eta_s) == (pytest.approx(10), pytest.approx(7))
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("12/80files", "1.5/3.2GB downloading"),
+        ("12/80files", "1.5/3.2GB downloading", "37.5% solving", "1200rows"),
+        ("12/80files", "20/90files"),
+        ("12/80files", "20files"),
+        ("12files", "20rows"),
+        ("12/80files", "7/80files"),
+        ("0%", "1/80files"),
+        ("10/80files", "90%"),
+    ],
+)
+def test_a_rate_never_spans_two_measures(lines):
+    """With another unit or total, or less done than before, nothing is known of the rate and the rest at first."""
+    said = read(*(f"::koubou progress {line}\n" for line in lines), step_s=1.2)
+    assert (said.rate_per_s, said.eta_s) == (None, None)
+
+
+def test_a_rate_is_worked_out_anew_in_the_next_unit():
+    """What came before in files has no part in what now comes in rows."""
+    said = read(
+        *(f"::koubou progress {line}\n" for line in ("0/80files", "70/80files", "100/200rows", "105/200rows"))
+    )
+    assert (said.rate_per_s, said.eta_s) == (pytest.approx(5), pytest.approx(19))
+
+
+def test_the_rate_of_a_meter_never_spans_two_units():
+    """A bar that goes on in another unit is estimated anew; one in percent is not, whatever stands beside it."""
+    rate = Rate()
+    rate.follow(Progress(0.1, 10.0, 100.0, "it"), 0.0)
+    rate.follow(Progress(0.9, 90.0, 100.0, "B"), 1.0)
+    assert rate.per_s(1.0) is None
+    rate.follow(Progress(0.1, unit="B"), 2.0)
+    rate.follow(Progress(0.2), 3.0)
+    assert rate.per_s(3.0) == pytest.approx(0.1)
+
+
 def test_the_last_half_minute_weighs_most():
     """After a slow start the rate is soon that of now."""
     rate = Rate()

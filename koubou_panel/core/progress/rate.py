@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from koubou_panel.core.records import Progress
+
+if TYPE_CHECKING:
+    from koubou_panel.core.progress.meter import Reading
 
 # How far back it looks: of what was a minute ago a seventh still counts.
 WINDOW_S = 30.0
@@ -20,6 +24,18 @@ class Rate:
         self._value: float | None = None
         self._at_s = 0.0
         self._step_s = 0.0
+        self._counted: tuple[str, float | None] | None = None
+
+    def follow(self, seen: Progress | Reading, at_s: float) -> None:
+        """Take in how far `seen` is; a count in another unit or of another total begins anew, as does a fraction."""
+        height = seen.fraction if seen.done is None else seen.done
+        if height is None:
+            return
+        # Some tools tell a unit at times only: what a fraction is of makes no difference to it.
+        counted = None if seen.done is None else (seen.unit, seen.total)
+        if counted != self._counted:
+            self._counted, self._value = counted, None
+        self.note(height, at_s)
 
     def note(self, value: float, at_s: float) -> None:
         """`value` was seen at `at_s`; one that is lower than before begins anew."""
@@ -43,10 +59,9 @@ class Rate:
 
 def estimated(known: Progress, rate: Rate, now_s: float) -> Progress:
     """`known` with a rate and the seconds left, worked out from `rate` where they were not said."""
-    height = known.fraction if known.done is None else known.done
-    if height is None:
+    if known.fraction is None and known.done is None:
         return known
-    rate.note(height, now_s)
+    rate.follow(known, now_s)
     own = rate.per_s(now_s)
     per_s = own if known.rate_per_s is None and known.done is not None else known.rate_per_s
     left = _left(known, per_s if known.done is not None else own) if known.eta_s is None else known.eta_s

@@ -44,7 +44,7 @@ class Track:
         if found != self.reading:
             self.changed_s = now_s
         self.reading = found
-        self.rate.note(found.height if found.done is None else found.done, now_s)
+        self.rate.follow(found, now_s)
 
     @property
     def is_believed(self) -> bool:
