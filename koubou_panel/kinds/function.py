@@ -262,11 +262,13 @@ def _usage(cpu_s: float, started: float) -> Usage:
 
 def _raised(job: Job, error: BaseException, reason: str, prefix: str, usage: Usage = NO_USAGE) -> Outcome:
     text = _traceback(error)
+    error.__traceback__ = None
+    if isinstance(error, MemoryError) and job.limits.memory_bytes is not None:
+        error = MemoryError(f"could get no more than its {size_text(job.limits.memory_bytes)}")
+        reason, prefix = "memory", ""
     name = type(error).__name__
     said = _safe_str(error)
     message = prefix + (f"{name}: {said}" if said else name)
-    if isinstance(error, MemoryError) and job.limits.memory_bytes is not None:
-        reason, message = "memory", f"{name}: could get no more than its {size_text(job.limits.memory_bytes)}"
     return Outcome(
         job.task_id,
         job.run,
@@ -295,7 +297,6 @@ def _safe_str(error: BaseException) -> str:
 
 def _pickled_error(error: BaseException, text: str, message: str) -> bytes:
     """The exception itself where it survives a round trip, else one that says what it was."""
-    error.__traceback__ = None
     try:
         blob = pickle.dumps((False, (error, text)), protocol=5)
         pickle.loads(blob)  # noqa: S301 - our own bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import resource
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from koubou_panel.core.records import Job, Limits, Outcome
 from koubou_panel.kinds import limit as limit_module
 from koubou_panel.kinds.cgroup import Cage, Cages, Place, find_places, sweep
-from koubou_panel.kinds.function import FunctionKind, pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.function import FunctionKind, pack, pickled_arguments, pickled_function, unpack_value
 from koubou_panel.kinds.limit import memory_limit
 from koubou_panel.kinds.script import ScriptKind
 
@@ -72,6 +71,15 @@ def call(function, *args, **limits) -> Outcome:
 def take(size):
     """Take memory and use it."""
     return len(b"\x01" * size)
+
+
+class TooLarge(MemoryError):
+    """As numpy has one."""
+
+
+def fail_to_take():
+    """As numpy fails."""
+    raise TooLarge("unable to allocate an array")
 
 
 def burn():
@@ -197,9 +205,20 @@ def test_a_function_that_wants_too_much_memory_is_refused_it():
     before = resource.getrlimit(resource.RLIMIT_DATA)
     outcome = call(take, 3 << 30, memory_bytes=100 * MB)
     assert (outcome.reason, outcome.message) == ("memory", "MemoryError: could get no more than its 100 MB")
-    assert isinstance(pickle.loads(outcome.value)[1][0], MemoryError)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert call(take, 1 << 30).reason is None
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "told"), [(take, (3 << 30,), "in take"), (fail_to_take, (), "unable to allocate")]
+)
+def test_the_caller_of_a_function_that_is_refused_memory_reads_of_the_limit(function, args, told):
+    """Its future raises a MemoryError that names the limit; what the worker met stands in its cause."""
+    outcome = call(function, *args, memory_bytes=100 * MB)
+    with pytest.raises(MemoryError, match=r"^could get no more than its 100 MB$") as caught:
+        unpack_value(outcome.value)
+    assert told in str(caught.value.__cause__)
+    assert outcome.error.message == str(caught.value)
 
 
 def test_a_function_within_its_limit_succeeds():
