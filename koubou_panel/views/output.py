@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ READ_BYTES = 65_536
 FIRST_BYTES = 8_192
 LABEL_LIMIT = 24
 TAG_LIMIT = 15
+ID_TAIL = 4
 HUES = 6
 MOST_UNSEEN = 4
 MOST_BEFORE = 2
@@ -41,6 +42,18 @@ class _Source:
     end: int | None = None
     is_finished: bool = False
     reader: LineReader = field(default_factory=LineReader)
+
+    def shown(self, *, is_alone: bool) -> dict[str, object]:
+        """What the card is told of it; where others have its name, with the end of its id."""
+        ending = "" if is_alone else f" ·{self.task_id[-ID_TAIL:]}"
+        return {
+            "id": self.task_id,
+            "label": line(self.full, LABEL_LIMIT - len(ending)) + ending,
+            "tag": line(self.full, TAG_LIMIT - len(ending)) + ending,
+            "full": self.full + ending,
+            "hue": self.hue,
+            "quiet": self.is_finished,
+        }
 
 
 class OutputTail:
@@ -116,23 +129,14 @@ class OutputTail:
 
     def _message(self, lines: list[Line], *, reset: bool) -> dict[str, object]:
         followed = self._sources.values()
+        named = Counter(source.label for source in followed)
         return {
             "reset": reset,
             "lines": lines,
             "open": [
                 (source.task_id, source.reader.open_line) for source in followed if source.reader.open_line
             ][:4],
-            "sources": [
-                {
-                    "id": source.task_id,
-                    "label": source.label,
-                    "tag": line(source.full, TAG_LIMIT),
-                    "full": source.full,
-                    "hue": source.hue,
-                    "quiet": source.is_finished,
-                }
-                for source in followed
-            ],
+            "sources": [source.shown(is_alone=named[source.label] == 1) for source in followed],
             "hint": self.hint,
         }
 

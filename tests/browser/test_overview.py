@@ -119,6 +119,30 @@ async def test_output_appears_as_it_is_printed(chromium: object, tmp_path: Path)
         assert set(tags) == {"talks"}
 
 
+async def test_output_goes_on_where_its_panel_shrinks(chromium: object, tmp_path: Path) -> None:
+    """A panel that gets smaller still follows its output; one that its reader has scrolled up does not."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        log = watch.page.locator(".output .log").first
+        away = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
+        await submit(shop, sys.executable, "-c", SAYS.replace("60", "400"), name="talks")
+        await watch.shows(".output .log", "line 40")
+        for height in (620, 1000, 700):
+            await watch.page.set_viewport_size({"width": 1440, "height": height})
+            seen = await log.locator(".line").last.inner_text()
+
+            async def has_gone_on(seen: str = seen) -> bool:
+                return await log.locator(".line").last.inner_text() != seen
+
+            await until(has_gone_on)
+            assert await log.evaluate(away) < 24
+            assert await watch.page.locator(".output .newer").first.is_hidden()
+        await log.hover()
+        await watch.page.mouse.wheel(0, -300)
+        await watch.shows(".output .newer", "newer")
+        await watch.page.mouse.move(5, 5)
+        assert await log.evaluate(away) > 24
+
+
 async def test_charts_move(chromium: object, tmp_path: Path) -> None:
     """Both charts have data at once, and more of it as time goes on."""
     async with visit(chromium, tmp_path) as (shop, watch):

@@ -32,6 +32,11 @@ async def test_pause_resume_and_scale(chromium: object, tmp_path: Path, options:
         assert shop.state.pool.paused
         await submit(shop, *WAITS, name="held back")
         await watch.shows(".waiting .row", "held back paused")
+        resume = page.locator(".controls .resume")
+        await page.mouse.move(5, 5)
+        colour = await resume.evaluate("button => getComputedStyle(button).color")
+        await resume.hover()
+        assert await resume.evaluate("button => getComputedStyle(button).color") == colour
         await page.click(".controls button:text-is('Resume')")
         await watch.shows(".waiting .row", "waits for a free worker")
         await page.fill(".controls input >> nth=1", "2")

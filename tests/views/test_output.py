@@ -204,3 +204,19 @@ async def test_more_tasks_than_can_be_followed() -> None:
     tail.follow([logs.task("t00")], [logs.task(name, ended=True) for name in names[1:]])
     await tail.read()
     assert [text for text in texts(tail.take()) if text != "x"] == ["line 5"]
+
+
+async def test_tasks_of_one_name_are_told_apart_by_their_ids() -> None:
+    """Where followed tasks share a name each is shown with the end of its id; a name of its own stays as it is."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    one, two, other = logs.task("01a-h930"), logs.task("01b-k2zz"), logs.task("01c-0000")
+    one.label = two.label = "train"
+    other.label = "a name that is much too long for its place"
+    tail.follow([one], [])
+    assert [source["label"] for source in tail.take()["sources"]] == ["train"]
+    tail.follow([one, two, other], [])
+    sources = tail.take()["sources"]
+    assert [source["label"] for source in sources[:2]] == ["train ·h930", "train ·k2zz"]
+    assert [source["tag"] for source in sources[:2]] == ["train ·h930", "train ·k2zz"]
+    assert "·" not in sources[2]["label"]

@@ -654,8 +654,8 @@ const WorkersCard = {
     const drawAge = (row) => {
       const w = row._shown
       setText(row._badge, w.silent_since ? `silent ${about(clock() - w.silent_since)}` : w.status)
-      setText(row._age, w.started_at ? age(clock() - w.started_at) : "")
-      row._age.title = w.started_at ? `started ${moment(w.started_at)}` : ""
+      setText(row._age, w.started_at ? `up ${age(clock() - w.started_at)}` : "")
+      row._age.title = w.started_at ? `The worker started ${moment(w.started_at)}` : ""
     }
     const drawDecision = (node) => setText(node.firstChild, ago(node._at))
     const paint = () => {
@@ -758,48 +758,51 @@ const OutputCard = {
     newer.hidden = true
     root.append(head, log, open, newer, empty)
 
-    let only = null, missed = 0, hovered = false
+    let only = null, missed = 0, follows = true, hovered = false, size = "", place = 0
     let sources = []
     const names = new Map()
-    const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24
-    const toEnd = () => { log.scrollTop = log.scrollHeight; missed = 0; newer.hidden = true }
+    const sizeNow = () => `${log.clientWidth} ${log.clientHeight} ${log.scrollHeight}`
+    const note = () => { size = sizeNow(); place = log.scrollTop }
+    const toEnd = () => { follows = true; log.scrollTop = log.scrollHeight; missed = 0; newer.hidden = true; note() }
+    // Only the reader ends the following: the place is of their choice where it has changed and no size has.
+    const look = () => {
+      if (log.scrollHeight - log.scrollTop - log.clientHeight < 24) toEnd()
+      else if (size === sizeNow() && log.scrollTop !== place) follows = false
+      if (follows && !hovered) toEnd()
+      note()
+    }
     newer.onclick = toEnd
-    log.addEventListener("scroll", () => { if (atEnd()) { missed = 0; newer.hidden = true } })
-    log.addEventListener("mouseenter", () => { hovered = true })
-    log.addEventListener("mouseleave", () => { hovered = false; if (missed && missed < KEEP_LINES && stuck) toEnd() })
-    let stuck = true
+    log.addEventListener("scroll", look)
+    log.addEventListener("pointerenter", (event) => { hovered = event.pointerType === "mouse" })
+    log.addEventListener("pointerleave", () => { hovered = false; if (follows) toEnd() })
+    const resized = new ResizeObserver(look)
+    resized.observe(log)
+    model.on("lifecycle:remove", () => resized.disconnect())
 
     const line = (task, runs) => {
       const node = h("div", "line")
       const source = names.get(task)
-      node.dataset.name = source ? source.label : ""
+      node.dataset.task = task
       const tag = h("span", `tag t${source ? source.hue : 0}`, source ? source.tag : "")
       node.append(tag)
       const text = h("span", "text")
       for (const [style, piece] of runs) text.append(style ? h("span", style, piece) : document.createTextNode(piece))
       node.append(text)
-      node.hidden = only !== null && only !== node.dataset.name
+      node.hidden = only !== null && only !== task
       return node
     }
-    const choose = (name) => {
-      only = name
+    const choose = (task) => {
+      only = task
       root.classList.toggle("one", only !== null || sources.length < 2)
-      for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.name
+      for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
       drawChips()
       toEnd()
     }
     const drawChips = () => {
-      // One for each name: runs of the same work share it, and it is quiet when all of them have ended.
-      const named = new Map()
-      for (const s of sources) named.set(s.label, {...s, quiet: s.quiet && (named.get(s.label)?.quiet ?? true)})
-      const all = named.size > 1 ? [{label: "all", hue: 0, all: true}, ...named.values()] : []
-      keyed(chips, all, (s) => (s.all ? " all" : s.label), (s) => {
-        const chip = h("button", "chip", s.label)
-        chip.type = "button"
-        chip.onclick = () => choose(s.all ? null : s.label)
-        return chip
-      }, (chip, s) => {
-        const on = s.all ? only === null : only === s.label
+      const all = sources.length > 1 ? [{id: null, label: "all", hue: 0}, ...sources] : []
+      keyed(chips, all, (s) => s.id, (s) => plainButton("chip", s.label, () => choose(s.id)), (chip, s) => {
+        const on = only === s.id
+        setText(chip, s.label)
         chip.className = `chip t${s.hue}`
         chip.classList.toggle("on", on)
         chip.classList.toggle("quiet", s.quiet === true)
@@ -808,12 +811,17 @@ const OutputCard = {
       })
     }
     model.on("msg:custom", (message) => {
-      stuck = atEnd()
-      if (message.reset) log.replaceChildren()
+      look()
+      if (message.reset) { log.replaceChildren(); follows = true }
       sources = message.sources
       names.clear()
       for (const s of sources) names.set(s.id, s)
-      if (only !== null && !sources.some((s) => s.label === only)) choose(null)
+      if (only !== null && !names.has(only)) { const had = follows; choose(null); follows = had }
+      // A name that was the only one of its kind may be so no more.
+      for (const node of log.children) {
+        const source = names.get(node.dataset.task)
+        if (source) setText(node.firstChild, source.tag)
+      }
       const batch = document.createDocumentFragment()
       for (const [task, runs] of message.lines) batch.append(line(task, runs))
       log.append(batch)
@@ -821,16 +829,17 @@ const OutputCard = {
       open.replaceChildren(...message.open.map(([task, runs]) => line(task, runs)))
       open.hidden = !message.open.length
       empty.hidden = log.children.length > 0 || message.open.length > 0
-      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.name))
+      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.task))
       root.classList.toggle("one", only !== null || talking.size < 2)
       setText(empty, message.hint)
       drawChips()
-      if (stuck && !hovered) toEnd()
+      if (follows && !hovered) toEnd()
       else if (message.lines.length) {
         missed = Math.min(KEEP_LINES, missed + message.lines.length)
         newer.hidden = false
         setText(newer, `${missed} newer ↓`)
       }
+      note()
     })
     model.send_msg({type: "ready"})
     return root
