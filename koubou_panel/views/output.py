@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ _NOTHING_YET: frozenset[str] = frozenset({""})
 
 Line = tuple[str, list[Run]]
 """A task's id and one line of its output."""
+
+
+def _from_line_start(text: str) -> str:
+    """`text` from where a line begins: after a line's end, or where one is drawn anew, as progress bars are."""
+    found = re.search(r"[\r\n]", text)
+    return text[found.end() :] if found else ""
 
 
 @dataclass(slots=True)
@@ -197,7 +204,7 @@ class OutputTail:
             self._add(source, [[("d", f"… {size(page.offset - source.end)} not kept …")]])
             source.reader = LineReader()
         is_cut = page.offset > 0 and page.offset != source.end
-        text = page.text.partition("\n")[2] if is_cut else page.text
+        text = _from_line_start(page.text) if is_cut else page.text
         # A page that ends where it began: what the sample told of is not there to read. It is not asked for again.
         source.end = page.end if page.end > page.offset else max(source.size, page.end)
         source.size = max(source.size, page.size)

@@ -147,6 +147,16 @@ async def test_a_page_opened_late_starts_at_a_whole_line() -> None:
     assert all(line.startswith("line ") for line in lines)
 
 
+async def test_a_bar_alone_is_shown_however_often_it_was_drawn() -> None:
+    """Output that is one line, drawn again and again, is shown as it was drawn last."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    logs.logs["a"] = b"".join(b"\r%3d%%|####| %d/500" % (n / 5, n) for n in range(501)) * 2 + b"\n"
+    tail.follow([], [logs.task("a", ended=True)])
+    await tail.read()
+    assert texts(tail.take()) == ["100%|####| 500/500"]
+
+
 async def test_only_so_many_are_followed() -> None:
     """Of a hundred running tasks a few are followed, and ended ones make room first."""
     logs = Logs()
