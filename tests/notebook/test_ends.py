@@ -14,32 +14,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.notebook import sender
 
 LIMIT_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """One home for the module."""
-    return tmp_path_factory.mktemp("ends") / "home"
-
-
-@pytest.fixture(scope="module")
-def shop(home):
-    """A workshop held by this process."""
-    with Workshop(home, workers=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def attached(shop, home):
-    """A second one, attached to the first over the private link."""
-    with Workshop(home) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["shop", "attached"])
-def either(request):
-    """Each of the two: nobody can tell them apart."""
-    return request.getfixturevalue(request.param)
+WORKERS = 1
 
 
 def in_callback(future, function):

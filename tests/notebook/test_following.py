@@ -31,32 +31,6 @@ def opened(box):
     return box.content
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """One home for the module."""
-    return tmp_path_factory.mktemp("following") / "home"
-
-
-@pytest.fixture(scope="module")
-def shop(home):
-    """A workshop held by this process."""
-    with Workshop(home, workers=2) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def attached(shop, home):
-    """A second one, attached to the first over the private link."""
-    with Workshop(home) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["shop", "attached"])
-def either(request):
-    """Each of the two: nobody can tell them apart."""
-    return request.getfixturevalue(request.param)
-
-
 def test_a_future_stands_for_its_result(either):
     """A future as an argument becomes its value in the worker."""
     two = either.submit(pow, 2, 1)

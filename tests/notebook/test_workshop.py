@@ -14,32 +14,6 @@ from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.wire import link
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """One home for the module."""
-    return tmp_path_factory.mktemp("workshop") / "home"
-
-
-@pytest.fixture(scope="module")
-def shop(home):
-    """A workshop held by this process."""
-    with Workshop(home, workers=2) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def attached(shop, home):
-    """A second one, attached to the first over the private link."""
-    with Workshop(home) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["shop", "attached"])
-def either(request):
-    """Each of the two: nobody can tell them apart."""
-    return request.getfixturevalue(request.param)
-
-
 def test_the_second_attaches_to_the_first(shop, attached):
     """One home has one workshop."""
     assert (shop.is_attached, attached.is_attached) == (False, True)
