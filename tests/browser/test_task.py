@@ -154,8 +154,8 @@ async def test_a_cancelled_task_is_read_like_any_other(
         open_dashboard(shop, tmp_path) as dashboard,
         open_page(chromium, way_in(dashboard.port), **options) as watch,
     ):
-        task_id = await submit(shop, "sleep", "60", name="a rather long name " * 4)
-        await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+        task_id = await submit(shop, "sh", "-c", "echo on; sleep 60", name="a rather long name " * 4)
+        await until(lambda: shop.state.tasks[task_id].usage.output_bytes)
         await shop.do(CancelTask(task_id), Caller("test"))
         await watch.tile("running", "0")
         await watch.page.click(".ended a.top")

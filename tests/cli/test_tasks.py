@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -84,12 +85,12 @@ def test_show_tells_the_whole_story(koubou) -> None:
     """One task in full: its words, command, folder, times, and where its output is."""
     task_id = _run(koubou, "--name", "story", "sh", "-c", "echo last words; exit 5")
     _end_of(koubou, task_id)
-    text = koubou("show", task_id).stdout
+    text = re.sub(" +", " ", koubou("show", task_id).stdout)
     for words in (
         "story",
         "failed (5): exited with code 5",
         "echo last words",
-        "exit code    5",
+        "exit code 5",
         "koubou logs",
     ):
         assert words in text
