@@ -1,10 +1,11 @@
-"""Every setting, in one table, and the exit codes of the commands.
+"""Every setting, in one table, the exit codes of the commands, and what the processes signal to each other.
 
 A flag wins over a `KOUBOU_*` variable, that over `<home>/settings.toml`, and that over the default.
 """
 
 from __future__ import annotations
 
+import signal
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ EXIT_NO_WORKSHOP = 3
 EXIT_REFUSED = 4
 EXIT_DATA = 65
 EXIT_TAKEN = 73
+
+END_NOW = signal.SIGUSR2
+"""What the supervisor sends a service that is to end at once: of two SIGTERM the kernel may make one."""
 
 MAX_WORKERS = 256
 MAX_PORT = 65_535

@@ -24,7 +24,7 @@ import psutil
 
 from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
-from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, Settings
+from koubou_panel.settings import END_NOW, EXIT_DATA, EXIT_FAILED, Settings
 
 RESTARTS = 5
 WINDOW_S = 60.0
@@ -361,7 +361,7 @@ class Supervisor:
         skip = asyncio.create_task(self._skip.wait())
         await asyncio.wait({ended, skip}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done() and skip.done():
-            _signal(process, signal.SIGTERM)
+            _signal(process, END_NOW)
             await asyncio.wait({ended}, timeout=DRAIN_S)
         if not ended.done():
             self._say(f"koubou: the {service.name} does not end; it is killed")

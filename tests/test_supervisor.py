@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -191,6 +192,27 @@ def test_second_signal_does_not_wait(shell, up) -> None:
     _, said = running.communicate(timeout=20)
     assert running.returncode == 130
     assert "shutdown" in said
+
+
+def test_second_signal_is_not_lost_on_a_workshop_that_hears_both_at_once(shell, up) -> None:
+    """Two signals that wait for the workshop together are still two: it ends at once."""
+    process = up("--no-dashboard")
+    workshop = _services(shell)["workshop"]["pid"]
+    running = shell.start("run", "sh", "-c", "echo begun; sleep 60")
+    assert running.stdout.readline() == "begun\n"
+    os.kill(workshop, signal.SIGSTOP)
+    stopped = psutil.Process(workshop)
+    _wait(lambda: stopped.status() == psutil.STATUS_STOPPED)
+    process.send_signal(signal.SIGINT)
+    assert "stopping" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    pending = Path(f"/proc/{workshop}/status")
+    both = (1 << signal.SIGTERM - 1) | (1 << signal.SIGUSR2 - 1)
+    _wait(lambda: int(pending.read_text().split("ShdPnd:")[1].split()[0], 16) & both == both)
+    os.kill(workshop, signal.SIGCONT)
+    assert process.wait(20) == 0
+    running.communicate(timeout=20)
+    assert running.returncode == 130
 
 
 def test_down_ends_it(shell, up) -> None:

@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 
 from koubou_panel.errors import KoubouError
-from koubou_panel.settings import EXIT_TAKEN
+from koubou_panel.settings import END_NOW, EXIT_TAKEN
 
 
 class CannotStart(KoubouError):
@@ -63,8 +63,8 @@ def refuse(fd: int | None, error: CannotStart) -> int:
 class Ending:
     """When this process is to end. Loop thread only.
 
-    `asked` is set by the first SIGTERM or SIGINT, or by the supervisor's death; `skip` by the second signal, and
-    by the supervisor's death too: nothing is worth waiting for then.
+    `asked` is set by the first SIGTERM or SIGINT, or by the supervisor's death; `skip` by the second signal,
+    by `END_NOW`, and by the supervisor's death too: nothing is worth waiting for then.
     """
 
     def __init__(self) -> None:
@@ -80,6 +80,7 @@ class Ending:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.ask)
+        loop.add_signal_handler(END_NOW, ending.ask_now)
         if life_fd is not None:
             os.set_blocking(life_fd, False)
             os.set_inheritable(life_fd, False)  # noqa: FBT003 - the library has no keyword
@@ -90,14 +91,18 @@ class Ending:
         """Ask to end; asked twice, at once."""
         (self.skip if self.asked.is_set() else self.asked).set()
 
+    def ask_now(self) -> None:
+        """Ask to end at once."""
+        self.asked.set()
+        self.skip.set()
+
     def _look(self, loop: asyncio.AbstractEventLoop, life_fd: int) -> None:
         with suppress(BlockingIOError):
             if os.read(life_fd, 64):
                 return
             loop.remove_reader(life_fd)
             self.is_orphaned = True
-            self.asked.set()
-            self.skip.set()
+            self.ask_now()
 
 
 def bind(host: str, port: int, *, flag: str) -> socket.socket:
