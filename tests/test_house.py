@@ -55,6 +55,9 @@ PURE = {
     *{"decimal", "difflib", "enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq"},
     *{"ipaddress", "itertools", "json", "math", "numbers", "operator", "re", "shlex", "statistics", "string"},
     *{"struct", "textwrap", "types", "typing", "unicodedata", "zlib", "msgspec"},
+    *{"contextlib"},
+    # The calendar: a table of constants on the disk, and arithmetic over it.
+    *{"zoneinfo", "cronsim"},
 }
 # What even those modules and the built-ins can reach out with.
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow", "date.today"}

@@ -13,6 +13,7 @@ from koubou_panel.archive import rows
 from koubou_panel.core.codec import encode_events, without_bytes
 from koubou_panel.core.events import Fact, TaskSubmitted
 from koubou_panel.core.records import Metrics, Pool, Request, Task, TaskId
+from koubou_panel.core.script import Entry
 
 # A statement for every number of rows would be prepared anew each time, so numbers are rounded up to these and
 # the rest is filled with NULL. The largest times the columns stays below SQLite's 32,766 variables.
@@ -34,7 +35,8 @@ class Batch(Struct):
 
     `tasks` has the last record of each task touched; those in `new` are stored for the first time, with their
     `payloads`. `values` are results by task, `curves` what its last run used by task (encoded; it is in `tasks` too),
-    `facts` goes to the journal. `prune_before` is for the writer: the
+    `facts` goes to the journal. `scripts` has the last standing of each script touched (None: removed), `script_runs`
+    the script and due time of each new task that is a run of one. `prune_before` is for the writer: the
     present moment, from which it forgets what is too old.
     """
 
@@ -46,12 +48,14 @@ class Batch(Struct):
     facts: list[Fact] = []
     pool: Pool | None = None
     metrics: list[Metrics] = []
+    scripts: dict[str, Entry | None] = {}
+    script_runs: dict[TaskId, tuple[str, float | None]] = {}
     prune_before: float | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return not (self.tasks or self.facts or self.metrics or self.pool)
+        return not (self.tasks or self.facts or self.metrics or self.pool or self.scripts)
 
 
 def insert(writer: sqlite3.Connection, found: Sequence[Row]) -> None:
@@ -76,11 +80,13 @@ def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
     values: dict[TaskId, bytes] = {}
     facts: list[Fact] = []
     pool: Pool | None = None
+    scripts: dict[str, Entry | None] = {}
     for batch in batches:
         tasks.update(batch.tasks)
         values.update(batch.values)
         facts += batch.facts
         pool = batch.pool or pool
+        scripts.update(batch.scripts)
         for task_id in batch.new:
             request = batch.tasks[task_id].request
             born[task_id] = (request, batch.payloads.get(task_id) or request.payload)
@@ -88,18 +94,29 @@ def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
             yield _entry("metrics", metrics.at, rows.encode(metrics))
         for task_id, curve in batch.curves.items():
             yield _entry("curve", NOTHING, curve, batch.tasks[task_id].order)
+        for task_id, (name, fire_at) in batch.script_runs.items():
+            due = NOTHING if fire_at is None else fire_at
+            yield _named("script_run", name, due, number=batch.tasks[task_id].order)
     for task_id, task in tasks.items():
         yield _task_row(task, born.get(task_id), values.get(task_id))
     # What was submitted is in the task's own row, for good.
     told = [without_bytes(fact) for fact in facts if type(fact) is not TaskSubmitted]
     if told:
         yield _entry("journal", told[-1].at, encode_events(told))
+    for name, entry in scripts.items():
+        yield _named("script", name, NOTHING, blob=b"" if entry is None else rows.encode(entry))
     if pool is not None:
         yield _entry("pool", 0.0, rows.encode(pool))
 
 
 def _entry(kind: str, at: float, blob: bytes, number: int = NOTHING) -> Row:
     return (0, NOTHING, kind, NOTHING, NOTHING, NOTHING, NOTHING, number, at, _bound(blob), NOTHING)
+
+
+def _named(kind: str, name: str, at: float, *, blob: bytes = b"", number: int = NOTHING) -> Row:
+    """A row about a script; without a blob there is nothing more of it."""
+    held = _bound(blob) if blob else NOTHING
+    return (0, NOTHING, kind, NOTHING, name, NOTHING, NOTHING, number, at, held, NOTHING)
 
 
 def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | None) -> Row:

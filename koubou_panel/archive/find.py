@@ -36,11 +36,13 @@ def find(reader: sqlite3.Connection, query: TaskQuery) -> TaskPage:
     """
     if not 1 <= query.limit <= MOST_TASKS:
         raise Refused("invalid", f"limit must be 1 to {MOST_TASKS}, not {query.limit}", field="limit")
+    if not 0 <= query.offset < 2**63:
+        raise Refused("invalid", "offset must be 0 or more", field="offset")
     before = _before(query.cursor)
     tables, order, where, values = _selection(query)
     found = reader.execute(
-        f"SELECT {TASK_COLUMNS} FROM {tables} WHERE {where} AND {order} < ? ORDER BY {order} DESC LIMIT ?",  # noqa: S608 - our own words; the asker's are bound
-        (*values, before, query.limit + 1),
+        f"SELECT {TASK_COLUMNS} FROM {tables} WHERE {where} AND {order} < ? ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - our own words; the asker's are bound
+        (*values, before, query.limit + 1, query.offset),
     ).fetchall()
     count = f"SELECT count(*) FROM {_counted(query, tables)} WHERE {where}"  # noqa: S608 - as above
     (total,) = reader.execute(count, values).fetchone()
@@ -59,7 +61,7 @@ def _before(cursor: str | None) -> int:
 
 
 def _selection(query: TaskQuery) -> _Selection:
-    """With a status, its index leads the way; else the order of submission."""
+    """With a script its runs lead the way, with a status its index, else the order of submission."""
     conditions = ["1"]
     values: list[object] = []
     tables, order = "task CROSS JOIN standing ON standing.ord = task.ord", "task.ord"
@@ -67,6 +69,14 @@ def _selection(query: TaskQuery) -> _Selection:
         tables, order = "standing CROSS JOIN task ON task.ord = standing.ord", "standing.ord"
         conditions.append("standing.status = ?")
         values.append(_status_number(query.status))
+    if query.script is not None:
+        tables = (
+            "script_run CROSS JOIN task ON task.ord = script_run.ord "
+            "CROSS JOIN standing ON standing.ord = task.ord"
+        )
+        order = "script_run.ord"
+        conditions.append("script_run.name = ?")
+        values.append(query.script)
     if query.kind is not None:
         conditions.append("task.kind = ?")
         values.append(query.kind)
@@ -78,6 +88,8 @@ def _selection(query: TaskQuery) -> _Selection:
 
 def _counted(query: TaskQuery, tables: str) -> str:
     """The tables to count in: one is enough where it has all that is asked about."""
+    if query.script is not None:
+        return tables
     if query.kind is None and not query.text:
         return "standing"
     return "task" if query.status is None else tables

@@ -8,9 +8,13 @@ from msgspec import Struct
 
 from koubou_panel.archive import rows
 from koubou_panel.core.records import STATUSES, Metrics, Pool, Status, Task, TaskId
+from koubou_panel.core.script import Entry
 from koubou_panel.core.state import KEEP_FINISHED, KEEP_METRICS
 
 _UNFINISHED = (STATUSES.index("pending"), STATUSES.index("in_progress"))
+
+_EXECUTIONS = """SELECT count(*) FROM script_run CROSS JOIN standing ON standing.ord = script_run.ord
+    WHERE standing.status NOT IN (?, ?)"""
 
 
 class Loaded(Struct):
@@ -18,7 +22,8 @@ class Loaded(Struct):
 
     `unfinished` by order of submission, with payloads; `finished` the last by their end, oldest first; `counts`
     every status; `order` the last place given; `worker_totals` (completed, failed); `keys` the task of each
-    idempotency key; `metrics` the last samples, oldest first.
+    idempotency key; `metrics` the last samples, oldest first; `scripts` the catalogue; `executions` how many runs of
+    scripts have ended.
     """
 
     unfinished: list[Task]
@@ -29,6 +34,8 @@ class Loaded(Struct):
     pool: Pool | None
     keys: dict[str, TaskId]
     metrics: list[Metrics]
+    scripts: list[Entry] = []
+    executions: int = 0
 
 
 def load(reader: sqlite3.Connection) -> Loaded:
@@ -55,6 +62,10 @@ def load(reader: sqlite3.Connection) -> Loaded:
             pool=None if pool is None else rows.pool_of(pool[0]),
             keys=dict(keys),
             metrics=[rows.metrics_of(sample) for (sample,) in reversed(metrics)],
+            scripts=[
+                rows.entry_of(blob) for (blob,) in reader.execute("SELECT record FROM script").fetchall()
+            ],
+            executions=reader.execute(_EXECUTIONS, _UNFINISHED).fetchone()[0],
         )
     finally:
         reader.execute("ROLLBACK")

@@ -23,6 +23,7 @@ from koubou_panel.core.records import (
     Usage,
     WorkerId,
 )
+from koubou_panel.core.script import Entry
 
 STATUS_NUMBERS: dict[Status, int] = {status: number for number, status in enumerate(STATUSES)}
 
@@ -59,6 +60,7 @@ _REQUEST = msgspec.msgpack.Decoder(Request)
 _STANDING = msgspec.msgpack.Decoder(Standing)
 _METRICS = msgspec.msgpack.Decoder(Metrics)
 _POOL = msgspec.msgpack.Decoder(Pool)
+_ENTRY = msgspec.msgpack.Decoder(Entry)
 
 
 def request_blob(request: Request) -> bytes:
@@ -96,6 +98,11 @@ def task_of(row: tuple[int, int, float | None, bytes, bytes], payload: bytes | N
 def metrics_of(blob: bytes) -> Metrics:
     """The sample of a blob made by `encode`."""
     return _METRICS.decode(blob)
+
+
+def entry_of(blob: bytes) -> Entry:
+    """The script of a blob made by `encode`."""
+    return _ENTRY.decode(blob)
 
 
 def pool_of(blob: bytes) -> Pool:

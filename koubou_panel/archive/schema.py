@@ -85,7 +85,27 @@ _CURVES = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES)
+# The catalogue, and whose run each task is. A name comes in the column `text` of the inbox, a due time in `at`, a
+# task's number in `status`. A due time has one run at most, whatever happens.
+_SCRIPTS = (
+    "CREATE TABLE script (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE script_run (ord INTEGER PRIMARY KEY, name TEXT NOT NULL, fire_at REAL)",
+    "CREATE INDEX script_run_by_name ON script_run (name, ord)",
+    "CREATE UNIQUE INDEX script_run_by_fire ON script_run (name, fire_at) WHERE fire_at IS NOT NULL",
+    """CREATE TRIGGER inbox_script INSTEAD OF INSERT ON inbox
+        WHEN new.ord = 0 AND new.kind = 'script' AND new.blob IS NOT NULL BEGIN
+        INSERT INTO script VALUES (new.text, new.blob) ON CONFLICT (name) DO UPDATE SET record = excluded.record;
+    END""",
+    """CREATE TRIGGER inbox_script_removed INSTEAD OF INSERT ON inbox
+        WHEN new.ord = 0 AND new.kind = 'script' AND new.blob IS NULL BEGIN
+        DELETE FROM script WHERE name = new.text;
+    END""",
+    """CREATE TRIGGER inbox_script_run INSTEAD OF INSERT ON inbox WHEN new.ord = 0 AND new.kind = 'script_run' BEGIN
+        INSERT INTO script_run VALUES (new.status, new.text, new.at);
+    END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES, _SCRIPTS)
 """Statements that lead from version N to N + 1. Published ones are never edited: a change is a new entry."""
 
 VERSION = len(MIGRATIONS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from koubou_panel.core.records import Outcome, Progress, Request, Role, TaskId, Use, WorkerId
+from koubou_panel.core.records import OnCrash, Outcome, Progress, Request, Role, TaskId, Use, WorkerId
+from koubou_panel.core.script import Script
 
 
 class Caller(Struct, frozen=True, gc=False):
@@ -72,6 +73,51 @@ class SendInput(Struct, frozen=True, tag=True, gc=False):
     is_last: bool = False
 
 
+class SaveScript(Struct, frozen=True, tag=True, gc=False):
+    """Add a script to the catalogue, or change one: then `revision` is what the change was made on.
+
+    With `text` the script is inline: its text is saved to a file in the home first. `anchor` is what an interval
+    counts from; the present where not given.
+    """
+
+    script: Script
+    revision: int | None = None
+    text: str | None = None
+    anchor: float | None = None
+
+
+class EnableScript(Struct, frozen=True, tag=True, gc=False):
+    """Let a script's schedule run it, or no more; it can be run by hand all the same."""
+
+    name: str
+    is_enabled: bool = True
+
+
+class RemoveScript(Struct, frozen=True, tag=True, gc=False):
+    """Take a script out of the catalogue; its file, its runs and their output stay."""
+
+    name: str
+
+
+class RunScript(Struct, frozen=True, tag=True, gc=False):
+    """Submit a run of a script as task `task_id`; what is None is as the script says.
+
+    `request` is made by the shop from all this, and checked, before it is decided.
+    """
+
+    name: str
+    task_id: TaskId
+    parameters: dict[str, object] = {}
+    priority: int | None = None
+    timeout_s: float | None = None
+    retries: int | None = None
+    on_crash: OnCrash | None = None
+    labels: dict[str, str] = {}
+    idempotency_key: str | None = None
+    after: tuple[TaskId, ...] = ()
+    request: Request | None = None
+
+
 class CloseShop(Struct, frozen=True, tag=True, gc=False):
     """The workshop is about to end: as a drain, but forgotten at the next start."""
 
@@ -86,6 +132,10 @@ Command = (
     | ResumePool
     | RestartWorker
     | SendInput
+    | SaveScript
+    | EnableScript
+    | RemoveScript
+    | RunScript
     | CloseShop
 )
 
@@ -154,6 +204,16 @@ class RunsSampled(Struct, frozen=True, gc=False):
     uses: list[tuple[TaskId, int, Use]]
 
 
+class ScheduleDue(Struct, frozen=True, gc=False):
+    """A script's schedule is due at `fire_at`, after `missed` others; `request` is its run, None where `why` not."""
+
+    name: str
+    fire_at: float
+    missed: int = 0
+    request: Request | None = None
+    why: str = ""
+
+
 class ShutDown(Struct, frozen=True, gc=False):
     """The workshop ends: what still runs is to be stopped."""
 
@@ -169,5 +229,6 @@ Report = (
     | RunsReturned
     | RunProgressed
     | RunsSampled
+    | ScheduleDue
     | ShutDown
 )

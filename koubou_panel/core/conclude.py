@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from koubou_panel.core.catalogue import fire
 from koubou_panel.core.commands import (
     Report,
     RunEnded,
     RunProgressed,
     RunsReturned,
     RunsSampled,
+    ScheduleDue,
     ShutDown,
     WorkerDied,
     WorkerHeard,
@@ -298,5 +300,6 @@ _REPORTS: dict[type, Callable[..., list[Event]]] = {
     RunsReturned: _returned,
     RunProgressed: _progressed,
     RunsSampled: _sampled,
+    ScheduleDue: fire,
     ShutDown: _shutdown,
 }

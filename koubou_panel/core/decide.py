@@ -11,15 +11,20 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from koubou_panel.core.catalogue import enable_script, remove_script, save_script
 from koubou_panel.core.commands import (
     CancelTask,
     CloseShop,
     Command,
     DrainPool,
+    EnableScript,
     PausePool,
+    RemoveScript,
     RestartWorker,
     ResumePool,
     RetryTask,
+    RunScript,
+    SaveScript,
     ScaleWorkers,
     SendInput,
     SubmitTask,
@@ -40,6 +45,7 @@ from koubou_panel.core.records import (
     Task,
     TaskId,
 )
+from koubou_panel.core.script import find_entry
 from koubou_panel.core.state import State
 from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import Refused
@@ -72,9 +78,21 @@ def decide(state: State, command: Command, context: Context) -> list[Event]:
     Raises:
         Refused: it is impossible, or not allowed to this caller; nothing has happened.
     """
-    if context.role != "full":
-        raise Refused("forbidden", "this token may only read; use the full token")
+    check_role(command, context.role)
     return _COMMANDS[type(command)](state, command, context)
+
+
+def check_role(command: Command, role: str) -> None:
+    """Check that `role` may give `command`.
+
+    Raises:
+        Refused: code `forbidden`, saying what it takes.
+    """
+    if role == "run" and type(command) is not RunScript:
+        words = "this token may only read and run registered scripts; use the full token"
+        raise Refused("forbidden", words)
+    if role not in ("full", "run"):
+        raise Refused("forbidden", "this token may only read; use the full token")
 
 
 # -- commands -------------------------------------------------------------------------------------------------
@@ -238,6 +256,25 @@ def _restart_worker(state: State, command: RestartWorker, context: Context) -> l
     return [WorkerRetired(context.now, worker.worker_id, context.by, command.at_once)]
 
 
+def _run_script(state: State, command: RunScript, context: Context) -> list[Event]:
+    find_entry(state.scripts, command.name)
+    if command.request is None:
+        raise Refused("internal", "a run of a script came without its request")
+    return _submit(state, SubmitTask(command.request), context)
+
+
+def _save_script(state: State, command: SaveScript, context: Context) -> list[Event]:
+    return save_script(state, command, context.now, context.by)
+
+
+def _enable_script(state: State, command: EnableScript, context: Context) -> list[Event]:
+    return enable_script(state, command, context.now, context.by)
+
+
+def _remove_script(state: State, command: RemoveScript, context: Context) -> list[Event]:
+    return remove_script(state, command, context.now, context.by)
+
+
 def _send_input(state: State, command: SendInput, context: Context) -> list[Event]:
     """Nothing happens to the state; it is only looked whether the task can take input."""
     task = _known(state, command.task_id, context)
@@ -263,5 +300,9 @@ _COMMANDS: dict[type, Callable[..., list[Event]]] = {
     ResumePool: _resume,
     RestartWorker: _restart_worker,
     SendInput: _send_input,
+    SaveScript: _save_script,
+    EnableScript: _enable_script,
+    RemoveScript: _remove_script,
+    RunScript: _run_script,
     CloseShop: _close,
 }

@@ -17,6 +17,7 @@ from koubou_panel.core.records import (
     Progress,
     Reason,
     Request,
+    Service,
     StopCause,
     TaskId,
     Usage,
@@ -24,6 +25,7 @@ from koubou_panel.core.records import (
     WorkerId,
     WorkerStatus,
 )
+from koubou_panel.core.script import RunStatus, Script
 
 
 class TaskSubmitted(Struct, frozen=True, tag=True, gc=False):
@@ -189,6 +191,84 @@ class SystemNoted(Struct, frozen=True, tag=True, gc=False):
     data: dict[str, object] = {}
 
 
+class ServiceChanged(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when one of the workshop's services started, ended, or was given up, as its supervisor says."""
+
+    channel: ClassVar[Channel] = "system"
+    at: float
+    service: Service
+
+
+class ScriptSaved(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when a script of the catalogue was added or changed.
+
+    `next_at` is when its schedule is next due, `anchor` what its interval counts from.
+    """
+
+    channel: ClassVar[Channel] = "script"
+    at: float
+    script: Script
+    revision: int
+    anchor: float
+    next_at: float | None = None
+    by: str = ""
+
+
+class ScriptEdited(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when a script's text was saved as a new version of its file."""
+
+    channel: ClassVar[Channel] = "script"
+    at: float
+    name: str
+    version: str
+    by: str = ""
+
+
+class ScriptRemoved(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when a script leaves the catalogue; its file, its runs and their output stay."""
+
+    channel: ClassVar[Channel] = "script"
+    at: float
+    name: str
+    by: str = ""
+
+
+class ScheduleFired(Struct, frozen=True, tag=True, gc=False):
+    """Emitted when a schedule was due at `fire_at`: a run was submitted, or not, and then `message` says why.
+
+    `missed` due times before it were passed over (the workshop was down); `next_at` is the next. With `is_queued` it
+    waits for the runs before it; `was_queued` says that it had waited.
+    """
+
+    channel: ClassVar[Channel] = "script"
+    at: float
+    name: str
+    fire_at: float
+    next_at: float | None
+    task_id: TaskId | None = None
+    missed: int = 0
+    message: str = ""
+    is_queued: bool = False
+    was_queued: bool = False
+
+
+class ScriptRan(Struct, frozen=True, tag=True, gc=False):
+    """Emitted with each start, end and error of a run of a script; `duration_s` and `exit_code` once it has ended.
+
+    `is_final`: the task has ended for good; False at an error after which it runs again.
+    """
+
+    channel: ClassVar[Channel] = "script"
+    at: float
+    name: str
+    task_id: TaskId
+    status: RunStatus
+    run: int = 0
+    exit_code: int | None = None
+    duration_s: float | None = None
+    is_final: bool = False
+
+
 class TaskProgressed(Struct, frozen=True, tag=True, gc=False):
     """A sample of how far a run is."""
 
@@ -242,11 +322,13 @@ TaskFact = (
     | TaskCancelled
 )
 WorkerFact = WorkerStarted | WorkerChanged | WorkerRetired | WorkerStopped
-SystemFact = PoolChanged | SystemNoted
-Fact = TaskFact | WorkerFact | SystemFact
+SystemFact = PoolChanged | SystemNoted | ServiceChanged
+ScriptFact = ScriptSaved | ScriptEdited | ScriptRemoved | ScheduleFired | ScriptRan
+Fact = TaskFact | WorkerFact | SystemFact | ScriptFact
 Sample = TaskProgressed | OutputGrew | TasksSampled | WorkerSampled | MetricsSampled
 Event = Fact | Sample
 
 TASK_FACTS: tuple[type[TaskFact], ...] = TaskFact.__args__
+SCRIPT_FACTS: tuple[type[ScriptFact], ...] = ScriptFact.__args__
 FACTS: tuple[type[Fact], ...] = Fact.__args__
 SAMPLES: tuple[type[Sample], ...] = Sample.__args__

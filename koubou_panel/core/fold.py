@@ -10,12 +10,16 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from koubou_panel.core.catalogue import fold_script
 from koubou_panel.core.events import (
+    SCRIPT_FACTS,
     Event,
     Fact,
     MetricsSampled,
     OutputGrew,
     PoolChanged,
+    ScriptFact,
+    ServiceChanged,
     StopRequested,
     SystemNoted,
     TaskCancelled,
@@ -45,6 +49,7 @@ from koubou_panel.core.records import (
     Worker,
     WorkerId,
 )
+from koubou_panel.core.script import Entry
 from koubou_panel.core.state import KEEP_FINISHED, Folded, State, without_payload
 from koubou_panel.errors import CorruptStream
 
@@ -67,7 +72,7 @@ def _task(state: State, fact: TaskFact, task_id: TaskId) -> Task:
     return task
 
 
-def _number(state: State, fact: Fact, record: Task | Worker | None) -> Folded:
+def _number(state: State, fact: Fact, record: Task | Worker | Entry | None) -> Folded:
     seq = state.seq[fact.channel] = state.seq[fact.channel] + 1
     return Folded(fact, seq, record)
 
@@ -286,6 +291,15 @@ def _noted(state: State, fact: SystemNoted) -> Folded:
     return _number(state, fact, None)
 
 
+def _service_changed(state: State, fact: ServiceChanged) -> Folded:
+    state.services[fact.service.name] = fact.service
+    return _number(state, fact, None)
+
+
+def _of_script(state: State, fact: ScriptFact) -> Folded:
+    return _number(state, fact, fold_script(state, fact))
+
+
 def _progressed(state: State, sample: TaskProgressed) -> None:
     task = state.tasks.get(sample.task_id)
     if task is not None and task.run == sample.run and task.status == "in_progress":
@@ -356,6 +370,8 @@ _FOLDS: dict[type, Callable[..., Folded | None]] = {
     WorkerStopped: _worker_stopped,
     PoolChanged: _pool_changed,
     SystemNoted: _noted,
+    ServiceChanged: _service_changed,
+    **dict.fromkeys(SCRIPT_FACTS, _of_script),
     TaskProgressed: _progressed,
     OutputGrew: _grew,
     TasksSampled: _tasks_sampled,

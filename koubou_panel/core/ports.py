@@ -28,13 +28,18 @@ class Link(Struct, frozen=True):
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
-    """Which tasks, newest first. `cursor` is a page's `cursor`; `text` matches name and summary."""
+    """Which tasks, newest first. `cursor` is a page's `cursor`; `text` matches name and summary.
+
+    `script`: the runs of that script of the catalogue. `offset` passes over as many; a cursor does it faster.
+    """
 
     status: str | None = None
     kind: str | None = None
     text: str | None = None
     limit: int = 100
     cursor: str | None = None
+    script: str | None = None
+    offset: int = 0
 
 
 class TaskPage(Struct, frozen=True):

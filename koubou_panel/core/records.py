@@ -32,7 +32,8 @@ StopCause = Literal["user", "timeout", "shutdown", "memory", "cpu", "processes"]
 OnCrash = Literal["mark", "retry"]
 WorkerStatus = Literal["starting", "idle", "busy", "paused", "unresponsive", "stopping", "offline"]
 Channel = Literal["task", "worker", "system", "script", "output", "alert"]
-Role = Literal["full", "read"]
+Role = Literal["full", "run", "read"]
+ServiceState = Literal["starting", "running", "restarting", "stopping", "stopped", "failed", "idle"]
 
 STATUSES: tuple[Status, ...] = ("pending", "in_progress", "completed", "failed", "cancelled")
 FINISHED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
@@ -61,6 +62,7 @@ class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
     `spec` is the kind's own description (JSON values); `payload` is opaque bytes for kinds that need them
     (a pickled function) and is only ever opened by a worker. `after` are tasks that must succeed before it starts.
+    Of a script of the catalogue, `parameters` are what it was given, and `fire_at` when its schedule was due.
     """
 
     task_id: TaskId
@@ -81,6 +83,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     rerun_of: TaskId | None = None
     after: tuple[TaskId, ...] = ()
     limits: Limits = NO_LIMITS
+    parameters: dict[str, object] = {}
+    fire_at: float | None = None
 
 
 class Fault(Struct, frozen=True, gc=False):
@@ -124,7 +128,8 @@ class Use(Struct, frozen=True, gc=False, omit_defaults=True):
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """What one run cost: seconds of CPU, storage bytes, the largest of what it used at a moment, bytes of output.
 
-    `lost_output_bytes` is what a full disk did not take of it.
+    `lost_output_bytes` is what a full disk did not take of it. Of a prompt: tokens read and written, seconds until the
+    first, and how many were written a second after it.
     """
 
     cpu_s: float | None = None
@@ -137,6 +142,10 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     peak_processes: int | None = None
     peak_gpu_memory_bytes: int | None = None
     lost_output_bytes: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_token_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 class Task(Struct, frozen=True, kw_only=True, gc=False):
@@ -228,6 +237,21 @@ class Pool(Struct, frozen=True, gc=False):
     def starts_work(self) -> bool:
         """Whether a pending task may start."""
         return not self.paused and not self.draining and not self.closing
+
+
+class Service(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One of the workshop's services, as its supervisor sees it; those of one process share pid and restarts.
+
+    `idle`: it is started when it is needed. `message` says why it is not running, with its last lines.
+    """
+
+    name: str
+    state: ServiceState
+    port: int | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    restarts: int = 0
+    message: str = ""
 
 
 class Metrics(Struct, frozen=True, gc=False):

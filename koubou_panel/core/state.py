@@ -18,12 +18,14 @@ from koubou_panel.core.records import (
     Channel,
     Metrics,
     Pool,
+    Service,
     Status,
     Task,
     TaskId,
     Worker,
     WorkerId,
 )
+from koubou_panel.core.script import Entry
 
 KEEP_FINISHED = 2_000
 KEEP_NOTES = 200
@@ -35,7 +37,7 @@ class Folded(NamedTuple):
 
     fact: Fact
     seq: int
-    record: Task | Worker | None
+    record: Task | Worker | Entry | None
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -52,6 +54,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     worker_totals: tuple[int, int]
     notes: list[SystemNoted]
     metrics: list[Metrics]
+    scripts: list[Entry] = []
+    services: list[Service] = []
+    executions: int = 0
 
 
 class State:
@@ -59,18 +64,22 @@ class State:
 
     `tasks` holds every task that is not finished and the last `KEEP_FINISHED` that are (the archive has the
     rest); `counts` counts all there ever were; `order` is the last place given in the order of submission;
-    `worker_totals` is (completed, failed) over all workers, dead ones too.
+    `worker_totals` is (completed, failed) over all workers, dead ones too; `executions` counts the runs of scripts
+    that have ended.
     """
 
     __slots__ = (
         "counts",
         "epoch",
+        "executions",
         "finished",
         "metrics",
         "notes",
         "order",
         "pool",
+        "scripts",
         "seq",
+        "services",
         "tasks",
         "worker_totals",
         "workers",
@@ -89,6 +98,9 @@ class State:
         self.worker_totals = (0, 0)
         self.notes: deque[SystemNoted] = deque(maxlen=KEEP_NOTES)
         self.metrics: deque[Metrics] = deque(maxlen=KEEP_METRICS)
+        self.scripts: dict[str, Entry] = {}
+        self.services: dict[str, Service] = {}
+        self.executions = 0
 
     def snapshot(self, *, metrics: int = KEEP_METRICS) -> Snapshot:
         """A copy to start a replica from, payloads left out, with the last `metrics` samples."""
@@ -104,6 +116,9 @@ class State:
             worker_totals=self.worker_totals,
             notes=list(self.notes),
             metrics=list(self.metrics)[-metrics:] if metrics else [],
+            scripts=list(self.scripts.values()),
+            services=list(self.services.values()),
+            executions=self.executions,
         )
 
     @classmethod
@@ -120,6 +135,9 @@ class State:
         state.worker_totals = snapshot.worker_totals
         state.notes.extend(snapshot.notes)
         state.metrics.extend(snapshot.metrics)
+        state.scripts = {entry.script.name: entry for entry in snapshot.scripts}
+        state.services = {service.name: service for service in snapshot.services}
+        state.executions = snapshot.executions
         return state
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from koubou_panel.core.commands import Caller, Command, RetryTask, SubmitTask
+from koubou_panel.core.commands import Caller, Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ports import Link, LinkStatus
 from koubou_panel.errors import CorruptStream, KoubouError, ProtocolFault, Refused
 from koubou_panel.shop.address import connect_private
@@ -81,7 +81,7 @@ class AskCall(Call):
 
 def is_repeatable(command: Command) -> bool:
     """Whether a command names the task that it makes, so that a second sending makes no second one."""
-    return isinstance(command, SubmitTask | RetryTask)
+    return isinstance(command, SubmitTask | RetryTask | RunScript)
 
 
 class Connection(asyncio.Protocol):

@@ -13,11 +13,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from koubou_panel.archive.sqlite import Archive, Batch
 from koubou_panel.archive.writer import Writer
 from koubou_panel.core.agenda import Agenda
+from koubou_panel.core.catalogue import ran
 from koubou_panel.core.commands import (
     Report,
     RunProgressed,
@@ -28,9 +29,11 @@ from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import (
     FACTS,
     SAMPLES,
+    SCRIPT_FACTS,
     Event,
     MetricsSampled,
     PoolChanged,
+    ScriptRan,
     SystemNoted,
     TaskCompleted,
     TaskFailed,
@@ -46,7 +49,15 @@ from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.known import Known
-from koubou_panel.shop.recovery import Stored, is_of_storage, new_epoch, not_stored, read, revived
+from koubou_panel.shop.recovery import (
+    Stored,
+    is_of_storage,
+    new_epoch,
+    not_stored,
+    read,
+    revived,
+    store_script,
+)
 from koubou_panel.shop.step import Ask, Step, subject, weight
 
 STEP_ITEMS = 512
@@ -192,7 +203,7 @@ class Hub:
 
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
-        known = self.known.task_of(command) if ask.caller.role == "full" else None
+        known = self.known.task_of(command) if ask.caller.role != "read" else None
         if known is not None:
             step.replies.append((ask.reply, known))
             return
@@ -222,10 +233,21 @@ class Hub:
             record = folded.record
             if type(record) is Task:
                 self._store(event, record, batch)
+                if record.request.script_name is not None and (told := ran(folded.fact, record)) is not None:
+                    fresh.append(self._tell_script(told, batch))
             elif type(event) is PoolChanged:
                 batch.pool = event.pool
+            elif isinstance(event, SCRIPT_FACTS):
+                store_script(self.state, event, batch)
         self.agenda.note(fresh)
         step.folded += fresh
+
+    def _tell_script(self, told: ScriptRan, batch: Batch) -> Folded:
+        """Fold what a task's fact is for the script that it is a run of."""
+        folded = cast("Folded", evolve(self.state, told))
+        batch.facts.append(told)
+        store_script(self.state, told, batch)
+        return folded
 
     def _store(self, event: Event, task: Task, batch: Batch) -> None:
         task_id = task.request.task_id
@@ -233,6 +255,8 @@ class Hub:
         kind = type(event)
         if kind is TaskSubmitted:
             batch.new.add(task_id)
+            if task.request.script_name is not None:
+                batch.script_runs[task_id] = (task.request.script_name, task.request.fire_at)
             batch.payloads[task_id] = task.request.payload
             if task.request.idempotency_key is not None:
                 self.known.keys[task.request.idempotency_key] = task_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koubou_panel.core.commands import Command, RetryTask, SubmitTask
+from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ids import made_at
 from koubou_panel.core.records import TaskId
 
@@ -39,6 +39,10 @@ class Known:
             if key is not None and key in self.keys:
                 return self.keys[key]
             task_id = command.request.task_id
+        elif type(command) is RunScript:
+            if command.idempotency_key is not None and command.idempotency_key in self.keys:
+                return self.keys[command.idempotency_key]
+            task_id = command.task_id
         elif type(command) is RetryTask:
             task_id = command.new_id
         else:

@@ -18,21 +18,24 @@ from msgspec.structs import replace
 from koubou_panel import registry
 from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive
+from koubou_panel.core.catalogue import run_request
 from koubou_panel.core.commands import (
     Caller,
     CancelTask,
     CloseShop,
     Command,
     RetryTask,
+    RunScript,
     SendInput,
     ShutDown,
     SubmitTask,
 )
 from koubou_panel.core.curve import Curve, decode_curve
-from koubou_panel.core.decide import MAX_AFTER
+from koubou_panel.core.decide import MAX_AFTER, check_role
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
 from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId
+from koubou_panel.core.script import find_entry
 from koubou_panel.core.state import State
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.errors import Refused
@@ -44,6 +47,7 @@ from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.inputs import check_input, hand_over
 from koubou_panel.shop.recovery import begin
 from koubou_panel.shop.sampling import Sampling
+from koubou_panel.shop.schedules import Schedules
 from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
@@ -67,6 +71,7 @@ class LocalShop:
         self._ids = TaskIds()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._background: list[asyncio.Task[None]] = []
+        self._schedules: Schedules | None = None
 
     @classmethod
     async def open(
@@ -111,6 +116,7 @@ class LocalShop:
         )
         hub.start(shop.engine)
         sampling = Sampling(hub=hub, engine=shop.engine, folder=home.root, clock=clock)
+        shop._schedules = Schedules(hub=hub, clock=clock, next_id=shop.next_id)
         shop._background = [loop.create_task(sampling.run()), loop.create_task(shop._prune())]
         return shop
 
@@ -187,6 +193,8 @@ class LocalShop:
             await self._check_id(command.new_id)
         if type(command) is SendInput:
             check_input(command)
+        if type(command) is RunScript:
+            return await self._checked_run(command, caller)
         if isinstance(command, FOUND):
             found = await self._found(command)
             if type(command) is RetryTask and command.spec is not None and found is not None:
@@ -195,6 +203,16 @@ class LocalShop:
                 command = replace(command, spec=checked.spec)
             return Ask(command, caller, _nowhere, found)
         return Ask(command, caller, _nowhere)
+
+    async def _checked_run(self, command: RunScript, caller: Caller) -> Ask:
+        """A run of a script, as the task that it is."""
+        check_role(command, caller.role)
+        await self._check_id(command.task_id)
+        entry = find_entry(self.state.scripts, command.name)
+        request = registry.prepare(run_request(entry.script, command), from_network=False)
+        return Ask(
+            replace(command, request=request), caller, _nowhere, ended=await self._ended(request.after)
+        )
 
     def _hand_over(self, command: SendInput, reply: Reply, answer: TaskId | Refused | None) -> None:
         """Go on with input that was allowed, or not; what began the run is stored by now, and done."""
@@ -318,6 +336,8 @@ class LocalShop:
             self.hub.report(ShutDown("koubou"))
             await self._until_idle(END_LIMIT_S)
         finally:
+            if self._schedules is not None:
+                self._schedules.close()
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)

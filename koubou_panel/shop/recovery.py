@@ -11,10 +11,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
+from koubou_panel.core.catalogue import ran
 from koubou_panel.core.conclude import give_back, lose
 from koubou_panel.core.events import (
     Event,
     PoolChanged,
+    ScriptFact,
+    ScriptRemoved,
+    ScriptSaved,
     SystemNoted,
     TaskRetried,
     WorkerChanged,
@@ -87,6 +91,8 @@ def state_of(loaded: Loaded, epoch: str) -> State:
         state.tasks[task.task_id] = task
     state.finished.extend(task.task_id for task in loaded.finished)
     state.metrics.extend(loaded.metrics[-KEEP_METRICS:])
+    state.scripts = {entry.script.name: entry for entry in loaded.scripts}
+    state.executions = loaded.executions
     return state
 
 
@@ -123,10 +129,22 @@ def commit_now(archive: Archive, state: State, events: Sequence[Event]) -> None:
         batch.facts.append(folded.fact)
         if isinstance(folded.record, Task):
             batch.tasks[folded.record.task_id] = folded.record
+            if (told := ran(folded.fact, folded.record)) is not None:
+                evolve(state, told)
+                batch.facts.append(told)
+                store_script(state, told, batch)
         if isinstance(event, PoolChanged):
             batch.pool = event.pool
     if not batch.is_empty:
         archive.commit([batch])
+
+
+def store_script(state: State, fact: ScriptFact, batch: Batch) -> None:
+    """Have a script stored as it stands after `fact`, or forgotten if it was removed."""
+    name = fact.script.name if isinstance(fact, ScriptSaved) else fact.name
+    entry = state.scripts.get(name)
+    if entry is not None or isinstance(fact, ScriptRemoved):
+        batch.scripts[name] = entry
 
 
 def revived(workers: Iterable[Worker], now: float) -> list[Event]:

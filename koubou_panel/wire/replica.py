@@ -51,6 +51,9 @@ def outline(state: State) -> Snapshot:
         worker_totals=state.worker_totals,
         notes=list(state.notes),
         metrics=list(state.metrics)[-1:],
+        scripts=list(state.scripts.values()),
+        services=list(state.services.values()),
+        executions=state.executions,
     )
 
 

@@ -1,0 +1,256 @@
+"""The catalogue of scripts: what follows from a change or a due schedule, and how its facts are folded. Pure."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from koubou_panel.core.commands import EnableScript, RemoveScript, RunScript, SaveScript, ScheduleDue
+from koubou_panel.core.events import (
+    Event,
+    Fact,
+    ScheduleFired,
+    ScriptEdited,
+    ScriptFact,
+    ScriptRan,
+    ScriptRemoved,
+    ScriptSaved,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetried,
+    TaskStarted,
+    TaskSubmitted,
+)
+from koubou_panel.core.records import Request, Task
+from koubou_panel.core.schedule import check_schedule, next_fire
+from koubou_panel.core.script import (
+    MAX_QUEUED,
+    Entry,
+    RunStatus,
+    Script,
+    check_script,
+    find_entry,
+    request_of,
+)
+from koubou_panel.core.state import State
+from koubou_panel.errors import CorruptStream, Refused
+
+MAX_SCRIPTS = 10_000
+
+
+# -- commands -------------------------------------------------------------------------------------------------
+
+
+def save_script(state: State, command: SaveScript, now: float, by: str) -> list[Event]:
+    """What follows from adding or changing a script.
+
+    Raises:
+        Refused: it is not valid; `conflict`: the name is taken, or it was changed meanwhile.
+    """
+    script = command.script
+    check_script(script)
+    if script.schedule is not None:
+        check_schedule(script.schedule)
+    entry = state.scripts.get(script.name)
+    if entry is None:
+        if command.revision is not None:
+            raise Refused("not_found", f"script {script.name!r} was removed meanwhile; add it anew")
+        if len(state.scripts) >= MAX_SCRIPTS:
+            raise Refused("conflict", f"the catalogue holds {MAX_SCRIPTS} scripts; remove one first")
+        anchor = now if command.anchor is None else command.anchor
+        return [ScriptSaved(now, script, 1, anchor, _next_of(script, now, anchor), by)]
+    if command.revision is None:
+        raise Refused("conflict", f"there is a script {script.name!r} already; edit it, or take another name")
+    if command.revision != entry.revision:
+        words = f"script {script.name!r} was changed meanwhile (revision {entry.revision}); "
+        raise Refused("conflict", words + "look at it again and repeat the change", field="revision")
+    if script == entry.script:
+        return []
+    return [_changed(entry, script, now, by, anchor=command.anchor)]
+
+
+def enable_script(state: State, command: EnableScript, now: float, by: str) -> list[Event]:
+    """What follows from letting a script's schedule run it, or no more."""
+    entry = find_entry(state.scripts, command.name)
+    if entry.script.is_enabled == command.is_enabled:
+        return []
+    return [_changed(entry, replace(entry.script, is_enabled=command.is_enabled), now, by)]
+
+
+def remove_script(state: State, command: RemoveScript, now: float, by: str) -> list[Event]:
+    """What follows from taking a script out of the catalogue."""
+    find_entry(state.scripts, command.name)
+    return [ScriptRemoved(now, command.name, by)]
+
+
+def run_request(script: Script, command: RunScript) -> Request:
+    """What a run that was asked for is submitted as.
+
+    Raises:
+        Refused: code `invalid`, naming the parameter.
+    """
+    request = request_of(script, command.task_id, command.parameters)
+    given = {
+        "priority": command.priority,
+        "timeout_s": command.timeout_s,
+        "retries": command.retries,
+        "on_crash": command.on_crash,
+        "idempotency_key": command.idempotency_key,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(request, labels=command.labels, after=command.after, **changed)
+
+
+def _changed(
+    entry: Entry, script: Script, now: float, by: str, *, anchor: float | None = None
+) -> ScriptSaved:
+    """A change; a schedule that stays as it was stays due when it was, and never begins with what it missed."""
+    same = script.schedule == entry.script.schedule and script.is_enabled == entry.script.is_enabled
+    if anchor is None:
+        anchor = entry.anchor if same else now
+    next_at = entry.next_at if same else _next_of(script, now, anchor)
+    return ScriptSaved(now, script, entry.revision + 1, anchor, next_at, by)
+
+
+def _next_of(script: Script, now: float, anchor: float) -> float | None:
+    if script.schedule is None or not script.is_enabled:
+        return None
+    return next_fire(script.schedule, now, anchor=anchor)
+
+
+# -- what a schedule leads to ---------------------------------------------------------------------------------
+
+
+def fire(state: State, report: ScheduleDue, now: float) -> list[Event]:
+    """What follows from a due schedule: one run at most for each due time, whatever else happens.
+
+    While no work is taken, nothing: it stays due.
+    """
+    entry = state.scripts.get(report.name)
+    if entry is None or not state.pool.takes_work:
+        return []
+    fire_at = report.fire_at
+    was_queued = fire_at in entry.queued
+    schedule = entry.script.schedule
+    if not was_queued and (schedule is None or entry.next_at is None or not entry.next_at <= fire_at <= now):
+        return []  # it was dealt with, or is no longer meant
+    if was_queued and (entry.active or entry.queued[0] != fire_at):
+        return []  # its turn has not come
+    next_at = entry.next_at
+    if not was_queued and schedule is not None:
+        next_at = next_fire(schedule, max(now, fire_at), anchor=entry.anchor)
+    fired = ScheduleFired(
+        now, report.name, fire_at, next_at, None, report.missed, report.why, was_queued=was_queued
+    )
+    if report.request is None:
+        return [fired]
+    if entry.active and not was_queued and schedule is not None and schedule.overlap != "together":
+        return [_held(entry, fired, overlap=schedule.overlap)]
+    request = replace(report.request, created_at=now, submitted_by="schedule")
+    submitted = TaskSubmitted(now, request, state.order + 1)
+    return [replace(fired, task_id=request.task_id), submitted]
+
+
+def _held(entry: Entry, fired: ScheduleFired, *, overlap: str) -> ScheduleFired:
+    running = f"task {entry.active[-1]} of it has not ended"
+    if overlap == "skip" or len(entry.queued) >= MAX_QUEUED:
+        full = "" if overlap == "skip" else f", and {MAX_QUEUED} wait"
+        return replace(fired, message=f"skipped: {running}{full}")
+    return replace(fired, message=f"queued: {running}", is_queued=True)
+
+
+# -- what the runs of scripts lead to -------------------------------------------------------------------------
+
+
+def ran(fact: Fact, task: Task) -> ScriptRan | None:
+    """What a fact about a script's run (`task` as it stands after it) is for the script; None: nothing new."""
+    name = task.request.script_name
+    if name is None:
+        return None
+    kind = type(fact)
+    status: RunStatus
+    if kind is TaskSubmitted:
+        return ScriptRan(fact.at, name, task.task_id, "starting")
+    if kind is TaskStarted:
+        return ScriptRan(fact.at, name, task.task_id, "running", task.run)
+    if kind is TaskRetried:
+        return ScriptRan(fact.at, name, task.task_id, "failed", task.run)
+    if kind is TaskCompleted:
+        status = "completed"
+    elif kind is TaskFailed or kind is TaskCancelled:
+        status = "failed"
+    else:
+        return None
+    duration_s = None if task.started_at is None else max(0.0, fact.at - task.started_at)
+    return ScriptRan(fact.at, name, task.task_id, status, task.run, task.exit_code, duration_s, is_final=True)
+
+
+# -- folding --------------------------------------------------------------------------------------------------
+
+
+def fold_script(state: State, fact: ScriptFact) -> Entry | None:
+    """Fold a fact of the catalogue; the script as it then stands, as it last stood if it was removed.
+
+    Raises:
+        CorruptStream: the fact cannot follow this state.
+    """
+    if isinstance(fact, ScriptRan):
+        return _fold_ran(state, fact)
+    if isinstance(fact, ScriptSaved):
+        entry = _saved(state.scripts.get(fact.script.name), fact)
+    elif isinstance(fact, ScriptEdited | ScriptRemoved | ScheduleFired):
+        entry = _known(state, fact)
+        if type(fact) is ScriptRemoved:
+            return state.scripts.pop(fact.name)
+        if type(fact) is ScheduleFired:
+            entry = _fired(entry, fact)
+    state.scripts[entry.script.name] = entry
+    return entry
+
+
+def _known(state: State, fact: ScriptEdited | ScriptRemoved | ScheduleFired) -> Entry:
+    entry = state.scripts.get(fact.name)
+    if entry is None:
+        raise CorruptStream(f"{type(fact).__name__} about an unknown script {fact.name}")
+    return entry
+
+
+def _saved(before: Entry | None, fact: ScriptSaved) -> Entry:
+    if before is None:
+        before = Entry(script=fact.script, created_at=fact.at, changed_at=fact.at, anchor=fact.anchor)
+    return replace(
+        before,
+        script=fact.script,
+        changed_at=fact.at,
+        anchor=fact.anchor,
+        revision=fact.revision,
+        next_at=fact.next_at,
+        queued=before.queued if fact.next_at is not None else (),
+    )
+
+
+def _fired(entry: Entry, fact: ScheduleFired) -> Entry:
+    if fact.was_queued:
+        return replace(entry, queued=tuple(at for at in entry.queued if at != fact.fire_at))
+    queued = (*entry.queued, fact.fire_at) if fact.is_queued else entry.queued
+    return replace(entry, next_at=fact.next_at, fired_at=fact.fire_at, queued=queued)
+
+
+def _fold_ran(state: State, fact: ScriptRan) -> Entry | None:
+    state.executions += fact.is_final
+    entry = state.scripts.get(fact.name)
+    if entry is None:  # it was removed while this went on
+        return None
+    others = tuple(task_id for task_id in entry.active if task_id != fact.task_id)
+    has_ended = fact.status in ("completed", "failed")
+    state.scripts[fact.name] = entry = replace(
+        entry,
+        active=others if fact.is_final else (*others, fact.task_id),
+        runs=entry.runs + fact.is_final,
+        failures=entry.failures + (fact.is_final and fact.status == "failed"),
+        last_task=fact.task_id,
+        last_status=fact.status,
+        last_started_at=fact.at if fact.status == "running" else entry.last_started_at,
+        last_ended_at=fact.at if has_ended else entry.last_ended_at,
+    )
+    return entry

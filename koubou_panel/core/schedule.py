@@ -1,0 +1,109 @@
+"""When a schedule is due: pure arithmetic over UTC seconds, and over the calendar of a time zone for cron.
+
+Source: cron expressions are read by `cronsim`, which follows Debian's cron, daylight saving time included: what is due
+in the hour that is left out runs right after it, and what is due in the hour that comes twice runs once.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from koubou_panel.core.script import Schedule
+from koubou_panel.errors import Refused
+
+SHORTEST_S = 1.0
+LONGEST_S = 366 * 24 * 3600.0
+LAST_YEAR_S = 253_402_300_800.0  # the year 10000: no calendar here goes further
+COUNTED = 1_000
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Check a schedule.
+
+    Raises:
+        Refused: code `invalid`, naming the field.
+    """
+    said = [schedule.every_s is not None, schedule.cron is not None, schedule.at is not None]
+    if sum(said) != 1:
+        words = "a schedule has one of: every (seconds), cron, at (a moment)"
+        raise Refused("invalid", words, field="schedule")
+    if schedule.every_s is not None and not SHORTEST_S <= schedule.every_s <= LONGEST_S:
+        words = f"every must be {SHORTEST_S:g} second to 366 days, not {schedule.every_s:g} s"
+        raise Refused("invalid", words, field="every")
+    if schedule.at is not None and not 0 < schedule.at < LAST_YEAR_S:
+        raise Refused("invalid", "at must be a moment before the year 10000", field="at")
+    if schedule.cron is not None:
+        _check_cron(schedule.cron, schedule.zone)
+
+
+def _check_cron(expression: str, zone: str) -> None:
+    try:
+        _zone(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        words = f"{zone[:60]!r} is no time zone; take one such as Europe/Berlin, Asia/Taipei or UTC"
+        raise Refused("invalid", words, field="zone") from None
+    try:
+        CronSim(expression, datetime(2020, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        words = f"{expression[:100]!r} is no cron expression ({error}); five fields such as '0 9 * * 1-5'"
+        raise Refused("invalid", words, field="cron") from None
+    if next_fire(Schedule(cron=expression, zone=zone), 0.0, anchor=0.0) is None:
+        raise Refused("invalid", f"{expression[:100]!r} is never due", field="cron")
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def next_fire(schedule: Schedule, after: float, *, anchor: float) -> float | None:
+    """The first due time later than `after`, or None if there is none.
+
+    Args:
+        schedule: a checked one.
+        after: UTC seconds.
+        anchor: what an interval counts from, UTC seconds.
+    """
+    if schedule.every_s is not None:
+        return _next_of_interval(schedule.every_s, after, anchor)
+    if schedule.cron is not None:
+        moment = datetime.fromtimestamp(max(0.0, after), _zone(schedule.zone))
+        return next((due.timestamp() for due in CronSim(schedule.cron, moment)), None)
+    return schedule.at if schedule.at is not None and schedule.at > after else None
+
+
+def _next_of_interval(every_s: float, after: float, anchor: float) -> float:
+    count = max(1, math.floor((after - anchor) / every_s) + 1)
+    due = anchor + count * every_s
+    return due if due > after else anchor + (count + 1) * every_s
+
+
+def latest_due(schedule: Schedule, first: float, now: float, *, anchor: float) -> tuple[float, int]:
+    """The last due time not later than `now`, and how many from `first` on were before it (at most `COUNTED`).
+
+    Args:
+        schedule: a checked one.
+        first: the first due time that was not dealt with; not later than `now`.
+        now: UTC seconds.
+        anchor: what an interval counts from, UTC seconds.
+    """
+    if schedule.every_s is not None:
+        last = _next_of_interval(schedule.every_s, now, anchor) - schedule.every_s
+        last = max(first, last)
+        return last, min(COUNTED, round((last - first) / schedule.every_s))
+    if schedule.cron is None:
+        return first, 0
+    moment = datetime.fromtimestamp(math.floor(now) + 1, _zone(schedule.zone))
+    before = (due.timestamp() for due in CronSim(schedule.cron, moment, reverse=True))
+    last = max(first, next(before, first))
+    missed = 0
+    for due in before:
+        if due < first or missed >= COUNTED or last == first:
+            break
+        missed += 1
+    return last, missed
