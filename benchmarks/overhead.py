@@ -163,7 +163,7 @@ def workshop():
     """`koubou up` in a home of its own: the home, and a function that lists its processes."""
     with tempfile.TemporaryDirectory() as home:
         argv = [str(Path(sys.executable).with_name("koubou")), "up", "--no-browser"]
-        argv += ["--dashboard-port", "0", "--socket-port", "0", "--home", home]
+        argv += ["--dashboard-port", "0", "--socket-port", "0", "--agents-port", "0", "--home", home]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         root = psutil.Process(process.pid)
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
@@ -38,6 +39,7 @@ END_NOW = signal.SIGUSR2
 MAX_WORKERS = 256
 MAX_PORT = 65_535
 MAX_GRACE_S = 86_400.0
+MAX_AGENT_TASKS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,12 @@ class Settings:
     host: str
     dashboard_port: int
     socket_port: int
+    agents_port: int
     workers: tuple[int, int]
     grace_s: float
+    agent_tasks: int
+    model_url: str
+    model: str
     sources: Mapping[str, str]
 
 
@@ -133,6 +139,27 @@ def _read_seconds(value: object) -> float:
     return seconds
 
 
+def _read_count(value: object) -> int:
+    number = _integer(value)
+    if number is None or not 1 <= number <= MAX_AGENT_TASKS:
+        raise ValueError(f"must be 1 to {MAX_AGENT_TASKS}")
+    return number
+
+
+def _read_url(value: object) -> str:
+    text = value.strip().rstrip("/") if isinstance(value, str) else " "
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or " " in text):
+        raise ValueError("must be an address, such as http://127.0.0.1:11434")
+    return text
+
+
+def _read_name(value: object) -> str:
+    if not isinstance(value, str) or any(ord(c) < 32 for c in value):  # noqa: PLR2004 - control characters
+        raise ValueError("must be a name")
+    return value.strip()
+
+
 def _integer(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
@@ -148,11 +175,36 @@ TABLE: tuple[Setting, ...] = (
     Setting("dashboard_port", "integer", 8080, "", "the dashboard's port; 0 takes a free one", _read_port),
     Setting("socket_port", "integer", 8766, "", "the WebSocket port; 0 takes a free one", _read_port),
     Setting(
+        "agents_port",
+        "integer",
+        8765,
+        "",
+        "the port of MCP and REST for agents; 0 takes a free one",
+        _read_port,
+    ),
+    Setting(
         "workers", "MIN:MAX", (1, 3), "", "how many workers there are at least and at most", _read_workers
     ),
     Setting(
         "grace_s", "number", 30.0, "s", "how long running tasks may go on when it is stopped", _read_seconds
     ),
+    Setting(
+        "agent_tasks",
+        "integer",
+        100,
+        "tasks",
+        "how many unfinished tasks one agent may have",
+        _read_count,
+    ),
+    Setting(
+        "model_url",
+        "address",
+        "",
+        "",
+        "the model server, such as http://127.0.0.1:11434; empty: whichever answers on this machine",
+        _read_url,
+    ),
+    Setting("model", "name", "", "", "the model that prompts go to; empty: the server's first", _read_name),
 )
 BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in TABLE})
 

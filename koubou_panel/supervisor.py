@@ -387,6 +387,7 @@ def _services(settings: Settings, *, dashboard: bool, insecure_no_auth: bool) ->
     common = ["--home", str(settings.home), "--host", settings.host]
     common += ["--insecure-no-auth"] if insecure_no_auth else []
     own = ["--grace", f"{settings.grace_s:g}"]
+    own += ["--agents-port", str(settings.agents_port)]
     own += ["--dashboard-port", str(settings.dashboard_port)] if dashboard else []
     module = "koubou_panel.servers"
     workshop = Service("workshop", f"{module}.workshop", common + own, "--socket-port", settings.socket_port)

@@ -115,7 +115,7 @@ def test_second_up_is_refused_within_two_seconds(shell, up) -> None:
     up("--no-dashboard")
     pid = _services(shell)["workshop"]["pid"]
     began = time.monotonic()
-    second = shell("up", "--socket-port", "0", "--dashboard-port", "0", "--no-browser")
+    second = shell("up", "--socket-port", "0", "--agents-port", "0", "--dashboard-port", "0", "--no-browser")
     took_s = time.monotonic() - began
     assert (second.returncode, second.stdout) == (73, "")
     assert f"pid {pid}" in second.stderr
@@ -150,7 +150,16 @@ def test_taken_port_is_refused_with_its_holder(shell, flag) -> None:
 )
 def test_wrong_settings_are_said_with_code_2(shell, flags, env, code, said) -> None:
     """What cannot be used is refused before anything serves."""
-    ports = ["--socket-port", "0", "--dashboard-port", "0", "--no-browser", "--no-dashboard"]
+    ports = [
+        "--socket-port",
+        "0",
+        "--agents-port",
+        "0",
+        "--dashboard-port",
+        "0",
+        "--no-browser",
+        "--no-dashboard",
+    ]
     done = shell("up", *ports, *flags, **env)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
@@ -160,7 +169,7 @@ def test_refused_data_are_code_65_and_kept(shell) -> None:
     """A database that is damaged is refused and stays byte for byte."""
     shell.home.mkdir()
     (shell.home / "koubou.db").write_bytes(b"this is no database " * 500)
-    done = shell("up", "--socket-port", "0", "--no-dashboard", "--no-browser")
+    done = shell("up", "--socket-port", "0", "--agents-port", "0", "--no-dashboard", "--no-browser")
     assert (done.returncode, done.stdout) == (65, "")
     assert "koubou.db" in done.stderr
     assert (shell.home / "koubou.db").read_bytes() == b"this is no database " * 500
@@ -352,6 +361,8 @@ def test_child_cannot_be_shadowed_by_a_file_of_the_folder(shell, tmp_path) -> No
     process = shell.start(
         "up",
         "--socket-port",
+        "0",
+        "--agents-port",
         "0",
         "--no-dashboard",
         "--no-browser",

@@ -56,6 +56,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>Koubou</title>
     "--dashboard-port", type=int, metavar="N", help="The dashboard's port; 8080. 0 takes a free one."
 )
 @click.option("--socket-port", type=int, metavar="N", help="The WebSocket's port; 8766. 0 takes a free one.")
+@click.option("--agents-port", type=int, metavar="N", help="The agents' port; 8765. 0 takes a free one.")
 @click.option("--workers", metavar="MIN:MAX", help="How many workers; as before, 1:3 at first.")
 @click.option("--no-browser", is_flag=True, help="Do not open the browser.")
 @click.option("--no-dashboard", is_flag=True, help="Run the workshop alone.")
@@ -71,6 +72,7 @@ def up(
     host: str | None,
     dashboard_port: int | None,
     socket_port: int | None,
+    agents_port: int | None,
     workers: str | None,
     no_browser: bool,
     no_dashboard: bool,
@@ -83,7 +85,13 @@ def up(
     """
     from koubou_panel.supervisor import Supervisor
 
-    given = {"host": host, "dashboard_port": dashboard_port, "socket_port": socket_port, "workers": workers}
+    given = {
+        "host": host,
+        "dashboard_port": dashboard_port,
+        "socket_port": socket_port,
+        "agents_port": agents_port,
+        "workers": workers,
+    }
     if home is not None:
         given["home"] = home
     settings = settings_of(ctx, **given)

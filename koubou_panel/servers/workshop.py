@@ -17,6 +17,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from koubou_panel.archive.schema import HomeRefused
@@ -24,6 +25,7 @@ from koubou_panel.errors import KoubouError, SettingsError
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers import child
 from koubou_panel.servers.access import Access, loopback_origins
+from koubou_panel.servers.agents.server import AgentsServer
 from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.servers.credentials import derive_read_token, load_or_create_token
 from koubou_panel.servers.private import PrivateServer
@@ -33,6 +35,7 @@ from koubou_panel.settings import EXIT_DATA, EXIT_TAKEN, EXIT_USAGE, parse_worke
 from koubou_panel.shop.local import LocalShop
 
 SOCKET_FLAG = "--socket-port"
+AGENTS_FLAG = "--agents-port"
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(SOCKET_FLAG, type=int, default=8766)
+    parser.add_argument(AGENTS_FLAG, type=int, default=8765)
     parser.add_argument("--dashboard-port", type=int, default=0, help="whose pages may use the WebSocket")
     parser.add_argument("--workers", metavar="MIN:MAX", help="the stored bounds unless given")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S")
@@ -74,7 +78,7 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
     home = Home(args.home)
     async with AsyncExitStack() as stack:
         try:
-            shop, port = await _open(args, home, stack, open_files=open_files)
+            shop, ports = await _open(args, home, stack, open_files=open_files)
         except HomeTaken as error:
             raise CannotStart(error.message, exit_code=EXIT_TAKEN) from error
         except HomeRefused as error:
@@ -82,9 +86,9 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
         except SettingsError as error:
             raise CannotStart(error.message, exit_code=EXIT_USAGE) from error
         pool = shop.state.pool
-        child.announce(
-            args.ready_fd, {"port": port, "pid": os.getpid(), "workers": [pool.min_workers, pool.max_workers]}
-        )
+        workers = [pool.min_workers, pool.max_workers]
+        said = {"port": ports["websocket"], "ports": ports, "pid": os.getpid(), "workers": workers}
+        child.announce(args.ready_fd, said)
         # What lives from here to the end is not looked at again by the collector: its pauses stop the loop.
         gc.collect()
         gc.freeze()
@@ -96,8 +100,8 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
 
 async def _open(
     args: argparse.Namespace, home: Home, stack: AsyncExitStack, *, open_files: int
-) -> tuple[LocalShop, int]:
-    """The shop with its doors open, and the WebSocket's port; the stack closes the doors and lets the home go."""
+) -> tuple[LocalShop, dict[str, int]]:
+    """The shop with its doors open, and their ports by service; the stack closes the doors and lets the home go."""
     workers = parse_workers(args.workers) if args.workers else None
     try:
         home.prepare()
@@ -111,18 +115,19 @@ async def _open(
     token = load_or_create_token(home.runtime, environ=os.environ)
     access = _access(args, token)
     child.require_free(args.host, args.socket_port, flag=SOCKET_FLAG)
+    child.require_free(args.host, args.agents_port, flag=AGENTS_FLAG)
     shop = await LocalShop.open(home, workers=workers, open_files=open_files)
     try:
-        port = await _open_doors(args, shop, access, stack)
+        ports = await _open_doors(args, shop, access, stack)
     except BaseException:
         await shop.close()
         raise
-    return shop, port
+    return shop, ports
 
 
 async def _open_doors(
     args: argparse.Namespace, shop: LocalShop, access: Access, stack: AsyncExitStack
-) -> int:
+) -> dict[str, int]:
     home = shop.home
     private = PrivateServer(shop, home.socket)
     await private.start()
@@ -135,15 +140,19 @@ async def _open_doors(
             raise KoubouError(f"port {args.socket_port} cannot be opened: {error}") from error
         raise CannotStart(child.taken(args.socket_port, SOCKET_FLAG), exit_code=EXIT_TAKEN) from error
     stack.push_async_callback(sockets.close)
+    agents = AgentsServer(shop, replace(access, auth_by_frame=()), host=args.host, port=args.agents_port)
+    agents_port = await agents.start()
+    stack.push_async_callback(agents.close)
 
     def renew(new: str) -> None:
+        agents.guard.rotate(new, read_token=derive_read_token(new))
         sockets.guard.rotate(new, read_token=derive_read_token(new))
         if sockets.feed is not None:
             sockets.feed.dismiss()
 
     following = asyncio.create_task(follow_token(home.runtime, os.environ, renew))
     stack.callback(following.cancel)
-    return port
+    return {"websocket": port, "agents": agents_port}
 
 
 def _access(args: argparse.Namespace, token: str) -> Access:

@@ -48,7 +48,7 @@ class Shell:
 
     def up(self, *args: str) -> subprocess.Popen[str]:
         """`koubou up` without a browser, on free ports; it has said that it is ready."""
-        flags = ["--socket-port", "0", "--dashboard-port", "0", "--no-browser"]
+        flags = ["--socket-port", "0", "--agents-port", "0", "--dashboard-port", "0", "--no-browser"]
         process = self.start("up", *flags, *args)
         line = process.stdout.readline()
         assert "ready in" in line, line + process.stderr.read()

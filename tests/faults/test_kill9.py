@@ -58,6 +58,8 @@ class Workshop:
             str(home),
             "--socket-port",
             "0",
+            "--agents-port",
+            "0",
         ]
         self.process = subprocess.Popen(
             [*argv, "--workers", "2:2", "--insecure-no-auth", "--ready-fd", str(write_end)],

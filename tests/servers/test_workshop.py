@@ -46,7 +46,7 @@ def start(tmp_path):
     started = []
 
     def begin(*flags: str) -> _Workshop:
-        started.append(_Workshop(tmp_path, "--socket-port", "0", *flags))
+        started.append(_Workshop(tmp_path, "--socket-port", "0", "--agents-port", "0", *flags))
         return started[-1]
 
     yield begin
