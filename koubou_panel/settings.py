@@ -209,6 +209,28 @@ TABLE: tuple[Setting, ...] = (
 BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in TABLE})
 
 
+OLLAMA_PORT = 11_434
+
+
+def ollama_address(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """Where Ollama is on this machine: as `OLLAMA_HOST` says, which it reads itself; None: that names another machine."""
+    text = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    scheme, _, rest = text.rpartition("://")
+    try:
+        parts = urlsplit(f"//{rest}")
+        port = parts.port
+    except ValueError:
+        return None
+    if port is None:
+        port = {"http": 80, "https": 443}.get(scheme, OLLAMA_PORT)
+    host = parts.hostname or "127.0.0.1"
+    if host in ("0.0.0.0", "localhost"):  # noqa: S104 - what it listens on; it is asked on loopback
+        host = "127.0.0.1"
+    if host == "::":
+        host = "::1"
+    return (host, port) if host == "::1" or host.startswith("127.") else None
+
+
 def default_home() -> Path:
     """The home where nothing names one: the platform's user data folder."""
     return user_data_path("koubou", appauthor=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from koubou_panel.errors import SettingsError
-from koubou_panel.settings import BY_NAME, TABLE, default_home, load, parse_workers
+from koubou_panel.settings import BY_NAME, TABLE, default_home, load, ollama_address, parse_workers
 
 
 def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
@@ -116,3 +116,22 @@ def test_every_setting_has_help_and_a_variable() -> None:
     for setting in TABLE:
         assert setting.help
         assert setting.variable == "KOUBOU_" + setting.name.upper()
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (None, ("127.0.0.1", 11434)),
+        ("", ("127.0.0.1", 11434)),
+        ("127.0.0.1:11500", ("127.0.0.1", 11500)),
+        (":11500", ("127.0.0.1", 11500)),
+        ("0.0.0.0", ("127.0.0.1", 11434)),
+        ("http://localhost", ("127.0.0.1", 80)),
+        ("[::]:11500", ("::1", 11500)),
+        ("gpu-box:11434", None),
+        ("127.0.0.1:eleven", None),
+    ],
+)
+def test_ollama_is_looked_for_where_its_own_variable_says(said, found) -> None:
+    """`OLLAMA_HOST` is read as Ollama reads it; one that names another machine is no business of ours."""
+    assert ollama_address({} if said is None else {"OLLAMA_HOST": said}) == found
