@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from koubou_panel.cli.show import (
 )
 from koubou_panel.core.commands import CancelTask, RetryTask
 from koubou_panel.core.ports import TaskPage, TaskQuery
-from koubou_panel.core.records import STATUSES, Limits, Task, Usage, Use
+from koubou_panel.core.records import STATUSES, Limits, Request, Task, Usage, Use
 from koubou_panel.errors import Refused
 from koubou_panel.settings import EXIT_REFUSED
 from koubou_panel.shop.remote import RemoteShop
@@ -115,6 +116,9 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
             "run",
             f"{task.run} ({request.retries} retries allowed)" if request.retries else str(task.run or ""),
         ),
+        ("script", _script(request)),
+        ("was due", _moment(request.fire_at, now)),
+        ("tokens", _tokens(usage)),
         ("progress", progress_words(task.progress) if task.status == "in_progress" else ""),
         ("uses now", _use(task.use)),
         ("worker", f"{task.worker_id} on {task.node}" if task.worker_id else ""),
@@ -130,6 +134,25 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
         ("rerun of", request.rerun_of or ""),
         ("error", task.error.traceback or f"{task.error.type}: {task.error.message}" if task.error else ""),
     ]
+
+
+def _script(request: Request) -> str:
+    if request.script_name is None:
+        return ""
+    given = " ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in request.parameters.items()
+    )
+    return f"{request.script_name}{f' with {given}' if given else ''}"
+
+
+def _tokens(usage: Usage) -> str:
+    parts = [
+        "" if usage.prompt_tokens is None else f"{usage.prompt_tokens} read",
+        "" if usage.completion_tokens is None else f"{usage.completion_tokens} written",
+        "" if usage.first_token_s is None else f"the first after {duration(usage.first_token_s)}",
+        "" if usage.tokens_per_s is None else f"{usage.tokens_per_s:.1f} a second",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _limits(limits: Limits) -> str:

@@ -113,6 +113,10 @@ def _words(kind: str, message: Mapping[str, Any]) -> str:
             words = f"{task} {data.get('name', '')}: {_detail(message)}"
         case "worker_update":
             words = f"{message.get('worker_id')} {message.get('status')}: {_detail(message)}"
+        case "script_status":
+            words = _script_words(data)
+        case "script_update":
+            words = f"{message.get('script_name')} {message.get('event')}: {_detail(message)}"
         case "system_event":
             words = f"{message.get('event')}: {_detail(message)}"
         case "output":
@@ -123,6 +127,15 @@ def _words(kind: str, message: Mapping[str, Any]) -> str:
             rest = {name: value for name, value in message.items() if name not in (*TOP, "data")}
             words = _pairs({**rest, **data})
     return words
+
+
+def _script_words(data: Mapping[str, Any]) -> str:
+    parts = [f"{data.get('script_name')} {data.get('status')}", f"task {data.get('task_id')}"]
+    if data.get("exit_code") is not None:
+        parts.append(f"exit code {data['exit_code']}")
+    if isinstance(data.get("duration"), int | float):
+        parts.append(f"{data['duration'] / 1000:.2f} s")
+    return ", ".join(parts)
 
 
 def _detail(message: Mapping[str, Any]) -> str:

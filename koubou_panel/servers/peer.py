@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from koubou_panel.core.commands import Caller, RetryTask, SubmitTask
+from koubou_panel.core.commands import Caller, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role
@@ -190,7 +190,7 @@ class Peer:
             case Do(command):
                 caller = Caller(self._by, self.session.role or "read", from_network=True)
                 task_id = await shop.do(command, caller)
-                if not isinstance(command, SubmitTask | RetryTask) or task_id is None:
+                if not isinstance(command, SubmitTask | RetryTask | RunScript) or task_id is None:
                     return None
                 return shop.state.tasks.get(task_id) or await shop.get(task_id)
             case Get(task_id):

@@ -24,6 +24,7 @@ CHANNEL_OF: dict[str, Channel] = {
     "worker_update": "worker",
     "system_event": "system",
     "script_status": "script",
+    "script_update": "script",
     "alert": "alert",
 }
 

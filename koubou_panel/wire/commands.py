@@ -26,6 +26,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=100)]
 Labels = Annotated[dict[Name, Name], Meta(max_length=64)]
 Spec = dict[str, object]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Priority = Annotated[int, Meta(ge=1, le=10)]
+Timeout = Annotated[float, Meta(gt=0, lt=1e9)]
+Retries = Annotated[int, Meta(ge=0, le=1000)]
+After = Annotated[list[Id], Meta(max_length=MAX_AFTER)]
 
 
 class Auth(Struct, frozen=True):
@@ -79,13 +83,13 @@ class Submit(Struct, frozen=True):
     kind: Annotated[str, Meta(min_length=1, max_length=100)]
     spec: Spec
     name: Name | None = None
-    priority: Annotated[int, Meta(ge=1, le=10)] | None = None
-    timeout_s: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
-    retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    priority: Priority | None = None
+    timeout_s: Timeout | None = None
+    retries: Retries | None = None
     on_crash: OnCrash | None = None
     labels: Labels | None = None
     idempotency_key: Id | None = None
-    after: Annotated[list[Id], Meta(max_length=MAX_AFTER)] | None = None
+    after: After | None = None
     limits: SubmitLimits | None = None
 
 
@@ -168,10 +172,17 @@ class RestartOneWorker(Struct, frozen=True):
 
 
 class RunScript(Struct, frozen=True):
-    """Run a script of the catalogue."""
+    """Run a script of the catalogue; what is not given is as the script says."""
 
     script_name: Name
     parameters: Spec | None = None
+    priority: Priority | None = None
+    timeout_s: Timeout | None = None
+    retries: Retries | None = None
+    on_crash: OnCrash | None = None
+    labels: Labels | None = None
+    idempotency_key: Id | None = None
+    after: After | None = None
 
 
 ClientCommand = (

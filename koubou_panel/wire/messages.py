@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Struct
 
 from koubou_panel.core.events import (
+    SCRIPT_FACTS,
     Fact,
     MetricsSampled,
     PoolChanged,
     Sample,
+    ServiceChanged,
     StopRequested,
     SystemNoted,
     TaskCancelled,
@@ -31,6 +33,7 @@ from koubou_panel.core.events import (
     WorkerStopped,
 )
 from koubou_panel.core.records import Channel, Pool, Task, Worker
+from koubou_panel.core.script import Entry
 from koubou_panel.core.state import Folded, State
 from koubou_panel.wire.records import (
     ActiveTask,
@@ -43,6 +46,14 @@ from koubou_panel.wire.records import (
     task_record,
     use_record,
     worker_record,
+)
+from koubou_panel.wire.script import (
+    ScriptStatus,
+    ScriptUpdate,
+    script_message,
+    script_record,
+    service_record,
+    service_words,
 )
 
 PROTOCOL = 1
@@ -159,17 +170,19 @@ def system_data(state: State) -> dict[str, object] | None:
     """The last sample of the host, with what the first system's clients look for; None before the first."""
     if not state.metrics:
         return None
-    running = (
-        state.tasks.get(worker.current_task) for worker in state.workers.values() if worker.current_task
-    )
+    held = (state.tasks.get(worker.current_task) for worker in state.workers.values() if worker.current_task)
     return {
         "cpu_percent": None,
         "memory_percent": None,
         "disk_percent": None,
         **state.metrics[-1].values,
-        "active_scripts": sum(task is not None and task.request.kind == "script" for task in running),
-        "total_executions": state.counts["completed"] + state.counts["failed"],
+        "active_scripts": sum(task is not None and _is_script_run(task) for task in held),
+        "total_executions": state.executions,
     }
+
+
+def _is_script_run(task: Task) -> bool:
+    return task.request.script_name is not None and task.status == "in_progress"
 
 
 def active_tasks(state: State, limit: int = ACTIVE_TASKS) -> list[ActiveTask]:
@@ -200,7 +213,8 @@ def initial_state(
         "workers": worker_totals(state),
         "active_workers": [worker_record(worker) for worker in state.workers.values()],
         "active_tasks": active_tasks(state),
-        "scripts": [],
+        "scripts": [script_record(entry) for entry in state.scripts.values()],
+        "services": [service_record(service) for service in state.services.values()],
         "system": system_data(state),
         "pool": pool_record(state.pool),
     }
@@ -222,7 +236,7 @@ def stats_data(state: State, connections: int) -> dict[str, object]:
 def message_of(folded: Folded) -> tuple[Channel, bytes]:
     """The channel and the message of a fact."""
     fact, seq, record = folded
-    body: TaskUpdate | WorkerUpdate | SystemEvent
+    body: TaskUpdate | WorkerUpdate | SystemEvent | ScriptStatus | ScriptUpdate
     if type(record) is Task:
         words, reason = _TASK_WORDS[type(fact)](fact)
         details = TaskDetails(words, record.run, record.worker_id, reason)
@@ -240,6 +254,8 @@ def message_of(folded: Folded) -> tuple[Channel, bytes]:
         body = WorkerUpdate(
             "worker_update", record.worker_id, record.status, said, seq, iso(fact.at), worker_record(record)
         )
+    elif isinstance(fact, SCRIPT_FACTS):
+        body = script_message(fact, seq, record if isinstance(record, Entry) else None)
     else:
         body = _system_event(fact, seq)
     return fact.channel, encode(body)
@@ -304,10 +320,17 @@ def pool_words(pool: Pool) -> str:
 
 
 def _system_event(fact: Fact, seq: int) -> SystemEvent:
+    data: dict[str, object]
+    details: dict[str, object]
     if type(fact) is PoolChanged:
-        data: dict[str, object] = msgspec.structs.asdict(pool_record(fact.pool)) | {"by": fact.by}
+        data = msgspec.structs.asdict(pool_record(fact.pool)) | {"by": fact.by}
         details = {"message": pool_words(fact.pool), **data}
         return SystemEvent("system_event", "pool_changed", details, seq, iso(fact.at), data)
+    if type(fact) is ServiceChanged:
+        data = msgspec.structs.asdict(service_record(fact.service))
+        details = {name: data[name] for name in ("name", "state", "port", "pid", "restarts")}
+        details = {"message": service_words(fact.service), **details}
+        return SystemEvent("system_event", "service_changed", details, seq, iso(fact.at), data)
     if type(fact) is SystemNoted:
         details = {"message": fact.details, **fact.data}
         return SystemEvent("system_event", fact.event, details, seq, iso(fact.at), fact.data)

@@ -107,6 +107,12 @@ class TaskRecord(Struct, gc=False):
     peak_processes: int | None
     peak_gpu_memory_bytes: int | None
     use: UseRecord | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    first_token_s: float | None
+    tokens_per_s: float | None
+    parameters: dict[str, object] | None
+    fire_at: str | None
 
 
 class WorkerRecord(Struct, gc=False):
@@ -253,6 +259,12 @@ def task_record(task: Task) -> TaskRecord:
         usage.peak_processes,
         usage.peak_gpu_memory_bytes,
         use_record(task.use),
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.first_token_s,
+        usage.tokens_per_s,
+        None if request.script_name is None else request.parameters,
+        iso(request.fire_at),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import asdict
 
+from koubou_panel.core import commands as core_commands
 from koubou_panel.core.commands import (
     CancelTask,
     Command,
@@ -26,11 +27,11 @@ from koubou_panel.core.records import (
     Channel,
     Limits,
     Request,
+    Role,
     Task,
     TaskId,
     WorkerId,
 )
-from koubou_panel.core.suggest import unknown
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.commands import (
     WRITES,
@@ -86,9 +87,17 @@ def handle(desk: Desk, frame: ClientFrame) -> list[Call]:
     command = frame.command
     if isinstance(command, ProtocolFault):
         return desk.refuse(frame, command)
-    if desk.role != "full" and isinstance(command, WRITES):
-        return desk.refuse(frame, Refused("forbidden", "this token may only read; use the full token"))
+    if isinstance(command, WRITES) and (refusal := role_refusal(command, desk.role)) is not None:
+        return desk.refuse(frame, refusal)
     return _HANDLERS[type(command)](desk, frame, command)
+
+
+def role_refusal(command: ClientCommand, role: Role | None) -> Refused | None:
+    """Why a client of this role may not change what `command` changes; None if it may."""
+    if role == "full" or (role == "run" and isinstance(command, RunScript)):
+        return None
+    only = "read and run registered scripts" if role == "run" else "read"
+    return Refused("forbidden", f"this token may only {only}; use the full token")
 
 
 def authenticate(desk: Desk, frame: ClientFrame) -> list[Effect]:
@@ -336,7 +345,19 @@ def _restart(desk: Desk, frame: ClientFrame, command: RestartOneWorker) -> list[
 
 
 def _run_script(desk: Desk, frame: ClientFrame, command: RunScript) -> list[Call]:
-    return desk.refuse(frame, Refused("not_found", unknown("script", command.script_name, [])))
+    run = core_commands.RunScript(
+        command.script_name,
+        desk.view.next_id(),
+        command.parameters or {},
+        priority=command.priority,
+        timeout_s=command.timeout_s,
+        retries=command.retries,
+        on_crash=command.on_crash,
+        labels=command.labels or {},
+        idempotency_key=command.idempotency_key,
+        after=tuple(map(TaskId, command.after or ())),
+    )
+    return desk.ask(frame, Do(run), _submitted(desk, frame))
 
 
 _HANDLERS: dict[type[ClientCommand], Callable[..., list[Call]]] = {

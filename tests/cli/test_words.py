@@ -17,10 +17,12 @@ from koubou_panel.cli.show import (
     state_words,
     status_words,
 )
+from koubou_panel.cli.tasks import _fields
 from koubou_panel.cli.waiting import pool_cause
+from koubou_panel.cli.watch import line
 from koubou_panel.cli.workers import _row
 from koubou_panel.core.events import SystemNoted
-from koubou_panel.core.records import Pool, Progress, Request, Task, TaskId, Worker, WorkerId
+from koubou_panel.core.records import Pool, Progress, Request, Task, TaskId, Usage, Worker, WorkerId
 from koubou_panel.core.state import State
 from koubou_panel.errors import KoubouError, Refused, SettingsError
 
@@ -230,3 +232,62 @@ def test_load_is_planned_from_what_was_given(profile, given, count, rate) -> Non
     """Of number, rate and duration any two give the third."""
     plan = _plan(PROFILES[profile], *given)
     assert (plan.count, plan.rate) == (count, rate)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            {
+                "type": "script_status",
+                "data": {
+                    "script_name": "backup",
+                    "status": "failed",
+                    "exit_code": 3,
+                    "duration": 1234,
+                    "task_id": "t1",
+                },
+            },
+            "backup failed, task t1, exit code 3, 1.23 s",
+        ),
+        (
+            {
+                "type": "script_status",
+                "data": {"script_name": "backup", "status": "starting", "exit_code": None, "task_id": "t1"},
+            },
+            "backup starting, task t1",
+        ),
+        (
+            {
+                "type": "script_update",
+                "script_name": "backup",
+                "event": "fired",
+                "details": {"message": "skipped: task t1 of it has not ended"},
+                "data": {"name": "backup"},
+            },
+            "backup fired: skipped: task t1 of it has not ended",
+        ),
+    ],
+)
+def test_watch_tells_of_scripts_in_words(message, words) -> None:
+    """Which script, what happened, and where there are any the code and the seconds."""
+    assert line({"timestamp": "2026-01-02T03:04:05.678Z"} | message).split(maxsplit=2)[2] == words
+
+
+def test_show_tells_of_a_run_and_of_tokens() -> None:
+    """What a run of a script was given, when it was due, and what a prompt has read and written."""
+    request = Request(
+        task_id=TaskId("t"),
+        kind="script",
+        created_at=0.0,
+        script_name="backup",
+        parameters={"to": "disk"},
+        fire_at=0.0,
+    )
+    usage = Usage(prompt_tokens=12, completion_tokens=40, first_token_s=0.25, tokens_per_s=43.21)
+    shown = dict(_fields(Task(request=request, order=1, usage=usage), 60.0))
+    assert shown["script"] == 'backup with to="disk"'
+    assert shown["was due"].endswith("(1 m 00 s ago)")
+    assert shown["tokens"] == "12 read, 40 written, the first after 0.25 s, 43.2 a second"
+    plain = dict(_fields(_task(), 60.0))
+    assert (plain["script"], plain["was due"], plain["tokens"]) == ("", "", "")

@@ -8,13 +8,16 @@ import time
 
 import pytest
 
-from koubou_panel.core.commands import Caller, RunsSampled
+from koubou_panel.core.commands import Caller, RunsSampled, SaveScript
 from koubou_panel.core.events import MetricsSampled, OutputGrew
 from koubou_panel.core.ports import OutputPage
 from koubou_panel.core.records import CHANNELS, Metrics, Progress, Use
+from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.feed import STATS_EVERY_S, Feed
 from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
 from tests.servers.doors import DOORS, SCRIPT, TOKEN, closes, open_door
+
+CALLER = Caller("test")
 
 
 @pytest.fixture
@@ -240,13 +243,28 @@ async def test_what_cannot_be_is_refused_with_its_field(client, command, fields,
     assert said in data["message"]
 
 
-async def test_stats_ping_and_scripts(client, door):
-    """`get_stats` counts, `ping` is answered, and there are no scripts yet."""
+async def test_stats_and_ping(client, door):
+    """`get_stats` counts, and `ping` is answered."""
     data = (await client.ask("get_stats"))["data"]
     assert data["active_connections"] == door.feed.connections() == 1
     assert data["tasks"]["pending"] == 0
     assert (await client.ask("ping"))["type"] == "pong"
-    assert (await client.ask("run_script", script_name="x"))["data"]["code"] == "not_found"
+
+
+async def test_an_unknown_script_is_refused_with_the_nearest(client, shop):
+    """`run_script` names the script that was probably meant."""
+    await shop.do(SaveScript(Script(name="backup", path="/backup.sh")), CALLER)
+    data = (await client.ask("run_script", script_name="bakcup"))["data"]
+    assert (data["code"], data["nearest"]) == ("not_found", "backup")
+
+
+async def test_parameters_are_checked(client, shop):
+    """A parameter of another type is refused with its name, and nothing is submitted."""
+    parameters = (Parameter(name="copies", type="integer"),)
+    await shop.do(SaveScript(Script(name="backup", path="/backup.sh", parameters=parameters)), CALLER)
+    told = await client.ask("run_script", script_name="backup", parameters={"copies": "many"})
+    assert (told["data"]["code"], told["data"]["field"]) == ("invalid", "parameters.copies")
+    assert shop.state.scripts["backup"].active == ()
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -265,7 +283,7 @@ async def test_samples_reach_their_channels(client, shop):
     """Progress goes to `task`, metrics to `system`, with the fields that were promised."""
     await client.ask("subscribe", channel="task")
     await client.ask("subscribe", channel="system")
-    task_id = await submit(shop)
+    task_id = await submit(shop, script_name="backup")
     await until(lambda: task_id in shop.engine.jobs)
     shop.engine.progress(task_id, Progress(fraction=0.25, message="a quarter"))
     progress = await client.next("task_progress")
@@ -330,6 +348,37 @@ async def test_output_is_followed_from_a_byte(client, shop):
         assert piece["offset"] == end
         end, text = piece["end"], text + piece["text"]
     assert text.encode() == log.text[26:]
+
+
+async def test_a_script_of_the_catalogue_is_followed_to_its_end(tmp_path):
+    """Over a real workshop, on both doors: each start and end of a run, at once, with its code and milliseconds."""
+    path = tmp_path / "greet.sh"
+    path.write_text('echo "hello $1"; exit 3\n', encoding="utf-8")
+    script = Script(name="greet", path=str(path), parameters=(Parameter(name="who"),), timeout_s=20.0)
+    async with open_shop(tmp_path / "home", workers=1) as shop:
+        await shop.do(SaveScript(script), CALLER)
+        for name in DOORS:
+            async with open_door(name, shop) as door, door.client() as client:
+                assert [record["name"] for record in client.state["data"]["scripts"]] == ["greet"]
+                await client.ask("subscribe", channel="script")
+                told = await client.ask("run_script", script_name="greet", parameters={"who": "you"})
+                assert told["type"] == "submitted"
+                assert told["data"]["parameters"] == {"who": "you"}
+                while (told := await client.next("script_status"))["status"] != "failed":
+                    pass
+                seen = [message for message in client.seen if message["type"] == "script_status"]
+                assert [message["status"] for message in seen] == ["starting", "running", "failed"]
+                assert [message["seq"] - seen[0]["seq"] for message in seen] == [0, 1, 2]
+                assert (told["data"]["exit_code"], told["script_name"]) == (3, "greet")
+                assert 0 < told["data"]["duration"] < 20_000
+
+
+async def test_the_dashboards_door_tells_of_scripts_at_once(shop):
+    """`/ws` follows `script` from the start: what is saved is told there without asking."""
+    async with open_door("ws", shop) as door, door.client() as client:
+        await shop.do(SaveScript(Script(name="backup", path="/backup.sh")), CALLER)
+        told = await client.next("script_update")
+        assert (told["event"], told["data"]["path"]) == ("saved", "/backup.sh")
 
 
 async def test_a_real_script_is_followed_to_its_end(tmp_path):

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import json
 
-from koubou_panel.core.events import SAMPLES, SystemNoted, TaskStarted, TaskSubmitted, WorkerStarted
+from koubou_panel.core.events import (
+    SAMPLES,
+    ScheduleFired,
+    ScriptRan,
+    ScriptSaved,
+    SystemNoted,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerStarted,
+)
 from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.script import Script
 from koubou_panel.core.state import State
 from koubou_panel.wire.effects import Call, Close, Follow, Rewind, Send, Unfollow
 from koubou_panel.wire.messages import initial_state, message_of, message_of_sample
@@ -31,6 +41,21 @@ def started(n: int, run: int = 1) -> TaskStarted:
 def noted(n: int) -> SystemNoted:
     """A note, in the channel `system`."""
     return SystemNoted(NOW, "note", f"number {n}", {"n": n})
+
+
+def saved(n: int, **fields) -> ScriptSaved:
+    """The script `backup` is added, or changed for the n-th time."""
+    return ScriptSaved(NOW, Script(name="backup", path="/backup.sh", **fields), n, NOW)
+
+
+def ran(n: int, status: str = "starting") -> ScriptRan:
+    """A run of `backup` begins or ends, though nobody added it."""
+    return ScriptRan(NOW, "backup", TaskId(f"run-{n}"), status, is_final=status in ("completed", "failed"))
+
+
+def fired(n: int) -> ScheduleFired:
+    """The schedule of `backup` was due for the n-th time."""
+    return ScheduleFired(NOW, "backup", NOW + n, None)
 
 
 class House:

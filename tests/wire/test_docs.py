@@ -19,10 +19,25 @@ from koubou_panel.wire.records import (
     UseRecord,
     WorkerRecord,
 )
+from koubou_panel.wire.script import (
+    ParameterRecord,
+    ScheduleRecord,
+    ScriptRecord,
+    ScriptRun,
+    ServiceRecord,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-PUBLIC = ("client", "commands", "desk", "messages", "replies", "session")  # not the private link beside them
+PUBLIC = (
+    "client",
+    "commands",
+    "desk",
+    "messages",
+    "replies",
+    "script",
+    "session",
+)  # not the private link beside them
 WIRE = "\n".join((ROOT / f"koubou_panel/wire/{name}.py").read_text(encoding="utf-8") for name in PUBLIC)
 
 
@@ -35,7 +50,10 @@ def test_every_command_and_field_is_documented(name):
         assert f"`{field}`" in rows, field
 
 
-RECORDS = [TaskRecord, WorkerRecord, ActiveTask, ProgressRecord, LimitsRecord, UseRecord, PoolRecord]
+RECORDS = [
+    *[TaskRecord, WorkerRecord, ActiveTask, ProgressRecord, LimitsRecord, UseRecord, PoolRecord],
+    *[ScriptRecord, ParameterRecord, ScheduleRecord, ScriptRun, ServiceRecord],
+]
 
 
 @pytest.mark.parametrize("record", RECORDS)

@@ -15,6 +15,7 @@ from koubou_panel.core.events import (
     MetricsSampled,
     OutputGrew,
     PoolChanged,
+    ScriptRan,
     StopRequested,
     SystemNoted,
     TaskCancelled,
@@ -56,7 +57,8 @@ TASK_FIELDS = (
     "task_id name kind status reason message summary priority labels submitted_by created_at started_at "
     "finished_at wait_s duration_s run retries timeout_s on_crash assigned_to node exit_code result error "
     "progress output_bytes peak_rss_bytes cpu_s script_name rerun_of after waits_for limits read_bytes "
-    "written_bytes peak_threads peak_processes peak_gpu_memory_bytes use"
+    "written_bytes peak_threads peak_processes peak_gpu_memory_bytes use prompt_tokens completion_tokens "
+    "first_token_s tokens_per_s parameters fire_at"
 )
 WORKER_FIELDS = {
     "worker_id",
@@ -228,7 +230,7 @@ def test_a_change_of_the_pool_is_told_in_words(pool, words):
 
 def test_metrics_carry_what_old_clients_read():
     """`system_metrics` has the three percentages and the two counts beside all that was sampled."""
-    state, _ = begun()
+    state, _ = begun(script_name="train")
     assert system_data(state) is None
     sample = MetricsSampled(
         AT, Metrics(AT, {"cpu_percent": 12.5, "memory_percent": 50.0, "disk_percent": 7.0, "load_1": 0.5})
@@ -240,7 +242,36 @@ def test_metrics_carry_what_old_clients_read():
     assert (data["cpu_percent"], data["load_1"]) == (12.5, 0.5)
     assert (data["active_scripts"], data["total_executions"]) == (1, 0)
     evolve(state, LATER[TaskCompleted])
-    assert system_data(state)["total_executions"] == 1
+    evolve(state, ScriptRan(AT, "train", ONE, "completed", 1, 0, 1.0, is_final=True))
+    data = system_data(state)
+    assert (data["active_scripts"], data["total_executions"]) == (0, 1)
+
+
+def test_a_command_is_no_script_of_the_catalogue():
+    """What was submitted as a command counts as a task alone."""
+    state, _ = begun()
+    evolve(state, MetricsSampled(AT, Metrics(AT, {})))
+    assert system_data(state)["active_scripts"] == 0
+
+
+def test_the_record_of_a_script_run_says_what_it_was_given():
+    """Parameters and the due time are those of a run of a script; of any other task they are null."""
+    plain = task_record(begun()[0].tasks[ONE])
+    assert (plain.script_name, plain.parameters, plain.fire_at) == (None, None, None)
+    state, _ = begun(script_name="train", parameters={"epochs": 3}, fire_at=AT)
+    run = task_record(state.tasks[ONE])
+    assert (run.parameters, run.fire_at) == ({"epochs": 3}, "2023-11-14T22:13:20.000Z")
+
+
+def test_the_record_of_a_prompt_counts_its_tokens():
+    """Tokens read and written, the wait for the first, and the rate after it."""
+    state, _ = begun()
+    assert task_record(state.tasks[ONE]).prompt_tokens is None
+    usage = Usage(prompt_tokens=12, completion_tokens=40, first_token_s=0.2, tokens_per_s=43.5)
+    evolve(state, TaskCompleted(AT + 3, ONE, 1, None, "hello", b"", usage))
+    record = task_record(state.tasks[ONE])
+    assert (record.prompt_tokens, record.completion_tokens) == (12, 40)
+    assert (record.first_token_s, record.tokens_per_s) == (0.2, 43.5)
 
 
 def test_what_a_run_uses_is_a_sample_of_its_task():

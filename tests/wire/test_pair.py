@@ -13,15 +13,19 @@ from koubou_panel.core.events import MetricsSampled
 from koubou_panel.core.records import Metrics
 from koubou_panel.errors import ProtocolFault
 from koubou_panel.wire.client import CHANNEL_OF, Follower
-from tests.wire.pair import NOW, House, Line, noted, started, submitted
+from tests.wire.pair import NOW, House, Line, fired, noted, ran, saved, started, submitted
 
-MOVES = ["task", "task", "note", "note", "sample", "read", "read", "cut", "lose", "restart", "forget"]
+MOVES = [
+    *["task", "task", "note", "note", "script", "run", "sample"],
+    *["read", "read", "cut", "lose", "restart", "forget"],
+]
+CHANNELS = ("task", "system", "script")
 
 
 class Reader:
     """A client half on a line to a house: what it was told, as its user sees it."""
 
-    def __init__(self, house: House, channels=("task", "system"), *, door=()) -> None:
+    def __init__(self, house: House, channels=CHANNELS, *, door=()) -> None:
         self.house = house
         self.door = door
         self.follower = Follower(channels)
@@ -63,6 +67,10 @@ def live(house: House, reader: Reader, move: str, n: int) -> None:
             house.fold(submitted(n))
         case "note":
             house.fold(noted(n))
+        case "script":
+            house.fold(saved(n))
+        case "run":
+            house.fold(ran(n, ("starting", "running", "completed", "failed")[n % 4]))
         case "sample":
             house.fold(MetricsSampled(NOW, Metrics(NOW, {"cpu_percent": 1.0})))
         case "read":
@@ -77,7 +85,7 @@ def live(house: House, reader: Reader, move: str, n: int) -> None:
             house.fold(*[noted(n) for _ in range(3)])
 
 
-def check(told: list[dict], channels=("task", "system")) -> dict:
+def check(told: list[dict], channels=CHANNELS) -> dict:
     """Follow a stream as its user would, and give where it ends: facts are contiguous after each state."""
     place: dict = {}
     for message in told:
@@ -108,7 +116,7 @@ def test_each_fact_is_seen_once_and_in_order(moves, door, facts):
     for _ in range(5):
         reader.read()
     assert reader.follower.is_live
-    assert check(reader.told) == {channel: house.head[channel] for channel in ("task", "system")}
+    assert check(reader.told) == {channel: house.head[channel] for channel in CHANNELS}
     assert reader.follower.epoch == house.state.epoch
 
 
@@ -154,6 +162,25 @@ def test_a_new_epoch_is_a_new_state():
     states = [message["data"]["epoch"] for message in reader.told if message["type"] == "initial_state"]
     assert states == ["one", "two"]
     assert check(reader.told)["system"] == 1
+
+
+def test_the_script_channel_has_no_gap():
+    """What is changed, fired and run of a script is one row of `seq`, also over a cut."""
+    house = House()
+    reader = Reader(house, ("script",), door=("system", "script"))
+    reader.connect()
+    reader.read()
+    house.fold(saved(1), ran(1), fired(1))
+    reader.read()
+    reader.cut()
+    house.fold(ran(1, "running"), saved(2))
+    reader.connect()
+    house.fold(ran(1, "completed"))
+    reader.read()
+    facts = [message for message in reader.told if message["type"] in CHANNEL_OF]
+    assert [message["seq"] for message in facts] == [1, 2, 3, 4, 5, 6]
+    kinds = ["update", "status", "update", "status", "update", "status"]
+    assert [message["type"] for message in facts] == [f"script_{kind}" for kind in kinds]
 
 
 def test_a_gap_asks_again():

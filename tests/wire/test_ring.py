@@ -12,7 +12,7 @@ from koubou_panel.core.records import TaskId
 from koubou_panel.core.state import State
 from koubou_panel.wire.messages import message_of
 from koubou_panel.wire.ring import Ring
-from tests.wire.pair import NOW, noted, started, submitted
+from tests.wire.pair import NOW, noted, ran, started, submitted
 
 
 def ring_of(state: State, **bounds) -> Ring:
@@ -31,17 +31,20 @@ def drain(ring: Ring, place: dict) -> list[tuple[str, int]]:
     return told
 
 
-@given(st.lists(st.sampled_from(["task", "system"]), max_size=60), st.data())
+MOVES = {"task": submitted, "system": noted, "script": ran}
+
+
+@given(st.lists(st.sampled_from(list(MOVES)), max_size=60), st.data())
 def test_what_is_after_a_place_comes_in_order(moves, data):
     """From any place held, the facts of the channels asked for come once each, in the order they happened."""
     state = State("one")
     ring = ring_of(state, facts=1000)
     happened = []
     for n, move in enumerate(moves, 1):
-        folded = evolve(state, submitted(n) if move == "task" else noted(n))
+        folded = evolve(state, MOVES[move](n))
         ring.add(folded)
         happened.append((move, folded.seq))
-    place = {channel: data.draw(st.integers(0, state.seq[channel])) for channel in ("task", "system")}
+    place = {channel: data.draw(st.integers(0, state.seq[channel])) for channel in MOVES}
     assert ring.holds(place)
     expected = [(channel, seq) for channel, seq in happened if seq > place[channel]]
     assert drain(ring, dict(place)) == expected

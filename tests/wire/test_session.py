@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from koubou_panel.core.commands import (
     CancelTask,
@@ -13,6 +14,7 @@ from koubou_panel.core.commands import (
     RestartWorker,
     ResumePool,
     RetryTask,
+    RunScript,
     ScaleWorkers,
     SendInput,
     SubmitTask,
@@ -375,9 +377,42 @@ def test_get_usage_of_nobody_is_not_found(line):
     assert line.read()[0]["data"]["code"] == "not_found"
 
 
-def test_run_script_finds_none_yet(line):
-    """There are no scripts yet."""
-    assert line.reply({"command": "run_script", "script_name": "x"})["data"]["code"] == "not_found"
+def test_run_script_submits_a_run_of_it(house, line):
+    """What was given travels, what was not is as the script says, and the reply is that of `submit`."""
+    given = {"parameters": {"to": "disk"}, "priority": 9, "timeout_s": 5.0, "labels": {"a": "b"}}
+    more = {"idempotency_key": "k", "after": ["task-1"], "retries": 2, "on_crash": "retry"}
+    line.say({"command": "run_script", "script_name": "backup", "id": 4} | given | more)
+    (call,) = line.calls
+    wanted = given | more | {"name": "backup", "task_id": "new-1", "request": None, "after": ("task-1",)}
+    assert asdict(call.question.command) == wanted
+    line.answer(task(house))
+    (reply,) = line.read()
+    assert (reply["type"], reply["id"], reply["task_id"]) == ("submitted", 4, "task-1")
+    line.say({"command": "run_script", "script_name": "backup"})
+    assert call.question != line.calls[0].question == Do(RunScript("backup", TaskId("new-2")))
+
+
+def test_an_unknown_script_is_told_with_the_nearest(line):
+    """The shop's refusal goes to the client."""
+    line.say({"command": "run_script", "script_name": "bakcup"})
+    words = "unknown script 'bakcup'; did you mean 'backup'?"
+    line.answer(Refused("not_found", words, field="script_name", nearest="backup"))
+    data = line.read()[0]["data"]
+    assert (data["code"], data["nearest"], data["field"]) == ("not_found", "backup", "script_name")
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_the_role_to_run_runs_scripts_alone(house, name):
+    """A client that may run registered scripts is refused every other change, with what it may."""
+    line = Line(house, role="run")
+    line.read()
+    line.say({"command": name} | WRITES[name])
+    if name == "run_script":
+        assert [type(call.question.command) for call in line.calls] == [RunScript]
+    else:
+        (reply,) = line.read()
+        assert reply["data"]["code"] == "forbidden"
+        assert "run registered scripts" in reply["data"]["message"]
 
 
 def test_every_command_is_tried_here():
