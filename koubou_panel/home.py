@@ -45,6 +45,11 @@ class Home:
         return self.root / "output"
 
     @property
+    def scripts(self) -> Path:
+        """The folder of the scripts' own texts and of their versions."""
+        return self.root / "scripts"
+
+    @property
     def runtime(self) -> Path:
         """The 0700 folder of what lives as long as the workshop: token, socket, lock, marks."""
         return self.root / "runtime"

@@ -198,7 +198,11 @@ def fold_script(state: State, fact: ScriptFact) -> Entry | None:
         return _fold_ran(state, fact)
     if isinstance(fact, ScriptSaved):
         entry = _saved(state.scripts.get(fact.script.name), fact)
-    elif isinstance(fact, ScriptEdited | ScriptRemoved | ScheduleFired):
+    elif isinstance(fact, ScriptEdited):
+        if fact.name not in state.scripts:  # it was removed while its text was saved
+            return None
+        entry = replace(state.scripts[fact.name], changed_at=fact.at)
+    else:
         entry = _known(state, fact)
         if type(fact) is ScriptRemoved:
             return state.scripts.pop(fact.name)
@@ -208,7 +212,7 @@ def fold_script(state: State, fact: ScriptFact) -> Entry | None:
     return entry
 
 
-def _known(state: State, fact: ScriptEdited | ScriptRemoved | ScheduleFired) -> Entry:
+def _known(state: State, fact: ScriptRemoved | ScheduleFired) -> Entry:
     entry = state.scripts.get(fact.name)
     if entry is None:
         raise CorruptStream(f"{type(fact).__name__} about an unknown script {fact.name}")

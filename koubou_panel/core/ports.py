@@ -73,6 +73,51 @@ class OutputBytes(Struct, frozen=True):
     start: int = 0
 
 
+class ScriptText(Struct, frozen=True, kw_only=True):
+    """A script's text. `version` is its digest; `saved_at` when it was, UTC seconds; `path` its file.
+
+    `is_current`: it is what the file holds now, and so what an edit may begin from.
+    """
+
+    name: str
+    version: str
+    text: str
+    path: str
+    saved_at: float
+    is_current: bool = True
+
+
+class ScriptVersion(Struct, frozen=True, kw_only=True):
+    """A text that a script had, or (`is_refused`) that was not taken because it was made on a stale copy.
+
+    `by` is who saved it, empty where that was done outside of the workshop.
+    """
+
+    version: str
+    saved_at: float
+    size_bytes: int
+    by: str = ""
+    is_current: bool = False
+    is_refused: bool = False
+
+
+class OutputMatch(Struct, frozen=True, kw_only=True):
+    """A line of a run's output that has what was searched for: its number from 1, and the byte that it begins at."""
+
+    task_id: TaskId
+    line: int
+    offset: int
+    text: str
+
+
+class OutputMatches(Struct, frozen=True, kw_only=True):
+    """What a search found, newest run first, in `runs` of them; `is_cut`: there may be more, the search ended early."""
+
+    matches: list[OutputMatch]
+    runs: int
+    is_cut: bool = False
+
+
 class Subscriber(Protocol):
     """Who follows a shop. Every call is on the shop's loop and must return quickly."""
 
@@ -134,6 +179,45 @@ class Shop(Protocol):
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
 
+    async def read_script(self, name: str, version: str | None = None) -> ScriptText:
+        """A script's text: what its file holds now, or an earlier version.
+
+        Args:
+            name: the script.
+            version: a version, or a beginning of one that no other has (4 characters or more).
+
+        Raises:
+            Refused: `not_found`: no such script, file or version; `invalid`: the file holds no text.
+        """
+
+    async def script_versions(self, name: str) -> list[ScriptVersion]:
+        """The texts that are kept of a script, newest first; what its file holds now is marked.
+
+        Raises:
+            Refused: `not_found`: no such script.
+        """
+
+    async def save_script_text(self, name: str, text: str, base: str, caller: Caller) -> str:
+        """Save a script's text; its version once it is durable. What there was before is kept as a version.
+
+        Saved twice, it is one version. Its parameters and what else was read from the text are read anew.
+
+        Args:
+            name: the script.
+            text: at most `core.script.MAX_TEXT_BYTES` as UTF-8.
+            base: the version that the edit began from; empty where there was no file.
+            caller: who saves.
+
+        Raises:
+            Refused: `conflict`: the file holds another text than `base` by now; both are kept as versions.
+        """
+
+    async def restore_script(self, name: str, version: str, base: str, caller: Caller) -> str:
+        """Save a kept version as the present text, as `save_script_text` does; its whole version."""
+
+    async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
+        """Lines with `text`, in upper or lower case, in the output of a script's runs; at most `limit` of them."""
+
 
 class OutputSink(Protocol):
     """Where a run's output goes: bytes, in order."""
@@ -163,9 +247,10 @@ class InputSource(Protocol):
 
 
 class RunContext(Protocol):
-    """What a kind may use while it runs, inside the worker process."""
+    """What a kind may use while it runs, inside the worker process. `home` is the workshop's folder."""
 
     output: OutputSink
+    home: str
 
     def progress(self, done: float | None, total: float | None, unit: str = "", message: str = "") -> None:
         """Tell how far the run is."""
@@ -186,11 +271,16 @@ class Prepared(Struct, frozen=True):
 
 
 class TaskKind(Protocol):
-    """What a task can be. `prepare` is called in the workshop, `run` in a worker process."""
+    """What a task can be. `prepare` is called in the workshop, `run` in a worker process.
+
+    `batches`: many may share a worker's window. `shares_worker`: a run is part of its worker's own process, which ends
+    with one that is stopped; else it is what the worker started, and that alone is ended.
+    """
 
     name: str
     from_network: bool
     batches: bool
+    shares_worker: bool
 
     def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
         """Check and complete a spec.

@@ -16,7 +16,7 @@ from koubou_panel.core.records import TaskId
 from koubou_panel.core.state import without_payload
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.servers.guard import peer_uid
-from koubou_panel.wire import link
+from koubou_panel.wire import link, questions
 from koubou_panel.wire.replica import outline, state_frames
 
 BEHIND_BYTES = 8 << 20
@@ -263,27 +263,45 @@ class PrivateClient(asyncio.Protocol):
             frame = _failed(message.call)
         self.write(frame)
 
-    async def _find_out(self, question: link.Question) -> object:
+    async def _find_out(self, question: questions.Question) -> object:
         shop = self._desk.shop
         found: object
         match question:
-            case link.Find(query=query):
+            case questions.Find(query=query):
                 found = await shop.find(query)
-            case link.Get(task_id=task_id):
+            case questions.Get(task_id=task_id):
                 task = await shop.get(task_id)
                 found = None if task is None else without_payload(task)
-            case link.Read(task_id=task_id, offset=offset, limit=limit):
+            case questions.Read(task_id=task_id, offset=offset, limit=limit):
                 found = await shop.read_output(task_id, offset, limit)
-            case link.ReadBytes(task_id=task_id, offset=offset, limit=limit):
+            case questions.ReadBytes(task_id=task_id, offset=offset, limit=limit):
                 found = await shop.read_bytes(task_id, offset, limit)
-            case link.Values(task_ids=task_ids):
+            case questions.Values(task_ids=task_ids):
                 found = await shop.values(task_ids)
-            case link.MetricsSince(at=at):
+            case questions.MetricsSince(at=at):
                 found = await shop.metrics_since(at)
-            case link.GetCurve(task_id=task_id):
+            case questions.GetCurve(task_id=task_id):
                 found = await shop.curve(task_id)
-            case link.Look():
+            case questions.Look():
                 found = outline(shop.state)
+            case _:
+                found = await self._of_script(question)
+        return found
+
+    async def _of_script(self, question: questions.ScriptQuestion) -> object:
+        shop = self._desk.shop
+        found: object
+        match question:
+            case questions.ReadScript(name=name, version=version):
+                found = await shop.read_script(name, version)
+            case questions.ListVersions(name=name):
+                found = await shop.script_versions(name)
+            case questions.SaveText(name=name, text=text, base=base, caller=caller):
+                found = await shop.save_script_text(name, text, base, caller)
+            case questions.RestoreText(name=name, version=version, base=base, caller=caller):
+                found = await shop.restore_script(name, version, base, caller)
+            case questions.SearchOutput(script=script, text=text, limit=limit):
+                found = await shop.search_output(script, text, limit)
         return found
 
     async def _tell_of(self, task_id: TaskId) -> None:

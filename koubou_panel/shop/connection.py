@@ -16,6 +16,7 @@ from koubou_panel.core.ports import Link, LinkStatus
 from koubou_panel.errors import CorruptStream, KoubouError, ProtocolFault, Refused
 from koubou_panel.shop.address import connect_private
 from koubou_panel.wire import link
+from koubou_panel.wire.questions import Question
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
@@ -65,7 +66,7 @@ class DoCall(Call):
 class AskCall(Call):
     """A question."""
 
-    def __init__(self, question: link.Question) -> None:
+    def __init__(self, question: Question) -> None:
         """The question."""
         super().__init__(is_repeatable=True)
         self._question = question

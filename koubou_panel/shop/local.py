@@ -26,6 +26,7 @@ from koubou_panel.core.commands import (
     Command,
     RetryTask,
     RunScript,
+    SaveScript,
     SendInput,
     ShutDown,
     SubmitTask,
@@ -33,7 +34,17 @@ from koubou_panel.core.commands import (
 from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER, check_role
 from koubou_panel.core.ids import TaskIds, is_task_id
-from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
+from koubou_panel.core.ports import (
+    Link,
+    OutputBytes,
+    OutputMatches,
+    OutputPage,
+    ScriptText,
+    ScriptVersion,
+    Subscriber,
+    TaskPage,
+    TaskQuery,
+)
 from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId
 from koubou_panel.core.script import find_entry
 from koubou_panel.core.state import State
@@ -48,6 +59,7 @@ from koubou_panel.shop.inputs import check_input, hand_over
 from koubou_panel.shop.recovery import begin
 from koubou_panel.shop.sampling import Sampling
 from koubou_panel.shop.schedules import Schedules
+from koubou_panel.shop.scripts import Scripts
 from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
@@ -72,6 +84,7 @@ class LocalShop:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._background: list[asyncio.Task[None]] = []
         self._schedules: Schedules | None = None
+        self._scripts = Scripts(hub=hub, archive=archive, home=home, clock=clock, read=self._read)
 
     @classmethod
     async def open(
@@ -108,7 +121,7 @@ class LocalShop:
             marks_folder=home.marks,
             output_folder=home.output,
             report=hub.report,
-            batches=registry.batches,
+            shares_worker=registry.shares_worker,
             keep_output=partial(keep_output, home.output),
             oom_kills=oom_kills,
             database=home.database,
@@ -158,13 +171,10 @@ class LocalShop:
 
         for place, command in enumerate(commands):
             try:
-                ask = await self._checked(command, caller)
+                ask = await self._asked(command, caller, partial(keep, place))
             except Refused as refusal:
                 keep(place, refusal)
                 continue
-            ask.reply = partial(keep, place)
-            if type(command) is SendInput:
-                ask.reply = partial(self._hand_over, command, ask.reply)
             self.hub.ask(ask)
         if left:
             await done
@@ -182,6 +192,15 @@ class LocalShop:
         if request is not command.request:
             command = SubmitTask(request)
         self.hub.ask(Ask(command, caller, reply))
+
+    async def _asked(self, command: Command, caller: Caller, reply: Reply) -> Ask:
+        """The command as the hub is asked it, with what is to be done once it is decided."""
+        if type(command) is SaveScript:
+            command, settle = await self._scripts.prepared(command, caller)
+            reply = partial(settle, reply)
+        ask = await self._checked(command, caller)
+        ask.reply = partial(self._hand_over, command, reply) if type(command) is SendInput else reply
+        return ask
 
     async def _checked(self, command: Command, caller: Caller) -> Ask:
         """The command with its spec checked, and with the archived task where it is about an old one."""
@@ -298,6 +317,26 @@ class LocalShop:
         if curve is None and (blob := await self._read(self._archive.curve, task_id)) is not None:
             curve = decode_curve(blob)
         return curve
+
+    async def read_script(self, name: str, version: str | None = None) -> ScriptText:
+        """A script's text, as its file holds it, or of an earlier version."""
+        return await self._scripts.read_text(name, version)
+
+    async def script_versions(self, name: str) -> list[ScriptVersion]:
+        """The texts that are kept of a script, newest first."""
+        return await self._scripts.versions(name)
+
+    async def save_script_text(self, name: str, text: str, base: str, caller: Caller) -> str:
+        """Save a script's text; see `core.ports.Shop.save_script_text`."""
+        return await self._scripts.save_text(name, text, base, caller)
+
+    async def restore_script(self, name: str, version: str, base: str, caller: Caller) -> str:
+        """Save a kept version as the present text; its whole version."""
+        return await self._scripts.restore(name, version, base, caller)
+
+    async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
+        """Lines with `text` in the output of a script's runs, newest run first."""
+        return await self._scripts.search(script, text, limit)
 
     async def _read(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)

@@ -20,12 +20,23 @@ from typing import Self, cast
 from koubou_panel.core.commands import Caller, Command, SendInput
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.ids import TaskIds
-from koubou_panel.core.ports import Link, OutputBytes, OutputPage, Subscriber, TaskPage, TaskQuery
+from koubou_panel.core.ports import (
+    Link,
+    OutputBytes,
+    OutputMatches,
+    OutputPage,
+    ScriptText,
+    ScriptVersion,
+    Subscriber,
+    TaskPage,
+    TaskQuery,
+)
 from koubou_panel.core.records import Metrics, Task, TaskId
 from koubou_panel.core.state import Snapshot, State
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.shop.connection import AskCall, Connection, DoCall, is_repeatable
 from koubou_panel.wire import link as wire
+from koubou_panel.wire import questions
 from koubou_panel.wire.replica import Replica
 
 FRAME_COMMANDS = 1_000
@@ -159,11 +170,11 @@ class RemoteShop:
 
     async def find(self, query: TaskQuery) -> TaskPage:
         """Tasks by query, from the archive."""
-        return cast("TaskPage", await self._ask(wire.Find(query)))
+        return cast("TaskPage", await self._ask(questions.Find(query)))
 
     async def get(self, task_id: TaskId) -> Task | None:
         """One task, finished long ago or not."""
-        return cast("Task | None", await self._ask(wire.Get(task_id)))
+        return cast("Task | None", await self._ask(questions.Get(task_id)))
 
     async def values(self, task_ids: Sequence[TaskId]) -> list[bytes]:
         """The opaque results of finished tasks, in that order."""
@@ -174,25 +185,45 @@ class RemoteShop:
 
     async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
         """Output as text; see `core.ports.Shop.read_output`."""
-        return cast("OutputPage", await self._ask(wire.Read(task_id, offset, limit)))
+        return cast("OutputPage", await self._ask(questions.Read(task_id, offset, limit)))
 
     async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
         """Output as it was printed, byte for byte."""
-        return cast("OutputBytes", await self._ask(wire.ReadBytes(task_id, offset, limit)))
+        return cast("OutputBytes", await self._ask(questions.ReadBytes(task_id, offset, limit)))
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
-        return cast("list[Metrics]", await self._ask(wire.MetricsSince(at)))
+        return cast("list[Metrics]", await self._ask(questions.MetricsSince(at)))
 
     async def curve(self, task_id: TaskId) -> Curve | None:
         """What a task's last run uses, or used, over time; see `core.ports.Shop.curve`."""
-        return cast("Curve | None", await self._ask(wire.GetCurve(task_id)))
+        return cast("Curve | None", await self._ask(questions.GetCurve(task_id)))
+
+    async def read_script(self, name: str, version: str | None = None) -> ScriptText:
+        """A script's text, as its file holds it, or of an earlier version."""
+        return cast("ScriptText", await self._ask(questions.ReadScript(name, version)))
+
+    async def script_versions(self, name: str) -> list[ScriptVersion]:
+        """The texts that are kept of a script, newest first."""
+        return cast("list[ScriptVersion]", await self._ask(questions.ListVersions(name)))
+
+    async def save_script_text(self, name: str, text: str, base: str, caller: Caller) -> str:
+        """Save a script's text; see `core.ports.Shop.save_script_text`."""
+        return cast("str", await self._ask(questions.SaveText(name, text, base, caller)))
+
+    async def restore_script(self, name: str, version: str, base: str, caller: Caller) -> str:
+        """Save a kept version as the present text; its whole version."""
+        return cast("str", await self._ask(questions.RestoreText(name, version, base, caller)))
+
+    async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
+        """Lines with `text` in the output of a script's runs, newest run first."""
+        return cast("OutputMatches", await self._ask(questions.SearchOutput(script, text, limit)))
 
     # -- beyond the Shop door ---------------------------------------------------------------------------------
 
     async def look(self) -> Snapshot:
         """How the workshop stands, its tasks apart. Needs no replica."""
-        return cast("Snapshot", await self._ask(wire.Look()))
+        return cast("Snapshot", await self._ask(questions.Look()))
 
     @asynccontextmanager
     async def follow(self, task_id: TaskId) -> AsyncIterator[Follower]:
@@ -231,7 +262,7 @@ class RemoteShop:
             return first + await self._perform(commands[half:], caller)
         return [wire.refused(reply) if isinstance(reply, wire.Refusal) else reply for reply in replies]
 
-    async def _ask(self, question: wire.Question) -> object:
+    async def _ask(self, question: questions.Question) -> object:
         try:
             return await self._connection.call(AskCall(question))
         except ProtocolFault as fault:
@@ -239,7 +270,7 @@ class RemoteShop:
 
     async def _values(self, task_ids: list[TaskId]) -> list[bytes]:
         try:
-            return cast("list[bytes]", await self._ask(wire.Values(task_ids)))
+            return cast("list[bytes]", await self._ask(questions.Values(task_ids)))
         except Refused as refused:
             if refused.code != "too_large" or len(task_ids) == 1:
                 raise

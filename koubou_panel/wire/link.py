@@ -14,12 +14,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from koubou_panel.core.commands import Caller, Command, SubmitTask
-from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Fact, Sample
-from koubou_panel.core.ports import OutputBytes, OutputPage, TaskPage, TaskQuery
-from koubou_panel.core.records import Metrics, Task, TaskId
+from koubou_panel.core.records import Task, TaskId
 from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import ProtocolFault, Refused
+from koubou_panel.wire.questions import ANSWERS, Question
 
 VERSION = 1
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -58,61 +57,8 @@ class Do(Struct, frozen=True, tag=True, array_like=True):
     resent: bool = False
 
 
-class Find(Struct, frozen=True, tag=True, array_like=True):
-    """Which tasks match? Answer: `TaskPage`."""
-
-    query: TaskQuery
-
-
-class Get(Struct, frozen=True, tag=True, array_like=True):
-    """What is this task? Answer: `Task` or None."""
-
-    task_id: TaskId
-
-
-class Read(Struct, frozen=True, tag=True, array_like=True):
-    """What did it print, as text? Answer: `OutputPage`."""
-
-    task_id: TaskId
-    offset: int
-    limit: int
-
-
-class ReadBytes(Struct, frozen=True, tag=True, array_like=True):
-    """What did it print, byte for byte? Answer: `OutputBytes`."""
-
-    task_id: TaskId
-    offset: int
-    limit: int
-
-
-class Values(Struct, frozen=True, tag=True, array_like=True):
-    """What are these tasks' opaque results? Answer: a list of bytes."""
-
-    task_ids: list[TaskId]
-
-
-class MetricsSince(Struct, frozen=True, tag=True, array_like=True):
-    """What was measured since this UTC second? Answer: a list of `Metrics`."""
-
-    at: float
-
-
-class GetCurve(Struct, frozen=True, tag=True, array_like=True):
-    """What does this task's run use, or what did its last one, over time? Answer: a `Curve` or None."""
-
-    task_id: TaskId
-
-
-class Look(Struct, frozen=True, tag=True, array_like=True):
-    """How does the workshop stand, its tasks apart? Answer: a `Snapshot` without tasks."""
-
-
-Question = Find | Get | Read | ReadBytes | Values | MetricsSince | GetCurve | Look
-
-
 class Ask(Struct, frozen=True, tag=True, array_like=True):
-    """A question; nothing changes by it, so it may be asked again."""
+    """A question: it may be asked again."""
 
     call: int
     question: Question
@@ -389,22 +335,10 @@ def refused(data: Refusal) -> Refused:
     return Refused(data.code, data.message, field=data.field, nearest=data.nearest)
 
 
-_ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
-    Find: msgspec.msgpack.Decoder(TaskPage),
-    Get: msgspec.msgpack.Decoder(Task | None),
-    Read: msgspec.msgpack.Decoder(OutputPage),
-    ReadBytes: msgspec.msgpack.Decoder(OutputBytes),
-    Values: msgspec.msgpack.Decoder(list[bytes]),
-    MetricsSince: msgspec.msgpack.Decoder(list[Metrics]),
-    GetCurve: msgspec.msgpack.Decoder(Curve | None),
-    Look: msgspec.msgpack.Decoder(Snapshot),
-}
-
-
 def answered(question: Question, value: Raw) -> object:
     """The answer to `question`, of the type that it names.
 
     Raises:
         ProtocolFault: code `bad_frame`.
     """
-    return _decoded(_ANSWERS[type(question)], bytes(value))
+    return _decoded(ANSWERS[type(question)], bytes(value))

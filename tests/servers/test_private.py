@@ -25,7 +25,7 @@ from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.address import connect_private
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.testing import open_inline_shop, until
-from koubou_panel.wire import link
+from koubou_panel.wire import link, questions
 from koubou_panel.wire.replica import Replica
 
 CALLER = Caller("test")
@@ -184,10 +184,10 @@ async def test_payloads_do_not_leave(tmp_path) -> None:
     async with _server(tmp_path) as (shop, _):
         before = await shop.do(_submission(shop, kind="function", spec={}, payload=secret), CALLER)
         raw = await _Raw.connect(tmp_path / "shop.sock", replica=True)
-        raw.send(link.Ask(1, link.Get(before)), link.Follow(before))
+        raw.send(link.Ask(1, questions.Get(before)), link.Follow(before))
         await raw.until(link.Reset)
         after = await shop.do(_submission(shop, kind="function", spec={}, payload=secret), CALLER)
-        raw.send(link.Ask(2, link.Get(after)))
+        raw.send(link.Ask(2, questions.Get(after)))
         seen = b""
         while b"Beat" not in seen:
             seen += await asyncio.wait_for(raw.reader.read(1 << 16), 10)

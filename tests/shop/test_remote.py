@@ -17,7 +17,7 @@ from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import connection
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.testing import Collector, open_inline_shop, open_shop, until
-from koubou_panel.wire import link
+from koubou_panel.wire import link, questions
 
 CALLER = Caller("test")
 
@@ -381,7 +381,7 @@ async def test_missing_fact_makes_a_new_connection(tmp_path) -> None:
 async def test_answer_of_a_wrong_type_is_refused_once(tmp_path, monkeypatch) -> None:
     """An answer that cannot be read ends the question, not the link."""
     async with _pair(tmp_path) as (_, remote, _):
-        monkeypatch.setitem(link._ANSWERS, link.Get, link._ANSWERS[link.Values])
+        monkeypatch.setitem(questions.ANSWERS, questions.Get, questions.ANSWERS[questions.Values])
         with pytest.raises(Refused) as caught:
             await remote.get(await remote.do(_submission(remote), CALLER))
         assert caught.value.code == "internal"

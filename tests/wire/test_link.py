@@ -22,7 +22,7 @@ from koubou_panel.core.ports import TaskPage, TaskQuery
 from koubou_panel.core.records import Limits, Request, Task, TaskId, WorkerId
 from koubou_panel.core.state import State
 from koubou_panel.errors import ProtocolFault, Refused
-from koubou_panel.wire import link
+from koubou_panel.wire import link, questions
 
 ID = TaskId("0123456789abcd")
 
@@ -52,13 +52,13 @@ CLIENT_MESSAGES = [
             SendInput(ID, b"\xff\n", is_last=True),
         ],
     ),
-    link.Ask(2, link.Find(TaskQuery(status="failed", limit=3))),
-    link.Ask(3, link.Get(ID)),
-    link.Ask(4, link.Read(ID, -10, 10)),
-    link.Ask(5, link.ReadBytes(ID, 0, 10)),
-    link.Ask(6, link.Values([ID])),
-    link.Ask(7, link.MetricsSince(1.5)),
-    link.Ask(8, link.GetCurve(ID)),
+    link.Ask(2, questions.Find(TaskQuery(status="failed", limit=3))),
+    link.Ask(3, questions.Get(ID)),
+    link.Ask(4, questions.Read(ID, -10, 10)),
+    link.Ask(5, questions.ReadBytes(ID, 0, 10)),
+    link.Ask(6, questions.Values([ID])),
+    link.Ask(7, questions.MetricsSince(1.5)),
+    link.Ask(8, questions.GetCurve(ID)),
     link.Follow(ID),
     link.Unfollow(ID),
 ]
@@ -94,7 +94,7 @@ def test_server_messages_arrive_however_the_stream_is_cut(size: int) -> None:
 
 def test_answer_has_the_type_its_question_names() -> None:
     """An answer is decoded by its question."""
-    question = link.Find(TaskQuery())
+    question = questions.Find(TaskQuery())
     half = link.ClientHalf()
     page = TaskPage([Task(request=_a_request(), order=1)], "c", 1)
     frames = link.encode(link.Welcome(1, "e", 7, "3.11")) + link.answer(5, page)
@@ -102,7 +102,7 @@ def test_answer_has_the_type_its_question_names() -> None:
     assert isinstance(message, link.Answer)
     assert link.answered(question, message.value) == page
     with pytest.raises(ProtocolFault):
-        link.answered(link.Values([ID]), message.value)
+        link.answered(questions.Values([ID]), message.value)
 
 
 def test_first_frame_must_introduce() -> None:

@@ -1,0 +1,352 @@
+"""Texts of scripts on the disk: the file that is run, and the versions that it had.
+
+A version is a file of its own, named by what is known of it, so that a listing reads no text and a person finds every
+one without us: `NUMBER.MILLISECONDS.kept.VERSION.BY` (or `refused`). All of it blocks: never on the loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from koubou_panel.core.ports import ScriptVersion
+from koubou_panel.core.script import MAX_TEXT_BYTES
+from koubou_panel.errors import Refused
+
+KEEP_VERSIONS = 50
+SHORTEST = 4
+BY_CHARS = 60
+_DIGEST_CHARS = 16
+_SLUG_CHARS = 40
+_NAME = re.compile(r"(\d{8,})\.(\d+)\.(kept|refused)\.([0-9a-f]{16})\.(.*)")
+
+
+class Kept(NamedTuple):
+    """A version in its folder."""
+
+    number: int
+    path: Path
+    record: ScriptVersion
+
+
+def version_of(data: bytes) -> str:
+    """The version that a text is: its digest."""
+    return hashlib.sha256(data).hexdigest()[:_DIGEST_CHARS]
+
+
+def folder_of(root: Path, name: str) -> Path:
+    """The folder of the script `name`: readable, and no other script's, whatever the file system makes of case."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_CHARS]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    return root / f"{slug or 'script'}-{digest}"
+
+
+def inline_path(root: Path, name: str, wanted: str) -> Path:
+    """The file of an inline script; of what its owner called the file, the last part is kept where it is harmless."""
+    last = wanted.rpartition("/")[2]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last)[-_SLUG_CHARS:].lstrip("-.")
+    return folder_of(root, name) / (safe if safe and safe != "versions" else "script")
+
+
+def encoded(text: str) -> bytes:
+    """A text as it is stored.
+
+    Raises:
+        Refused: `invalid`, or `too_large`.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise Refused("invalid", "the text has characters that UTF-8 does not have", field="text") from None
+    if len(data) > MAX_TEXT_BYTES:
+        words = f"the text has {len(data)} bytes, more than the {MAX_TEXT_BYTES} that are taken"
+        raise Refused("too_large", words, field="text")
+    if "\0" in text:
+        raise Refused("invalid", "the text must not contain NUL", field="text")
+    return data
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """What a file holds, as text.
+
+    Raises:
+        Refused: `invalid`.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Refused(
+            "invalid", f"{path} is no text: it has bytes that are not UTF-8", field="path"
+        ) from None
+
+
+def read_file(path: Path, *, most: int = MAX_TEXT_BYTES) -> tuple[bytes, float]:
+    """What a file holds, and when it was changed.
+
+    Raises:
+        Refused: `not_found`, `invalid` or `too_large`, saying what to do.
+    """
+    try:
+        # A pipe of that name must not keep us.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Refused("invalid", f"{path} is no file", field="path")
+        if found.st_size > most:
+            words = f"{path} has {found.st_size} bytes, more than the {most} that a text may have"
+            raise Refused("too_large", words, field="path")
+        return file.read(most + 1), found.st_mtime
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return Refused("not_found", f"there is no file {path}", field="path")
+    return Refused("invalid", f"{path} cannot be read: {error.strerror}", field="path")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Have `path` hold `data`, wholly or not at all, durably. A link is followed; mode and owner of a file stay.
+
+    Raises:
+        Refused: `forbidden`: the file is another user's; `storage`: the disk would not take it.
+    """
+    target = Path(os.path.realpath(path))
+    # One of ours is left behind where we were killed; it is a dot file, and named as ours.
+    temporary = target.parent / f".{target.name[:_SLUG_CHARS]}.koubou-{secrets.token_hex(6)}"
+    try:
+        before = _stat(target)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                if before is not None:
+                    _give(fd, before, target)
+                file.flush()
+                os.fsync(fd)
+            temporary.rename(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        code = "forbidden" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "storage"
+        raise Refused(code, f"{target} cannot be written: {error.strerror}", field="path") from None
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _give(fd: int, before: os.stat_result, target: Path) -> None:
+    """Give a new file the owner and mode of the one that it replaces."""
+    own = os.fstat(fd)
+    if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):
+        try:
+            os.fchown(fd, before.st_uid, before.st_gid)
+        except PermissionError:
+            words = f"{target} belongs to another user or group and would not any more; edit it where it is"
+            raise Refused("forbidden", words, field="path") from None
+    os.fchmod(fd, stat.S_IMODE(before.st_mode))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a private folder, durably, with those above it that are missing."""
+    missing = [folder, *folder.parents]
+    for one in reversed([one for one in missing if not one.exists()]):
+        one.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(one.parent)
+
+
+class Versions:
+    """The kept texts of one script. Whoever writes sees to it that nobody else does.
+
+    Args:
+        folder: where they are; made when the first is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read yet."""
+        self._folder = folder
+
+    def list(self) -> list[Kept]:
+        """What is kept, newest first."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        found = [kept for name in names if (kept := self._kept(name)) is not None]
+        return sorted(found, key=lambda kept: kept.number, reverse=True)
+
+    def _kept(self, name: str) -> Kept | None:
+        shape = _NAME.fullmatch(name)
+        if shape is None:
+            return None
+        path = self._folder / name
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError:
+            return None
+        number, milliseconds, sort, version, by = shape.groups()
+        record = ScriptVersion(
+            version=version,
+            saved_at=int(milliseconds) / 1000,
+            size_bytes=size_bytes,
+            by=unquote(by),
+            is_refused=sort == "refused",
+        )
+        return Kept(int(number), path, record)
+
+    def find(self, version: str) -> Kept:
+        """The newest version that begins so.
+
+        Raises:
+            Refused: `not_found`: there is none, or different ones.
+        """
+        found = [kept for kept in self.list() if kept.record.version.startswith(version)]
+        if len(version) >= SHORTEST and len({kept.record.version for kept in found}) == 1:
+            return found[0]
+        words = f"could be {len(found)} versions: give more of it" if found else "is no version that is kept"
+        raise Refused("not_found", f"{version[:40]!r} {words}", field="version")
+
+    def keep(self, data: bytes, *, at: float, by: str = "", is_refused: bool = False) -> None:
+        """Keep a text, durably, unless it is the newest of its sort already; the oldest go."""
+        version, kept = version_of(data), self.list()
+        newest = next((one for one in kept if one.record.is_refused == is_refused), None)
+        if newest is not None and newest.record.version == version:
+            return
+        make_folder(self._folder)
+        number = kept[0].number + 1 if kept else 1
+        sort = "refused" if is_refused else "kept"
+        name = f"{number:08d}.{max(0, int(at * 1000))}.{sort}.{version}.{quote(by[:BY_CHARS], safe='')[:120]}"
+        write_file(self._folder / name, data)
+        for old in kept[KEEP_VERSIONS - 1 :]:
+            with suppress(OSError):
+                old.path.unlink()
+
+
+class TextStore:
+    """The texts of all scripts. Any thread, but one writer at a time.
+
+    Args:
+        root: `Home.scripts`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Nothing is read yet."""
+        self.root = root
+
+    def versions(self, name: str) -> Versions:
+        """The kept versions of a script."""
+        return Versions(folder_of(self.root, name) / "versions")
+
+    def list(self, name: str, path: Path) -> list[ScriptVersion]:
+        """The versions of a script, newest first, what its file holds now marked; it is first where nothing knew it."""
+        records = [kept.record for kept in self.versions(name).list()]
+        try:
+            data, changed_at = read_file(path)
+        except Refused:
+            return records
+        version = version_of(data)
+        current = ScriptVersion(version=version, saved_at=changed_at, size_bytes=len(data), is_current=True)
+        for place, record in enumerate(records):
+            if record.version == version and not record.is_refused:
+                by, saved_at = record.by, record.saved_at
+                records[place] = ScriptVersion(
+                    version=version, saved_at=saved_at, size_bytes=len(data), by=by, is_current=True
+                )
+                return records
+        return [current, *records]
+
+    def read(self, name: str, path: Path, version: str | None) -> tuple[str, str, float, bool]:
+        """(version, text, when it was saved, whether the file holds it now) of the present text, or of a version."""
+        try:
+            data, saved_at = read_file(path)
+        except Refused:
+            if version is None:
+                raise
+            data, saved_at = None, 0.0
+        current = None if data is None else version_of(data)
+        if version is None or (
+            current is not None and len(version) >= SHORTEST and current.startswith(version)
+        ):
+            assert data is not None and current is not None  # noqa: S101, PT018 - for the type checker
+            return current, decoded(data, path), saved_at, True
+        kept = self.versions(name).find(version)
+        data, _ = read_file(kept.path)
+        return kept.record.version, decoded(data, kept.path), kept.record.saved_at, False
+
+    def save(self, name: str, path: Path, text: str, base: str | None, by: str) -> tuple[str, bytes | None]:
+        """Save a text: its version, and what the file held before; see `core.ports.Shop.save_script_text`.
+
+        With `base` None, whatever the file holds is replaced.
+        """
+        data = encoded(text)
+        version, versions = version_of(data), self.versions(name)
+        before: bytes | None = None
+        changed_at = 0.0
+        try:
+            before, changed_at = read_file(path)
+        except Refused as refused:
+            if refused.code != "not_found":
+                raise
+        current = "" if before is None else version_of(before)
+        if before is not None and current == version:
+            return version, before
+        if base is not None and base != current:
+            versions.keep(data, at=time.time(), by=by, is_refused=True)
+            if before is not None:
+                versions.keep(before, at=changed_at)
+            raise _conflict(base, current, version)
+        if before is not None:
+            versions.keep(before, at=changed_at)
+        versions.keep(data, at=time.time(), by=by)
+        if path.parent == folder_of(self.root, name):
+            make_folder(path.parent)
+        write_file(path, data)
+        return version, before
+
+    def put_back(self, path: Path, before: bytes | None) -> None:
+        """Undo a save."""
+        if before is not None:
+            write_file(path, before)
+            return
+        with suppress(OSError):
+            path.unlink()
+
+
+def _conflict(base: str, current: str, version: str) -> Refused:
+    if not current:
+        words = f"the file of this text (version {base[:40]}) is gone"
+    elif not base:
+        words = f"there is a file already (version {current})"
+    else:
+        words = f"the text was changed meanwhile: it is version {current}, the edit began from {base[:40]}"
+    words += (
+        f". Nothing was overwritten, and yours is kept as version {version}: look at both, then save again"
+    )
+    return Refused("conflict", words, field="base")
