@@ -1,0 +1,27 @@
+"""The workshop as an MCP server: tools, resources and prompts over one delegation."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from koubou_panel.servers.agents.delegate import Delegation
+from koubou_panel.servers.agents.mcp_frame import Frame
+from koubou_panel.servers.agents.mcp_tools import add_tools
+
+INSTRUCTIONS = """\
+This is a workshop on the user's own machine. It runs long work (commands, registered scripts, prompts to a local \
+language model) in worker processes, and goes on when you leave.
+
+Submit, keep the id, do something else, then `wait` for it. Submit independent tasks at once and wait for all of them \
+together; say `after` where one needs another. Read output in pieces from `next_offset`. Refusals name the field at \
+fault. Somebody may watch your tasks live on the workshop's page: give them names that say what they are for.
+"""
+
+
+def make_server(delegation: Delegation) -> Frame:
+    """The server with all that it offers."""
+    frame = Frame(
+        "koubou-panel", title="Koubou Panel", version=version("koubou-panel"), instructions=INSTRUCTIONS
+    )
+    add_tools(frame, delegation)
+    return frame
