@@ -20,6 +20,7 @@ from koubou_panel.errors import Refused
 BUILT_IN: dict[str, dict[str, str]] = {
     "kinds": {
         "function": "koubou_panel.kinds.function:FunctionKind",
+        "prompt": "koubou_panel.kinds.prompt:PromptKind",
         "script": "koubou_panel.kinds.script:ScriptKind",
     },
 }
@@ -60,6 +61,12 @@ def batches(name: str) -> bool:
     """Whether tasks of a kind may share a worker's window; False for an unknown kind."""
     found = find("kinds", name)
     return found is not None and cast("TaskKind", found).batches
+
+
+def shares_worker(name: str) -> bool:
+    """Whether runs of a kind are part of their worker's own process, which ends with one that is stopped."""
+    found = find("kinds", name)
+    return found is not None and cast("TaskKind", found).shares_worker
 
 
 def prepare(request: Request, *, from_network: bool) -> Request:

@@ -40,6 +40,7 @@ MAX_WORKERS = 256
 MAX_PORT = 65_535
 MAX_GRACE_S = 86_400.0
 MAX_AGENT_TASKS = 1_000_000
+EMBEDDED_MODEL = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Settings:
     agent_tasks: int
     model_url: str
     model: str
+    model_file: str
     sources: Mapping[str, str]
 
 
@@ -149,8 +151,12 @@ def _read_count(value: object) -> int:
 def _read_url(value: object) -> str:
     text = value.strip().rstrip("/") if isinstance(value, str) else " "
     parts = urlsplit(text)
-    if text and (parts.scheme not in ("http", "https") or not parts.hostname or " " in text):
-        raise ValueError("must be an address, such as http://127.0.0.1:11434")
+    if (
+        text
+        and text != EMBEDDED_MODEL
+        and (parts.scheme not in ("http", "https") or not parts.hostname or " " in text)
+    ):
+        raise ValueError("must be an address, such as http://127.0.0.1:11434, or embedded")
     return text
 
 
@@ -201,10 +207,18 @@ TABLE: tuple[Setting, ...] = (
         "address",
         "",
         "",
-        "the model server, such as http://127.0.0.1:11434; empty: whichever answers on this machine",
+        "the model server, such as http://127.0.0.1:11434, or embedded; empty: whichever answers on this machine",
         _read_url,
     ),
     Setting("model", "name", "", "", "the model that prompts go to; empty: the server's first", _read_name),
+    Setting(
+        "model_file",
+        "file",
+        "",
+        "",
+        "another model, a GGUF file, for the embedded model server; empty: the small one it comes with",
+        _read_name,
+    ),
 )
 BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in TABLE})
 
@@ -213,7 +227,7 @@ OLLAMA_PORT = 11_434
 
 
 def ollama_address(environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """Where Ollama is on this machine: as `OLLAMA_HOST` says, which it reads itself; None: that names another machine."""
+    """Where Ollama is on this machine, as its own `OLLAMA_HOST` says; None: that names another machine."""
     text = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
     scheme, _, rest = text.rpartition("://")
     try:

@@ -72,6 +72,7 @@ class Context(RunContext):
         `ring` is called when there is news of it.
         """
         self.job = job
+        self.home = str(folder.parent)
         self._inputs = inputs
         self._ring = ring
         self.prints_unheard = True

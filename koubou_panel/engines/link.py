@@ -71,7 +71,7 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     report: Callable[[Report], None]
-    batches: Callable[[str], bool]
+    shares_worker: Callable[[str], bool]
 
     def forget(self, link: WorkerLink) -> None:
         """The worker has ended and its report is made."""
@@ -271,7 +271,7 @@ class WorkerLink(asyncio.Protocol):
         self._clear_timer()
         running = self.running()
         if running is not None and running.task_id in self.stopping:
-            with_worker = is_deaf or self.is_silent or self.engine.batches(running.kind)
+            with_worker = is_deaf or self.is_silent or self.engine.shares_worker(running.kind)
             self.is_doomed |= with_worker
             if self.stopping[running.task_id] in URGENT:
                 self.letter(KILL_ALL if with_worker else KILL_TASK)

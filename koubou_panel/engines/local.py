@@ -32,7 +32,7 @@ class LocalEngine:
     Args:
         marks_folder, output_folder: where begin marks and output logs go.
         report: called on the loop with every report.
-        batches: whether tasks of a kind share the worker's interpreter (functions) or run below it.
+        shares_worker: whether runs of a kind are part of the worker's process (functions) or run below it.
         keep_output: appends what a dead worker had caught, from an offset of a descriptor on, to its task's log, and
             gives the log's size; called in any thread.
         oom_kills: how many processes the kernel has ended for want of memory, ever.
@@ -48,7 +48,7 @@ class LocalEngine:
         marks_folder: Path,
         output_folder: Path,
         report: Callable[[Report], None],
-        batches: Callable[[str], bool],
+        shares_worker: Callable[[str], bool],
         keep_output: Callable[[Job, int, int], int],
         oom_kills: Callable[[], int],
         silent_after_s: float = SILENT_AFTER_S,
@@ -57,7 +57,7 @@ class LocalEngine:
     ) -> None:
         self.loop = loop
         self.report = report
-        self.batches = batches
+        self.shares_worker = shares_worker
         self.keep_output = keep_output
         self.silent_after_s = silent_after_s
         self._oom_kills = oom_kills

@@ -168,6 +168,7 @@ class FunctionKind:
     name = "function"
     from_network = False
     batches = True
+    shares_worker = True
 
     def __init__(self) -> None:
         """With nothing loaded."""

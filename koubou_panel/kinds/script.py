@@ -41,6 +41,7 @@ class ScriptKind:
     name = "script"
     from_network = True
     batches = False
+    shares_worker = False
 
     def __init__(self) -> None:
         """Nothing is known yet of what this process may limit."""

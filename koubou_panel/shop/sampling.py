@@ -191,7 +191,7 @@ def _watch_of(task: Task, age_s: float) -> Watch:
     return Watch(
         task.task_id,
         task.run,
-        registry.batches(request.kind),
+        registry.shares_worker(request.kind),
         age_s,
         request.limits,
         task.claim,

@@ -71,7 +71,7 @@ class Engine:
         self.link.mark = marks.Mark(fd)
         os.close(fd)
 
-    def batches(self, kind: str) -> bool:
+    def shares_worker(self, kind: str) -> bool:
         return kind == "function"
 
     def forget(self, link: WorkerLink) -> None:

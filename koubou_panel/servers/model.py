@@ -1,0 +1,145 @@
+"""The embedded model server: llama.cpp's own HTTP server with a small model, for this machine's prompts alone.
+
+`python -m koubou_panel.servers.model --home DIR …` is started by the supervisor when the first prompt finds no other
+server. It listens on a loopback address alone, opens to nobody without a key that it draws at random, and leaves word
+of both in `<home>/runtime/model.json` for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from koubou_panel import settings
+from koubou_panel.errors import SettingsError
+from koubou_panel.home import Home
+from koubou_panel.kinds.model import Embedded, NoModel, embedded_file, leave_word, model_name, take_back
+from koubou_panel.servers import child
+from koubou_panel.servers.child import CannotStart, Ending
+from koubou_panel.settings import EXIT_FAILED, EXIT_USAGE
+
+HOST = "127.0.0.1"
+SLOTS = 4
+SLOT_TOKENS, LEAST_SLOT_TOKENS = 4_096, 2_048
+# Below this much free memory each slot has the least that is useful.
+PLENTY_BYTES = 2 << 30
+# Of the host's memory, for beginnings of prompts that were read before; llama.cpp itself takes up to 8 GB.
+CACHE_MIB = 128
+KEY_BYTES = 24
+SERIOUS = 1  # llama.cpp's verbosity: errors alone
+
+
+class Running(Protocol):
+    """A server that serves from a thread of its own until nobody holds it."""
+
+    listening_address: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until asked to end; gives the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code = asyncio.run(_serve(args))
+    except CannotStart as error:
+        return child.refuse(args.ready_fd, error)
+    # Its threads may be in the middle of a token; nothing of them is worth waiting for.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m koubou_panel.servers.model")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument(
+        "--host", default=HOST, help="taken for the other services' sake: it is always loopback"
+    )
+    parser.add_argument("--port", type=int, default=0)
+    child.add_arguments(parser)
+    return parser
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    ending = Ending.watch(args.life_fd)
+    home = Home(args.home)
+    home.prepare()
+    path = _model_file(home)
+    if args.port:
+        child.require_free(HOST, args.port, flag="--port")
+    key = secrets.token_urlsafe(KEY_BYTES)
+    name = model_name(path)
+    loop, has_come = asyncio.get_running_loop(), asyncio.Event()
+    loading = loop.run_in_executor(None, load, path, name, key, args.port)
+    asked = asyncio.ensure_future(ending.asked.wait())
+    loading.add_done_callback(lambda _: has_come.set())
+    await asyncio.wait({asked, asyncio.ensure_future(has_come.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        return 0
+    server = loading.result()  # it ends when nobody holds it any more
+    address = server.listening_address
+    leave_word(home.root, Embedded(address, key, name, os.getpid()))
+    try:
+        child.announce(args.ready_fd, {"port": urlsplit(address).port, "pid": os.getpid(), "model": name})
+        await asked
+    finally:
+        take_back(home.root)
+    return 0
+
+
+def _model_file(home: Home) -> Path:
+    """The model to load.
+
+    Raises:
+        CannotStart: there is none, or the settings cannot be read.
+    """
+    try:
+        wanted = settings.load(os.environ, {"home": home.root})
+        return embedded_file(wanted.model_file)
+    except SettingsError as error:
+        raise CannotStart(error.message, exit_code=EXIT_USAGE) from error
+    except NoModel as error:
+        raise CannotStart(error.message) from error
+
+
+def load(path: Path, name: str, key: str, port: int) -> Running:
+    """Load a model and serve it; takes as long as the loading does. Any thread.
+
+    Raises:
+        CannotStart: it cannot be loaded.
+    """
+    import xllamacpp
+
+    params: Any = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {name}
+    params.hostnames = [HOST]
+    params.port = port
+    params.api_keys = [key]
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * slot_tokens()
+    params.cache_ram_mib = CACHE_MIB
+    params.endpoint_slots = params.endpoint_metrics = True
+    params.ui = False
+    params.verbosity = SERIOUS
+    try:
+        server: Running = xllamacpp.Server(params)
+    except Exception as error:
+        raise CannotStart(f"the model {path} cannot be loaded: {error}", exit_code=EXIT_FAILED) from error
+    return server
+
+
+def slot_tokens() -> int:
+    """How many tokens a prompt and its answer may have."""
+    import psutil
+
+    return SLOT_TOKENS if psutil.virtual_memory().available >= PLENTY_BYTES else LEAST_SLOT_TOKENS
+
+
+if __name__ == "__main__":
+    sys.exit(main())
