@@ -21,6 +21,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "kinds": {
         "function": "koubou_panel.kinds.function:FunctionKind",
         "prompt": "koubou_panel.kinds.prompt:PromptKind",
+        "pull": "koubou_panel.kinds.pull:PullKind",
         "script": "koubou_panel.kinds.script:ScriptKind",
     },
 }

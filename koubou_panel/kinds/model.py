@@ -151,6 +151,7 @@ def _model_of(server: Server, name: str) -> str | None:
 def no_model_words(servers: Sequence[Server], wanted: str, guide: Guide, *, embedded: bool) -> str:
     """Why no model answers, and what to do."""
     known = [model for server in servers for model in server.models]
+    known += [guide.embedded] if embedded and guide.embedded else []
     if wanted and known:
         near = nearest(wanted, known)
         return unknown("model", wanted, known) + (f"; known: {', '.join(sorted(known))}" if near else "")
@@ -159,10 +160,8 @@ def no_model_words(servers: Sequence[Server], wanted: str, guide: Guide, *, embe
     tried = [f"{_named(server.place)}: {server.why}" for server in servers]
     if embedded:
         tried.append(f"the embedded model: {guide.reason or 'the workshop does not start it'}")
-    return (
-        f"no model answers; tried {'; '.join(tried)}. Start a model server, or install the embedded model "
-        f"({INSTALL}) or {INSTALL_OLLAMA}"
-    )
+    others = "the embedded model" if INSTALL in guide.reason else "another server"
+    return f"no model answers; tried {'; '.join(tried)}. Install {others}, or {INSTALL_OLLAMA}"
 
 
 def _named(place: Place) -> str:
@@ -224,7 +223,7 @@ def embedded_file(model_file: str = "") -> Path:
         NoModel: what is missing, and the line that installs it.
     """
     if find_spec(LIBRARY) is None:
-        raise NoModel(f"{LIBRARY} is not installed: {INSTALL}")
+        raise NoModel(f"{LIBRARY} is not installed ({INSTALL})")
     if model_file:
         path = Path(model_file).expanduser()
         if not path.is_file():
@@ -235,7 +234,7 @@ def embedded_file(model_file: str = "") -> Path:
     folders = [] if found is None else list(found.submodule_search_locations or [])
     files = [path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))]
     if not files:
-        raise NoModel(f"the model is not installed: {INSTALL}")
+        raise NoModel(f"the model is not installed ({INSTALL})")
     return files[0]
 
 
@@ -305,7 +304,10 @@ def look(place: Place) -> Server:
     if status == OK and isinstance(found.get("data"), list):
         names = [item.get("id") for item in found["data"][:MOST_MODELS] if isinstance(item, dict)]
         models = tuple(name for name in names if isinstance(name, str) and name)
-        return Server(place, "ready", models) if models else Server(place, "empty", (), "it has no model")
+        if models:
+            return Server(place, "ready", models)
+        pull = ": `koubou models pull smollm2`" if place.name == "Ollama" else ""
+        return Server(place, "empty", (), f"it has no model{pull}")
     if status == UNAVAILABLE and "error" in found:
         return Server(place, "loading", (), "it is loading its model")
     if status in UNAUTHORIZED:

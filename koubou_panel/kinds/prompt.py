@@ -18,7 +18,7 @@ from koubou_panel.core.ports import Prepared, RunContext
 from koubou_panel.core.records import Job, Outcome, Reason, Usage
 from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import KoubouError, Refused
-from koubou_panel.kinds.model import OK, Choice, NoModel, Place, client, headers_of
+from koubou_panel.kinds.model import EMBEDDED, OK, Choice, NoModel, Place, client, headers_of
 from koubou_panel.kinds.sse import NotAStream, documents, parsed
 from koubou_panel.kinds.stopping import Stopped, stoppable
 from koubou_panel.kinds.waiting import find_model
@@ -71,7 +71,7 @@ class PromptKind:
             if spec.get(name) not in (None, ""):
                 checked[name] = _text(spec[name], f"spec.{name}")
         if spec.get("url") not in (None, ""):
-            checked["url"] = _url(spec["url"])
+            checked["url"] = checked_url(spec["url"])
         if spec.get("schema") is not None:
             if not isinstance(spec["schema"], dict):
                 raise Refused("invalid", "spec.schema must be a JSON schema, an object", field="spec.schema")
@@ -138,10 +138,11 @@ def _short_enough(text: str, field: str) -> str:
     return text
 
 
-def _url(value: object) -> str:
+def checked_url(value: object) -> str:
+    """The address of a model server, as a spec has it."""
     text = _text(value, "spec.url").strip().rstrip("/")
-    if not re.fullmatch(r"https?://[^\s/@?#]+(?:/[^\s?#]*)?", text):
-        words = "spec.url must be the address of a model server, such as http://127.0.0.1:11434"
+    if text != EMBEDDED and not re.fullmatch(r"https?://[^\s/@?#]+(?:/[^\s?#]*)?", text):
+        words = "spec.url must be the address of a model server, such as http://127.0.0.1:11434, or embedded"
         raise Refused("invalid", words, field="spec.url")
     return text
 

@@ -1,0 +1,146 @@
+"""Sees to it that prompts find a model: leaves word for the workers, and has the embedded model started when needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from koubou_panel.core.events import Sample, ServiceChanged, TaskStarted, TaskSubmitted
+from koubou_panel.core.records import FINISHED, Request, Service
+from koubou_panel.core.state import Folded, State
+from koubou_panel.kinds.model import (
+    EMBEDDED,
+    Guide,
+    NoModel,
+    Place,
+    Server,
+    choose,
+    embedded_file,
+    leave_word,
+    look_at_all,
+    model_name,
+    places,
+    read_embedded,
+)
+from koubou_panel.settings import Settings
+
+SERVICE = "model"
+KIND = "prompt"
+UNSUPERVISED = "`koubou up` starts it"
+
+Look = Callable[[Sequence[Place]], list[Server]]
+log = logging.getLogger(__name__)
+
+
+def guide_of(settings: Settings, ollama: tuple[str, int] | None, *, is_supervised: bool) -> Guide:
+    """What workers are told: the settings, where Ollama is, and whether the embedded model can be had."""
+    address = (
+        "" if ollama is None else f"http://{f'[{ollama[0]}]' if ':' in ollama[0] else ollama[0]}:{ollama[1]}"
+    )
+    guide = Guide(url=settings.model_url, model=settings.model, ollama=address)
+    try:
+        name = model_name(embedded_file(settings.model_file))
+    except NoModel as error:
+        return replace(guide, reason=error.message)
+    return replace(guide, embedded=name) if is_supervised else replace(guide, reason=UNSUPERVISED)
+
+
+class Prompting:
+    """A subscriber that starts the embedded model when a prompt finds no other. Loop thread only.
+
+    Args:
+        home: the workshop's folder.
+        guide: what workers are told.
+        start: asks for the embedded model; whether somebody heard.
+        look: asks the servers that may be there; called in a thread.
+    """
+
+    def __init__(
+        self, home: Path, guide: Guide, *, start: Callable[[], bool], look: Look = look_at_all
+    ) -> None:
+        """Leaves word at once; to be subscribed."""
+        self._home = home
+        self._guide = self._told = guide
+        self._start = start
+        self._look = look
+        self._wanted: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        leave_word(home, guide)
+
+    def on_reset(self, state: State) -> None:
+        """Look after the prompts that there are, and the service as it stands."""
+        for task in state.tasks.values():
+            if task.request.kind == KIND and task.status not in FINISHED:
+                self._want(task.request)
+        if SERVICE in state.services:
+            self._follow(state.services[SERVICE])
+
+    def on_facts(self, folded: Sequence[Folded]) -> None:
+        """A prompt that is submitted, or begins, may need the model."""
+        for fact, _, record in folded:
+            kind = type(fact)
+            if kind is TaskSubmitted or kind is TaskStarted:
+                request = getattr(record, "request", None)
+                if request is not None and request.kind == KIND:
+                    self._want(request)
+            elif type(fact) is ServiceChanged and fact.service.name == SERVICE:
+                self._follow(fact.service)
+
+    def on_samples(self, samples: Sequence[Sample]) -> None:
+        """Samples ask for nothing."""
+
+    def _want(self, request: Request) -> None:
+        """Have it looked, soon, whether another server can answer this prompt."""
+        url = str(request.spec.get("url") or self._guide.url)
+        if url not in ("", EMBEDDED) or not self._guide.embedded:
+            return
+        self._wanted.add(EMBEDDED if url else str(request.spec.get("model") or self._guide.model))
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._see())
+
+    async def _see(self) -> None:
+        """Look at the servers once for all prompts that came meanwhile, and start the model if one needs it."""
+        loop = asyncio.get_running_loop()
+        while self._wanted:
+            wanted, self._wanted = self._wanted, set()
+            try:
+                is_needed = await loop.run_in_executor(None, partial(self._needs_start, wanted))
+                if is_needed and not self._start():
+                    self._tell(replace(self._guide, embedded="", reason=UNSUPERVISED))
+            except Exception:
+                log.exception("could not look for a model server")
+
+    def _needs_start(self, wanted: set[str]) -> bool:
+        """Whether one of the models that are `wanted` is not to be had without the embedded server. Any thread."""
+        if read_embedded(self._home) is not None:
+            return False
+        own = wanted & {EMBEDDED, self._guide.embedded}
+        if own:
+            return True
+        servers = self._look(places("", self._guide, None))
+        return "" in wanted and choose(servers, "") is None
+
+    def _follow(self, service: Service) -> None:
+        """Tell the workers when the service cannot become the embedded model, and when it may again."""
+        if service.state == "failed":
+            self._tell(replace(self._guide, embedded="", reason=f"it has failed: {service.message}"))
+        elif service.state == "running" and read_embedded(self._home) is None:
+            self._tell(replace(self._guide, embedded="", reason="Ollama runs in its place"))
+        else:
+            self._tell(self._guide)
+
+    def _tell(self, guide: Guide) -> None:
+        if guide != self._told:
+            self._told = guide
+            leave_word(self._home, guide)
+
+    async def close(self) -> None:
+        """Look for nothing any more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
