@@ -180,9 +180,9 @@ async def _run(
         request = replace(request, task_id=task_id, after=tuple(dict.fromkeys(follows)))
         await shop.do(SubmitTask(request), CALLER)
         if detach:
-            await _say_submitted(shop, task_id, as_json=as_json)
+            await say_submitted(shop, task_id, as_json=as_json)
             return 0
-        task = await _follow_or_cancel(shop, task_id, request.spec, as_json=as_json)
+        task = await follow_or_cancel(shop, task_id, request.spec, as_json=as_json)
         if task is None:
             return INTERRUPTED
         if as_json:
@@ -194,7 +194,8 @@ async def _run(
         return exit_code(task)
 
 
-async def _say_submitted(shop: RemoteShop, task_id: TaskId, *, as_json: bool) -> None:
+async def say_submitted(shop: RemoteShop, task_id: TaskId, *, as_json: bool) -> None:
+    """Print the id of a task that nobody follows, or its record."""
     if not as_json:
         print(task_id)
         return
@@ -202,14 +203,14 @@ async def _say_submitted(shop: RemoteShop, task_id: TaskId, *, as_json: bool) ->
     print_tasks_json([task] if task else [], total=1, cursor=None)
 
 
-async def _follow_or_cancel(
+async def follow_or_cancel(
     shop: RemoteShop, task_id: TaskId, spec: dict[str, object], *, as_json: bool
 ) -> Task | None:
-    """The task at its end; None if a second Ctrl-C would not wait for it."""
+    """Print a task's output until it has ended, and give it; None if a second Ctrl-C would not wait for it."""
     interrupt = Interrupt(shop, task_id)
     loop = asyncio.get_running_loop()
     # Who sends input is all that such a command waits for: it goes with its terminal.
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if spec["stdin"] else [])):
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if spec.get("stdin") else [])):
         loop.add_signal_handler(number, interrupt.ask)
     out = (sys.stderr if as_json else sys.stdout).buffer
     following = asyncio.create_task(follow(shop, task_id, out))

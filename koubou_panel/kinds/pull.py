@@ -1,7 +1,6 @@
 """Kind `pull`: have Ollama fetch a model, with its progress in bytes.
 
-spec: `{"model": NAME, "url": …}`. The output is what Ollama says, line by line, without the counts that are its progress.
-Stopped, it hangs up, and Ollama ends the download; what came is kept there and the next pull goes on from it.
+spec: `{"model": NAME, "url": …}`. The output is what Ollama says, each thing once; its counts are the progress. Stopped, it hangs up, and Ollama ends the download; what came is kept there and the next pull goes on from it.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def _pull(spec: Mapping[str, object], context: RunContext) -> Iterator[str]:
                     last = status
                     yield status
     except (httpx2.HTTPError, NotAStream) as error:
-        raise PullFailed(f"Ollama broke off: {error or type(error).__name__}") from None
+        raise PullFailed(f"Ollama broke off: {str(error) or type(error).__name__}") from None
     if last != "success":
         raise PullFailed(f"Ollama ended before the model was there; the last it said: {last or 'nothing'}")
 
