@@ -87,7 +87,7 @@ def models(ctx: click.Context, *, as_json: bool) -> int:
             cells = [(m.name, m.server, m.url, m.state, size(m.size_bytes)) for m in rows]
             table(("MODEL", "SERVER", "URL", "STATE", "SIZE"), cells)
             print()
-        print(why if goes is None else f"prompts go to {goes.name} at {goes.server}: {why}")
+        print(why if goes is None else f"prompts go to {goes.name} ({goes.server}): {why}")
     return 0 if goes is not None else EXIT_FAILED
 
 
@@ -154,14 +154,20 @@ def _models(found: Found) -> list[Model]:
         name = server.place.name or "model_url"
         for model in server.models:
             told = found.details.get(model, {}).get("size") if name == "Ollama" else None
-            state = "loaded" if name != "Ollama" or model in found.loaded else "not loaded"
             size_bytes = told if isinstance(told, int) else None
-            rows.append(
-                Model(model, name, server.place.url, "" if name == "model_url" else state, size_bytes)
-            )
+            rows.append(Model(model, name, server.place.url, _state(found, name, model), size_bytes))
     if found.guide.embedded and not any(row.server == EMBEDDED for row in rows):
         rows.append(Model(found.guide.embedded, EMBEDDED, "", ENDED))
     return rows
+
+
+def _state(found: Found, server: str, model: str) -> str:
+    """Whether a model is loaded, where that is known."""
+    if server == EMBEDDED:
+        return "loaded"
+    if server != "Ollama":
+        return ""
+    return "loaded" if model in found.loaded else "not loaded"
 
 
 def where_prompts_go(found: Found) -> tuple[Model | None, str]:
@@ -182,4 +188,5 @@ def where_prompts_go(found: Found) -> tuple[Model | None, str]:
     except NoModel as error:
         reason = error.message
     is_usual = guide.url in ("", EMBEDDED)
-    return None, no_model_words(found.servers, guide.model, replace(guide, reason=reason), embedded=is_usual)
+    tried = found.servers if is_usual else found.servers[:1]
+    return None, no_model_words(tried, guide.model, replace(guide, reason=reason), embedded=is_usual)

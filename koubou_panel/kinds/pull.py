@@ -1,6 +1,7 @@
 """Kind `pull`: have Ollama fetch a model, with its progress in bytes.
 
-spec: `{"model": NAME, "url": …}`. The output is what Ollama says, each thing once; its counts are the progress. Stopped, it hangs up, and Ollama ends the download; what came is kept there and the next pull goes on from it.
+spec: `{"model": NAME, "url": …}`. The output is what Ollama says, each thing once; its counts are the progress.
+Stopped, it hangs up, and Ollama ends the download; what came is kept there and the next pull goes on from it.
 """
 
 from __future__ import annotations
