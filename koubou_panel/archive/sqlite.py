@@ -15,7 +15,7 @@ from threading import Lock
 
 import msgspec
 
-from koubou_panel.archive import rows, schema
+from koubou_panel.archive import rows, runs, schema
 from koubou_panel.archive.batch import MOST_ROWS, Batch, inbox_rows, insert
 from koubou_panel.archive.find import TASK_COLUMNS, find
 from koubou_panel.archive.loaded import Loaded, load
@@ -130,6 +130,18 @@ class Archive:
         """
         with self._reader() as reader:
             return find(reader, query)
+
+    def last_fire(self, name: str) -> float | None:
+        """The latest due time that had a run of the script `name`, though it may have been removed since."""
+        with self._reader() as reader:
+            return runs.last_fire(reader, name)
+
+    def ended_runs(self, name: str, above: int) -> tuple[list[runs.EndedRun], int | None]:
+        """The ended runs of a script above `above` in the order, newest first; and the first that has not ended."""
+        with self._reader() as reader:
+            # In this order: what ends in between is in both.
+            unended = runs.first_unended(reader, name, above)
+            return runs.ended_runs(reader, name, above), unended
 
     def get(self, task_id: TaskId) -> Task | None:
         """The task of that id, without its payload."""

@@ -22,9 +22,10 @@ from koubou_panel.core.events import (
     TaskSubmitted,
 )
 from koubou_panel.core.records import Request, Task
-from koubou_panel.core.schedule import check_schedule, next_fire
+from koubou_panel.core.schedule import LAST_YEAR_S, check_schedule, next_fire
 from koubou_panel.core.script import (
     MAX_QUEUED,
+    MAX_TOGETHER,
     Entry,
     RunStatus,
     Script,
@@ -51,14 +52,11 @@ def save_script(state: State, command: SaveScript, now: float, by: str) -> list[
     check_script(script)
     if script.schedule is not None:
         check_schedule(script.schedule)
+    if command.anchor is not None and not 0 < command.anchor < LAST_YEAR_S:
+        raise Refused("invalid", "anchor must be a moment before the year 10000", field="anchor")
     entry = state.scripts.get(script.name)
     if entry is None:
-        if command.revision is not None:
-            raise Refused("not_found", f"script {script.name!r} was removed meanwhile; add it anew")
-        if len(state.scripts) >= MAX_SCRIPTS:
-            raise Refused("conflict", f"the catalogue holds {MAX_SCRIPTS} scripts; remove one first")
-        anchor = now if command.anchor is None else command.anchor
-        return [ScriptSaved(now, script, 1, anchor, _next_of(script, now, anchor), by)]
+        return [_added(state, command, now, by)]
     if command.revision is None:
         raise Refused("conflict", f"there is a script {script.name!r} already; edit it, or take another name")
     if command.revision != entry.revision:
@@ -66,7 +64,28 @@ def save_script(state: State, command: SaveScript, now: float, by: str) -> list[
         raise Refused("conflict", words + "look at it again and repeat the change", field="revision")
     if script == entry.script:
         return []
+    if not _is_timed_alike(script, entry.script):
+        _check_moment(script, now)
     return [_changed(entry, script, now, by, anchor=command.anchor)]
+
+
+def _added(state: State, command: SaveScript, now: float, by: str) -> ScriptSaved:
+    """A script that was not there; what one of its name was due for before it was removed is over."""
+    script = command.script
+    if command.revision is not None:
+        raise Refused("not_found", f"script {script.name!r} was removed meanwhile; add it anew")
+    if len(state.scripts) >= MAX_SCRIPTS:
+        raise Refused("conflict", f"the catalogue holds {MAX_SCRIPTS} scripts; remove one first")
+    _check_moment(script, now)
+    anchor = now if command.anchor is None else command.anchor
+    next_at = _next_of(script, now, anchor, command.fired_at)
+    return ScriptSaved(now, script, 1, anchor, next_at, by, command.fired_at)
+
+
+def _check_moment(script: Script, now: float) -> None:
+    at = script.schedule.at if script.schedule is not None else None
+    if at is not None and at <= now:
+        raise Refused("invalid", "at is over: it must be a moment to come", field="at")
 
 
 def enable_script(state: State, command: EnableScript, now: float, by: str) -> list[Event]:
@@ -105,17 +124,27 @@ def _changed(
     entry: Entry, script: Script, now: float, by: str, *, anchor: float | None = None
 ) -> ScriptSaved:
     """A change; a schedule that stays as it was stays due when it was, and never begins with what it missed."""
-    same = script.schedule == entry.script.schedule and script.is_enabled == entry.script.is_enabled
+    same = _is_timed_alike(script, entry.script) and script.is_enabled == entry.script.is_enabled
     if anchor is None:
         anchor = entry.anchor if same else now
-    next_at = entry.next_at if same else _next_of(script, now, anchor)
-    return ScriptSaved(now, script, entry.revision + 1, anchor, next_at, by)
+    elif anchor != entry.anchor:
+        same = False
+    next_at = entry.next_at if same else _next_of(script, now, anchor, entry.fired_at)
+    return ScriptSaved(now, script, entry.revision + 1, anchor, next_at, by, entry.fired_at)
 
 
-def _next_of(script: Script, now: float, anchor: float) -> float | None:
+def _is_timed_alike(one: Script, other: Script) -> bool:
+    """Whether two definitions are due at the same moments, whatever becomes of those that overlap."""
+    if one.schedule is None or other.schedule is None:
+        return one.schedule is other.schedule
+    return replace(one.schedule, overlap="skip") == replace(other.schedule, overlap="skip")
+
+
+def _next_of(script: Script, now: float, anchor: float, fired_at: float | None) -> float | None:
+    """When a script is next due; never again when it was, although the clock may have been set back."""
     if script.schedule is None or not script.is_enabled:
         return None
-    return next_fire(script.schedule, now, anchor=anchor)
+    return next_fire(script.schedule, max(now, fired_at or now), anchor=anchor)
 
 
 # -- what a schedule leads to ---------------------------------------------------------------------------------
@@ -144,7 +173,8 @@ def fire(state: State, report: ScheduleDue, now: float) -> list[Event]:
     )
     if report.request is None:
         return [fired]
-    if entry.active and not was_queued and schedule is not None and schedule.overlap != "together":
+    most = MAX_TOGETHER if schedule is not None and schedule.overlap == "together" else 1
+    if len(entry.active) >= most and not was_queued and schedule is not None:
         return [_held(entry, fired, overlap=schedule.overlap)]
     request = replace(report.request, created_at=now, submitted_by="schedule")
     submitted = TaskSubmitted(now, request, state.order + 1)
@@ -153,6 +183,8 @@ def fire(state: State, report: ScheduleDue, now: float) -> list[Event]:
 
 def _held(entry: Entry, fired: ScheduleFired, *, overlap: str) -> ScheduleFired:
     running = f"task {entry.active[-1]} of it has not ended"
+    if overlap == "together":
+        return replace(fired, message=f"skipped: {len(entry.active)} runs of it have not ended")
     if overlap == "skip" or len(entry.queued) >= MAX_QUEUED:
         full = "" if overlap == "skip" else f", and {MAX_QUEUED} wait"
         return replace(fired, message=f"skipped: {running}{full}")
@@ -229,7 +261,8 @@ def _saved(before: Entry | None, fact: ScriptSaved) -> Entry:
         anchor=fact.anchor,
         revision=fact.revision,
         next_at=fact.next_at,
-        queued=before.queued if fact.next_at is not None else (),
+        fired_at=fact.fired_at,
+        queued=before.queued if fact.script.schedule is not None and fact.script.is_enabled else (),
     )
 
 

@@ -77,13 +77,15 @@ class SaveScript(Struct, frozen=True, tag=True, gc=False):
     """Add a script to the catalogue, or change one: then `revision` is what the change was made on.
 
     With `text` the script is inline: its text is saved to a file in the home first. `anchor` is what an interval
-    counts from; the present where not given.
+    counts from; the present where not given. `fired_at`, filled in by the shop, is the last due time that had a run
+    while a script of this name was in the catalogue before.
     """
 
     script: Script
     revision: int | None = None
     text: str | None = None
     anchor: float | None = None
+    fired_at: float | None = None
 
 
 class EnableScript(Struct, frozen=True, tag=True, gc=False):

@@ -211,6 +211,7 @@ def _retry(state: State, command: RetryTask, context: Context) -> list[Event]:
         idempotency_key=None,
         rerun_of=task.task_id,
         after=(),  # asked for by name: it runs now, whatever became of what it once waited for
+        fire_at=None,  # the due time of a schedule has one run
     )
     return _submit(state, SubmitTask(request), context)
 

@@ -202,7 +202,8 @@ class ServiceChanged(Struct, frozen=True, tag=True, gc=False):
 class ScriptSaved(Struct, frozen=True, tag=True, gc=False):
     """Emitted when a script of the catalogue was added or changed.
 
-    `next_at` is when its schedule is next due, `anchor` what its interval counts from.
+    `next_at` is when its schedule is next due, `anchor` what its interval counts from, `fired_at` the last due time
+    that was dealt with.
     """
 
     channel: ClassVar[Channel] = "script"
@@ -212,6 +213,7 @@ class ScriptSaved(Struct, frozen=True, tag=True, gc=False):
     anchor: float
     next_at: float | None = None
     by: str = ""
+    fired_at: float | None = None
 
 
 class ScriptEdited(Struct, frozen=True, tag=True, gc=False):

@@ -7,6 +7,7 @@ in the hour that is left out runs right after it, and what is due in the hour th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +21,7 @@ SHORTEST_S = 1.0
 LONGEST_S = 366 * 24 * 3600.0
 LAST_YEAR_S = 253_402_300_800.0  # the year 10000: no calendar here goes further
 COUNTED = 1_000
+CRON_CHARS = 250
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -47,6 +49,8 @@ def _check_cron(expression: str, zone: str) -> None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         words = f"{zone[:60]!r} is no time zone; take one such as Europe/Berlin, Asia/Taipei or UTC"
         raise Refused("invalid", words, field="zone") from None
+    if len(expression) > CRON_CHARS:
+        raise Refused("invalid", f"a cron expression has at most {CRON_CHARS} characters", field="cron")
     try:
         CronSim(expression, datetime(2020, 1, 1, tzinfo=UTC))
     except CronSimError as error:
@@ -70,17 +74,29 @@ def next_fire(schedule: Schedule, after: float, *, anchor: float) -> float | Non
         anchor: what an interval counts from, UTC seconds.
     """
     if schedule.every_s is not None:
-        return _next_of_interval(schedule.every_s, after, anchor)
+        count = max(0, _counted(schedule.every_s, after, anchor)) + 1
+        return anchor + count * schedule.every_s
     if schedule.cron is not None:
         moment = datetime.fromtimestamp(max(0.0, after), _zone(schedule.zone))
-        return next((due.timestamp() for due in CronSim(schedule.cron, moment)), None)
+        # In the hour that comes twice the clock on the wall is behind what was due: that is over.
+        return next((due for due in _dues(schedule.cron, moment) if due > after), None)
     return schedule.at if schedule.at is not None and schedule.at > after else None
 
 
-def _next_of_interval(every_s: float, after: float, anchor: float) -> float:
-    count = max(1, math.floor((after - anchor) / every_s) + 1)
-    due = anchor + count * every_s
-    return due if due > after else anchor + (count + 1) * every_s
+def _counted(every_s: float, moment: float, anchor: float) -> int:
+    """Which due time of an interval is the last not later than `moment`; the anchor's own is number 0."""
+    count = math.floor((moment - anchor) / every_s)
+    # A quotient is rounded, and what is due is what is told as a sum.
+    while anchor + (count + 1) * every_s <= moment:
+        count += 1
+    while anchor + count * every_s > moment:
+        count -= 1
+    return count
+
+
+def _dues(expression: str, moment: datetime, *, reverse: bool = False) -> Iterator[float]:
+    """The due times after `moment`, or before it in reverse."""
+    return (due.timestamp() for due in CronSim(expression, moment, reverse=reverse))
 
 
 def latest_due(schedule: Schedule, first: float, now: float, *, anchor: float) -> tuple[float, int]:
@@ -93,17 +109,16 @@ def latest_due(schedule: Schedule, first: float, now: float, *, anchor: float) -
         anchor: what an interval counts from, UTC seconds.
     """
     if schedule.every_s is not None:
-        last = _next_of_interval(schedule.every_s, now, anchor) - schedule.every_s
-        last = max(first, last)
+        last = max(first, anchor + _counted(schedule.every_s, now, anchor) * schedule.every_s)
         return last, min(COUNTED, round((last - first) / schedule.every_s))
     if schedule.cron is None:
         return first, 0
     moment = datetime.fromtimestamp(math.floor(now) + 1, _zone(schedule.zone))
-    before = (due.timestamp() for due in CronSim(schedule.cron, moment, reverse=True))
-    last = max(first, next(before, first))
-    missed = 0
-    for due in before:
-        if due < first or missed >= COUNTED or last == first:
+    last, missed = first, 0
+    for due in _dues(schedule.cron, moment, reverse=True):
+        if due > now:
+            continue
+        if due <= first or missed >= COUNTED:
             break
-        missed += 1
+        last, missed = max(last, due), missed + 1
     return last, missed

@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
+from koubou_panel.core.limit import check_limits
 from koubou_panel.core.records import NO_LIMITS, Limits, Request, Status, TaskId
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
@@ -17,11 +19,17 @@ ParameterType = Literal["text", "integer", "number", "boolean", "choice", "path"
 Overlap = Literal["skip", "queue", "together"]
 RunStatus = Literal["starting", "running", "completed", "failed"]
 
+PARAMETER_NAME = re.compile(r"\w[\w.-]{0,99}")
+FLAG = re.compile(r"-[^\s\0=]{1,100}")
 NAME = re.compile(r"[\w][\w .+@-]{0,98}[\w+]|[\w]")
 KEEP_RUNS = 100
 MAX_QUEUED = 100
+MAX_TOGETHER = 100
 MAX_PARAMETERS = 64
 MAX_TEXT_BYTES = 1 << 20
+MAX_DEFINITION_BYTES = 1 << 18
+MAX_TIMEOUT_S = 1e9
+_ENCODE = msgspec.msgpack.Encoder().encode
 # What runs a file that says nothing itself, by the end of its name.
 INTERPRETERS: dict[str, tuple[str, ...]] = {
     ".py": ("python",),
@@ -141,18 +149,66 @@ def check_script(script: Script) -> None:
         raise Refused("invalid", f"{words}, not {script.name[:110]!r}", field="name")
     if not script.path.startswith("/") or "\0" in script.path:
         raise Refused("invalid", "path must be an absolute path", field="path")
-    if script.timeout_s is not None and not 0 < script.timeout_s < math.inf:
+    if script.cwd and not script.cwd.startswith("/"):
+        raise Refused("invalid", "cwd must be an absolute path", field="cwd")
+    _check_numbers(script)
+    check_limits(script.limits)
+    _check_start(script)
+    _check_parameters(script.parameters)
+    try:
+        size = len(_ENCODE(script))
+    except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise Refused("invalid", f"the script cannot be stored: {error}") from None
+    if size > MAX_DEFINITION_BYTES:
+        raise Refused("too_large", f"a definition has at most {MAX_DEFINITION_BYTES} bytes, not {size}")
+
+
+def _check_numbers(script: Script) -> None:
+    if script.timeout_s is not None and not 0 < script.timeout_s < MAX_TIMEOUT_S:
         raise Refused("invalid", "timeout must be seconds above 0; leave it out for none", field="timeout")
-    for name, value, least in (
-        ("keep_runs", script.keep_runs, 1),
-        ("max_log_lines", script.max_log_lines, 1),
+    if script.keep_days is not None and not 0 < script.keep_days < math.inf:
+        raise Refused("invalid", "keep_days must be days above 0; leave it out for no end", field="keep_days")
+    for name, value, least, most in (
+        ("keep_runs", script.keep_runs, 1, 1_000_000),
+        ("keep_bytes", 0 if script.keep_bytes is None else script.keep_bytes, 0, 1 << 50),
+        ("max_log_lines", script.max_log_lines, 1, 1_000_000),
+        ("priority", script.priority, 1, 10),
+        ("retries", script.retries, 0, 1_000),
     ):
-        if not least <= value <= 1_000_000:  # noqa: PLR2004 - as it says
-            raise Refused("invalid", f"{name} must be {least} to 1000000", field=name)
-    if len(script.parameters) > MAX_PARAMETERS:
+        if not least <= value <= most:
+            raise Refused("invalid", f"{name} must be {least} to {most}, not {value}", field=name)
+
+
+def _check_start(script: Script) -> None:
+    for name, words in (("interpreter", script.interpreter), ("arguments", script.arguments)):
+        if any("\0" in word for word in words):
+            raise Refused("invalid", f"{name} must not contain NUL", field=name)
+    if script.interpreter and not script.interpreter[0]:
+        raise Refused("invalid", "interpreter names no program", field="interpreter")
+    for key, value in script.env.items():
+        if not key or "=" in key or "\0" in key + value:
+            raise Refused("invalid", f"env has a bad name or value at {key[:40]!r}", field="env")
+
+
+def _check_parameters(parameters: tuple[Parameter, ...]) -> None:
+    if len(parameters) > MAX_PARAMETERS:
         raise Refused("invalid", f"a script has at most {MAX_PARAMETERS} parameters", field="parameters")
-    if len({parameter.name for parameter in script.parameters}) < len(script.parameters):
+    if len({parameter.name for parameter in parameters}) < len(parameters):
         raise Refused("invalid", "two parameters have the same name", field="parameters")
+    for parameter in parameters:
+        field = f"parameters.{parameter.name[:100]}"
+        if not PARAMETER_NAME.fullmatch(parameter.name):
+            words = "a parameter's name must be 1 to 100 letters, digits, _ . and -"
+            raise Refused("invalid", f"{words}, not {parameter.name[:100]!r}", field="parameters")
+        if any(flag and not FLAG.fullmatch(flag) for flag in (parameter.flag, parameter.negative_flag)):
+            raise Refused("invalid", "flag must begin with - and have no spaces, such as --name", field=field)
+        if parameter.type == "choice" and not parameter.choices:
+            raise Refused("invalid", f"parameter {parameter.name!r} has no choices", field=field)
+        if parameter.type == "boolean" and not parameter.flag and not parameter.negative_flag:
+            words = "needs a flag: it is given, or not"
+            raise Refused("invalid", f"parameter {parameter.name!r} is a boolean and {words}", field=field)
+        if parameter.default is not None:
+            check_value(parameter, parameter.default)
 
 
 def find_entry(scripts: Mapping[str, Entry], name: str) -> Entry:

@@ -115,12 +115,17 @@ class Scripts:
             Refused: it would be refused now; nothing was written.
         """
         check_role(command, caller.role)
-        if command.text is None:
-            save_script(self._hub.state, command, self._clock(), caller.by)
-            return command, _passed_on
-        path = inline_path(self._home.scripts, command.script.name, command.script.path)
-        command = replace(command, script=replace(command.script, path=str(path), is_inline=True))
+        path = Path(command.script.path)
+        if command.text is not None:
+            path = inline_path(self._home.scripts, command.script.name, command.script.path)
+            command = replace(command, script=replace(command.script, path=str(path), is_inline=True))
+        # Whatever is wrong with it is told before anything is written.
         save_script(self._hub.state, command, self._clock(), caller.by)
+        if command.revision is None:
+            fired_at = await self._in_thread(self._archive.last_fire, command.script.name)
+            command = replace(command, fired_at=fired_at)
+        if command.text is None:
+            return command, _passed_on
         async with self._writing:
             version, before = await self._in_thread(
                 self._texts.save, command.script.name, path, command.text or "", None, caller.by

@@ -22,21 +22,28 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec.structs import replace
 
 from koubou_panel.core.agenda import Agenda
+from koubou_panel.core.catalogue import ran
 from koubou_panel.core.codec import decode_events, decode_snapshot, encode_events, encode_snapshot
 from koubou_panel.core.commands import (
     CancelTask,
     DrainPool,
+    EnableScript,
     PausePool,
+    RemoveScript,
     RestartWorker,
     ResumePool,
     RetryTask,
     RunEnded,
     RunProgressed,
+    RunScript,
     RunsReturned,
     RunsSampled,
+    SaveScript,
     ScaleWorkers,
+    ScheduleDue,
     SubmitTask,
     WorkerDied,
     WorkerHeard,
@@ -45,7 +52,7 @@ from koubou_panel.core.commands import (
 )
 from koubou_panel.core.conclude import conclude, give_back, lose
 from koubou_panel.core.decide import Context, decide
-from koubou_panel.core.events import MetricsSampled, PoolChanged, TaskSubmitted
+from koubou_panel.core.events import MetricsSampled, PoolChanged, ScriptEdited, TaskSubmitted
 from koubou_panel.core.fold import evolve
 from koubou_panel.core.plan import WINDOW_S, WINDOW_TASKS, Recall, Retire, Spawn, Start, Stop, plan
 from koubou_panel.core.records import (
@@ -61,9 +68,22 @@ from koubou_panel.core.records import (
     Use,
 )
 from koubou_panel.core.scale import UP
+from koubou_panel.core.schedule import latest_due
+from koubou_panel.core.script import Schedule, Script, request_of
 from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 
+SCHEDULES = st.sampled_from(
+    [
+        None,
+        Schedule(every_s=60.0),
+        Schedule(every_s=7.0, overlap="queue"),
+        Schedule(every_s=1.0, overlap="together"),
+        Schedule(cron="* * * * *", overlap="queue"),
+        Schedule(cron="*/5 * * * *"),
+        Schedule(at=1_200.0, overlap="queue"),
+    ]
+)
 DURATIONS_S = {"short": 0.0001, "middling": 0.006, "long": 0.5}
 LIFE = 60
 FAILURES = ["exit", "exception", "killed", "memory", "start"]
@@ -95,6 +115,7 @@ class Workshop(RuleBasedStateMachine):
     """A hub without a loop, its engine, and a replica far away."""
 
     tasks = Bundle("tasks")
+    scripts = Bundle("scripts")
 
     @initialize(bounds=st.sampled_from([(0, 1), (1, 1), (1, 3), (2, 2), (3, 3)]))
     def open(self, bounds):
@@ -112,6 +133,9 @@ class Workshop(RuleBasedStateMachine):
         self.runs = Counter()
         self.marked = set()
         self.stopped = set()
+        self.fired = Counter()
+        self.last_fires = {}
+        self.executions = 0
         self.step([PoolChanged(self.now, Pool(*bounds))])
         for name in list(self.slots):
             self.report(WorkerReady(name, 7))
@@ -138,11 +162,24 @@ class Workshop(RuleBasedStateMachine):
 
     def fold(self, events):
         """Every event reaches state, agenda, log, and, if it is not lost, the replica; as bytes."""
-        self.log += decode_events(encode_events(events))
-        folded = [evolve(self.state, event) for event in events]
+        folded = []
+        told = []
+        for event in events:
+            folded.append(evolve(self.state, event))
+            told.append(event)
+            record = None if folded[-1] is None else folded[-1].record
+            of_script = ran(folded[-1].fact, record) if hasattr(record, "request") else None
+            if of_script is not None:
+                folded.append(evolve(self.state, of_script))
+                told.append(of_script)
+                self.executions += of_script.is_final
+            if type(event) is TaskSubmitted and event.request.fire_at is not None:
+                self.fired[event.request.script_name, event.request.fire_at] += 1
+                self.last_fires[event.request.script_name] = event.request.fire_at
+        self.log += decode_events(encode_events(told))
         facts = [one for one in folded if one is not None]
         self.agenda.note(facts)
-        for event in events:
+        for event in told:
             if not self.replica_is_lost:
                 evolve(self.replica, event)
         for _, _, record in facts:
@@ -297,6 +334,74 @@ class Workshop(RuleBasedStateMachine):
         values = {"memory_available_bytes": free_mb * MB}
         self.step([MetricsSampled(self.now, Metrics(self.now, values))])
 
+    # -- the catalogue ----------------------------------------------------------------------------------------
+
+    @rule(target=scripts, name=st.sampled_from(["one", "two"]), schedule=SCHEDULES, text=st.integers(0, 3))
+    def save_script(self, name, schedule, text):
+        """A script is added, or changed as it stands; the shop knows when one of its name was last due."""
+        entry = self.state.scripts.get(name)
+        script = Script(name=name, path="/s.sh", schedule=schedule, description=str(text))
+        revision = None if entry is None else entry.revision
+        fired_at = self.last_fires.get(name) if entry is None else None
+        is_over = schedule is not None and schedule.at is not None and schedule.at <= self.now
+        assert self.do(SaveScript(script, revision, fired_at=fired_at)) or is_over
+        assert not self.do(SaveScript(script, 1_000)), "a stale change was taken"
+        return name
+
+    @rule(name=scripts, is_enabled=st.booleans())
+    def enable_script(self, name, is_enabled):
+        """A person holds a schedule, or lets it go on."""
+        assert self.do(EnableScript(name, is_enabled)) is (name in self.state.scripts)
+
+    @rule(name=scripts)
+    def edit_script(self, name):
+        """Its text was saved, though it may have been removed meanwhile."""
+        self.step([ScriptEdited(self.now, name, "abcd")])
+
+    @rule(name=consumes(scripts))
+    def remove_script(self, name):
+        """It goes, and leaves its runs."""
+        self.do(RemoveScript(name))
+
+    @precondition(lambda self: self.state.pool.takes_work)
+    @rule(target=tasks, name=scripts)
+    def run_script(self, name):
+        """A person runs it now."""
+        task_id = f"task-{len(self.submitted) + 1}"
+        entry = self.state.scripts.get(name)
+        if entry is None:
+            assert not self.do(RunScript(name, task_id))
+            return multiple()
+        request = replace(request_of(entry.script, task_id, {}), name="long")
+        self.submitted.add(task_id)
+        assert self.do(RunScript(name, task_id, request=request))
+        return task_id
+
+    @rule(again=st.booleans())
+    def look_at_schedules(self, again):
+        """What watches the clock tells what is due, and perhaps tells it twice; runs of late reports are none."""
+        reports = []
+        for entry in self.state.scripts.values():
+            if entry.queued and not entry.active:
+                reports.append((entry, entry.queued[0], 0))
+            if entry.next_at is not None and entry.next_at <= self.now:
+                due, missed = latest_due(entry.script.schedule, entry.next_at, self.now, anchor=entry.anchor)
+                reports.append((entry, due, missed))
+        for entry, fire_at, missed in reports * (1 + again):
+            task_id = f"task-{len(self.submitted) + 1}"
+            request = request_of(entry.script, task_id, {}, fire_at=fire_at)
+            report = ScheduleDue(entry.name, fire_at, missed, replace(request, name="short"))
+            events = conclude(self.state, report, self.now)
+            if any(type(event) is TaskSubmitted for event in events):
+                self.submitted.add(task_id)
+            self.step(events)
+
+    @rule(seconds=st.sampled_from([-4_000.0, -0.5, 61.0, 90_000.0]))
+    def set_the_clock(self, seconds):
+        """The machine's clock jumps."""
+        self.now = max(1_000.0, self.now + seconds)
+        self.step([])
+
     # -- the engine -------------------------------------------------------------------------------------------
 
     def has(self, accept):
@@ -445,6 +550,7 @@ class Workshop(RuleBasedStateMachine):
         old, self.state = self.state, State(f"{self.state.epoch}'")
         self.state.tasks, self.state.finished = dict(old.tasks), old.finished
         self.state.counts, self.state.order, self.state.pool = dict(old.counts), old.order, old.pool
+        self.state.scripts, self.state.executions = dict(old.scripts), old.executions
         events = []
         for task in self.state.tasks.values():
             if task.status == "in_progress":
@@ -456,8 +562,13 @@ class Workshop(RuleBasedStateMachine):
         self.log = [("restart", decode_snapshot(encode_snapshot(self.state.snapshot())))]
         self.replica_is_lost = True
         for event in events:
-            record = evolve(self.state, event).record
+            folded = evolve(self.state, event)
+            record = folded.record
             self.log.append(event)
+            if (told := ran(folded.fact, record)) is not None:
+                evolve(self.state, told)
+                self.log.append(told)
+                self.executions += told.is_final
             if record.is_finished:
                 self.ended[record.task_id] = record
         self.agenda = Agenda.from_state(self.state, batches)
@@ -471,6 +582,30 @@ class Workshop(RuleBasedStateMachine):
         assert set(self.state.tasks) == self.submitted
         counted = Counter(task.status for task in self.state.tasks.values())
         assert self.state.counts == {status: counted[status] for status in STATUSES}
+
+    @invariant()
+    def a_due_time_has_one_run(self):
+        """Whatever becomes of clocks, workshops and definitions."""
+        assert all(count == 1 for count in self.fired.values()), self.fired
+
+    @invariant()
+    def scripts_know_their_runs(self):
+        """Active are those that have not ended, and what waits does so for them; all executions are counted."""
+        assert self.state.executions == self.executions
+        for name, entry in self.state.scripts.items():
+            unended = {
+                task.task_id
+                for task in self.state.tasks.values()
+                if task.request.script_name == name and not task.is_finished
+            }
+            # One that was added anew comes to know of a run of its name when that goes on.
+            assert set(entry.active) <= unended
+            assert len(set(entry.active)) == len(entry.active)
+            schedule = entry.script.schedule
+            assert entry.next_at is None or (schedule is not None and entry.script.is_enabled)
+            assert not entry.queued or (schedule is not None and entry.script.is_enabled)
+            if entry.fired_at is not None and entry.next_at is not None:
+                assert entry.next_at > entry.fired_at
 
     @invariant()
     def finished_stays_finished(self):
