@@ -75,11 +75,13 @@ def test_up_prints_one_line_with_what_matters(shell, up) -> None:
     """How long it took, the workers, the WebSocket's port and where the history is; and it takes tasks."""
     process = up("--no-dashboard", "--workers", "1:2")
     found = re.fullmatch(
-        r"工房 ready in \d+\.\d s   \(1–2 workers · ws :(\d+) · history (.+)/koubou\.db\)\n", process.line
+        r"工房 ready in \d+\.\d s   \(1–2 workers · ws :(\d+) · mcp :(\d+) · history (.+)/koubou\.db\)\n",
+        process.line,
     )
     assert found, process.line
-    assert found[2] == str(shell.home)
-    assert _services(shell)["workshop"]["port"] == int(found[1])
+    assert found[3] == str(shell.home)
+    services = _services(shell)
+    assert [services[name]["port"] for name in ("websocket", "agents")] == [int(found[1]), int(found[2])]
     assert shell("run", "echo", "hello").stdout == "hello\n"
 
 
@@ -93,7 +95,10 @@ def test_up_runs_the_dashboard_and_its_link_logs_in_once(shell, up) -> None:
     assert _login(fresh) == 200
     services = _services(shell)
     assert {name: service["state"] for name, service in services.items()} == {
-        "workshop": "running",
+        "model": "idle",
+        "agents": "running",
+        "pool": "running",
+        "websocket": "running",
         "dashboard": "running",
     }
 
@@ -113,14 +118,14 @@ def _login(link: str) -> int:
 def test_second_up_is_refused_within_two_seconds(shell, up) -> None:
     """Another workshop on the same home exits with 73, names the first one's process, and leaves it alone."""
     up("--no-dashboard")
-    pid = _services(shell)["workshop"]["pid"]
+    pid = _services(shell)["pool"]["pid"]
     began = time.monotonic()
     second = shell("up", "--socket-port", "0", "--agents-port", "0", "--dashboard-port", "0", "--no-browser")
     took_s = time.monotonic() - began
     assert (second.returncode, second.stdout) == (73, "")
     assert f"pid {pid}" in second.stderr
     assert took_s < 2.0
-    assert _services(shell)["workshop"]["pid"] == pid
+    assert _services(shell)["pool"]["pid"] == pid
 
 
 @pytest.mark.parametrize("flag", ["--socket-port", "--dashboard-port"])
@@ -206,7 +211,7 @@ def test_second_signal_does_not_wait(shell, up) -> None:
 def test_second_signal_is_not_lost_on_a_workshop_that_hears_both_at_once(shell, up) -> None:
     """Two signals that wait for the workshop together are still two: it ends at once."""
     process = up("--no-dashboard")
-    workshop = _services(shell)["workshop"]["pid"]
+    workshop = _services(shell)["pool"]["pid"]
     running = shell.start("run", "sh", "-c", "echo begun; sleep 60")
     assert running.stdout.readline() == "begun\n"
     os.kill(workshop, signal.SIGSTOP)
@@ -235,10 +240,10 @@ def test_down_ends_it(shell, up) -> None:
 def test_restart_brings_everything_back(shell, up) -> None:
     """`koubou restart` ends the services and starts them anew in the same terminal, with the same flags."""
     process = up("--no-dashboard", "--workers", "2:2")
-    before = _services(shell)["workshop"]
+    before = _services(shell)["websocket"]
     done = shell("restart")
     assert done.returncode == 0, done.stderr
-    after = _services(shell)["workshop"]
+    after = _services(shell)["websocket"]
     assert after["state"] == "running"
     assert after["pid"] != before["pid"]
     assert process.poll() is None
@@ -299,10 +304,10 @@ def test_killed_workshop_is_started_again_on_its_port(shell, up) -> None:
     shell("scale", "2:2")
     task_id = shell("run", "--detach", "true").stdout.strip()
     shell("logs", "-f", task_id)
-    before = _services(shell)["workshop"]
+    before = _services(shell)["websocket"]
     os.kill(before["pid"], signal.SIGKILL)
     after = _wait(
-        lambda: (s := _services(shell)["workshop"])["restarts"] == 1 and s["state"] == "running" and s
+        lambda: (s := _services(shell)["websocket"])["restarts"] == 1 and s["state"] == "running" and s
     )
     assert after["port"] == before["port"]
     assert shell("run", "echo", "again").stdout == "again\n"
@@ -318,7 +323,7 @@ def test_killed_dashboard_is_started_again_on_its_port(shell, up) -> None:
     after = _wait(lambda: (s := _services(shell))["dashboard"]["restarts"] == 1 and s, START_S)
     _wait(lambda: _services(shell)["dashboard"]["state"] == "running", START_S)
     assert after["dashboard"]["port"] == before["dashboard"]["port"]
-    assert after["workshop"]["pid"] == before["workshop"]["pid"]
+    assert after["pool"]["pid"] == before["pool"]["pid"]
 
 
 def test_workshop_that_dies_again_and_again_is_given_up(shell, up) -> None:
@@ -336,7 +341,7 @@ def test_workshop_that_dies_again_and_again_is_given_up(shell, up) -> None:
 
     _wait(kill_it, START_S)
     assert process.returncode == 1
-    assert "died 6 times in a minute" in process.stderr.read()
+    assert "was killed by SIGKILL, 6 times in a minute" in process.stderr.read()
     assert 6 <= len(killed) <= 7
 
 

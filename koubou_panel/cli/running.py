@@ -12,7 +12,7 @@ import psutil
 from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
 from koubou_panel.servers.credentials import load_or_create_token, mint_code
-from koubou_panel.supervisor import status_path
+from koubou_panel.supervising.status import status_path
 
 SAME_S = 2.0  # the system tells start times by a clock that may be set
 
@@ -26,6 +26,7 @@ class ServiceStatus(msgspec.Struct):
     port: int | None = None
     started_at: float | None = None
     restarts: int = 0
+    message: str = ""
 
 
 class Running(msgspec.Struct):
@@ -36,7 +37,15 @@ class Running(msgspec.Struct):
     home: str
     host: str
     services: list[ServiceStatus]
+    began_at: float = 0.0
     insecure_no_auth: bool = False
+    label: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its workshop was given up."""
+        pool = self.service("pool")
+        return pool is not None and pool.state == "failed"
 
     def service(self, name: str) -> ServiceStatus | None:
         """The service of that name."""

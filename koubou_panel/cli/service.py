@@ -1,4 +1,4 @@
-"""`koubou up`, `koubou down`, `koubou restart` and `koubou status`."""
+"""`koubou up`, `koubou down` and `koubou restart`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import click
 import psutil
 
 from koubou_panel.cli.ending import say
-from koubou_panel.cli.link import CALLER, home_of, settings_of
+from koubou_panel.cli.link import settings_of
 from koubou_panel.cli.pool import restart_worker
 from koubou_panel.cli.running import (
     Running,
@@ -28,16 +28,11 @@ from koubou_panel.cli.running import (
     lock_holder,
     running,
 )
-from koubou_panel.cli.show import ago, print_fields, print_json, table
-from koubou_panel.cli.workers import standing
-from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
-from koubou_panel.settings import EXIT_NO_WORKSHOP
-from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.supervisor import RESTART
-from koubou_panel.wire.messages import task_counts, worker_totals
-from koubou_panel.wire.records import pool_record
+from koubou_panel.settings import EXIT_TAKEN
+from koubou_panel.supervising.status import PROCESSES, SERVICES, wish_path
+from koubou_panel.supervisor import RESTART, WISH
 
 POLL_S = 0.1
 PATIENCE_S = 60.0
@@ -96,6 +91,13 @@ def up(
         given["home"] = home
     settings = settings_of(ctx, **given)
     kept = Home(settings.home)
+    found = None if again else running(kept)
+    if found is not None and found.has_failed:
+        say(
+            f"`koubou up` runs here already (pid {found.pid}) and its workshop has failed: "
+            "`koubou restart` starts it again, `koubou down` ends it"
+        )
+        return EXIT_TAKEN
     opens = not no_browser and has_browser(dict(os.environ))
 
     async def main() -> tuple[int, bool]:
@@ -190,18 +192,19 @@ def down(ctx: click.Context) -> int:
 
 
 @click.command()
-@click.argument("worker", required=False)
+@click.argument("name", required=False, metavar="[SERVICE|WORKER]")
 @click.option("--now", is_flag=True, help="Do not wait for what runs: it ends as its --on-crash says.")
 @click.pass_context
-def restart(ctx: click.Context, *, worker: str | None, now: bool) -> int:
-    """Restart the workshop, or replace WORKER alone by a fresh one.
+def restart(ctx: click.Context, *, name: str | None, now: bool) -> int:
+    """Restart all services, or SERVICE alone, or replace WORKER by a fresh one.
 
     The workshop ends as by `koubou down` and starts again with the flags that `koubou up` was given and as many
-    workers as `koubou scale` said last; what waits is kept. A WORKER is replaced when it has ended what it runs, or
+    workers as `koubou scale` said last; what waits is kept. A SERVICE is model, agents, pool, websocket or dashboard;
+    agents, pool and websocket are one process, the workshop. A WORKER is replaced when it has ended what it runs, or
     with --now at once, and then what it runs is cancelled.
     """
-    if worker is not None:
-        restart_worker(ctx, worker, at_once=now)
+    if name is not None and name not in PROCESSES and name not in SERVICES:
+        restart_worker(ctx, name, at_once=now)
         return 0
     settings = settings_of(ctx)
     home = Home(settings.home)
@@ -211,12 +214,59 @@ def restart(ctx: click.Context, *, worker: str | None, now: bool) -> int:
         raise Refused(
             "conflict", f"`koubou up` did not start the workshop with pid {pid}: end it, then start it"
         )
-    before = {service.pid for service in found.services}
+    limit_s = settings.grace_s + PATIENCE_S
+    if name is not None:
+        _restart_service(home, found, name, limit_s)
+        return 0
+    _restart_all(home, found, limit_s, now=now)
+    say("the workshop runs again")
+    link = dashboard_link(home, running(home))
+    if link:
+        print(link)
+    return 0
+
+
+def _restart_service(home: Home, found: Running, name: str, limit_s: float) -> None:
+    """Have the supervisor start one service anew, and wait until it runs.
+
+    Raises:
+        Refused: there is none of that name, or it does not come back.
+    """
+    shown = "pool" if name == "workshop" else name
+    before = found.service(shown)
+    if before is None:
+        raise Refused("not_found", f"no {name} runs here: it was started without one")
+    if shown == "model" and before.state == "running" and before.pid is None:
+        raise Refused("conflict", f"{before.message or 'the model server'}: restart it where it was started")
+    wish_path(home).write_text(name)
+    os.kill(found.pid, WISH)
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        now = running(home)
+        service = now.service(shown) if now else None
+        if service is None:
+            raise Refused("unavailable", "the supervisor is gone; `koubou up` starts everything")
+        if service.restarts > before.restarts or service.pid != before.pid:
+            if service.state == "failed":
+                raise Refused("unavailable", f"the {name} does not start: {service.message}")
+            if service.state == "running":
+                say(f"the {name} runs again (pid {service.pid})" if service.pid else f"the {name} runs again")
+                return
+        time.sleep(POLL_S)
+    raise Refused("conflict", f"the {name} does not come back; `koubou status` says how it stands")
+
+
+def _restart_all(home: Home, found: Running, limit_s: float, *, now: bool) -> None:
+    """Have the supervisor start everything anew, and wait until it runs.
+
+    Raises:
+        Refused: it does not come back.
+    """
     os.kill(found.pid, RESTART)
-    deadline = time.monotonic() + settings.grace_s + PATIENCE_S
+    deadline = time.monotonic() + limit_s
     if not now:
         say("waiting for running tasks; `koubou restart --now` ends them")
-    while not _is_back(found_now := running(home), before):
+    while not _is_back(found_now := running(home), found):
         if now and _is_stopping(found_now):
             os.kill(found.pid, RESTART)  # the second one ends the wait
             now = False
@@ -227,22 +277,17 @@ def restart(ctx: click.Context, *, worker: str | None, now: bool) -> int:
                 "conflict", f"process {found.pid} does not restart; `koubou down`, then `koubou up`"
             )
         time.sleep(POLL_S)
-    say("the workshop runs again")
-    link = dashboard_link(home, running(home))
-    if link:
-        print(link)
-    return 0
 
 
 def _is_stopping(found: Running | None) -> bool:
     return found is not None and any(service.state == "stopping" for service in found.services)
 
 
-def _is_back(found: Running | None, before: set[int | None]) -> bool:
-    """Whether every service runs, and none of the processes of `before`."""
-    return found is not None and all(
-        service.state == "running" and service.pid not in before for service in found.services
-    )
+def _is_back(found: Running | None, before: Running) -> bool:
+    """Whether everything that is to run does so, since a later start than `before`."""
+    if found is None or found.began_at == before.began_at:
+        return False
+    return all(service.state == "running" for service in found.services if service.name != "model")
 
 
 def _workshop_alone(home: Home) -> int:
@@ -265,110 +310,3 @@ def _is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.pass_context
-def status(ctx: click.Context, *, as_json: bool) -> int:
-    """Show every service with its state, port and uptime, and a fresh link to the dashboard."""
-    home = home_of(ctx)
-    found = running(home)
-    snapshot, pid = asyncio.run(_look(home))
-    link = dashboard_link(home, found)
-    if as_json:
-        print_json(_document(home, found, snapshot, pid, link))
-    elif found is not None or snapshot is not None:
-        _print(home, found, snapshot, pid, link)
-    if snapshot is None:
-        say(f"no workshop answers at {home.root}; `koubou up` starts one")
-        return EXIT_NO_WORKSHOP
-    return 0
-
-
-async def _look(home: Home) -> tuple[Snapshot | None, int | None]:
-    """How the workshop stands and its pid, if it answers."""
-    try:
-        shop = await RemoteShop.connect(home.socket, by=CALLER.by, replica=False)
-        async with shop:
-            return await shop.look(), shop.welcome.pid if shop.welcome else None
-    except Refused:
-        return None, None
-
-
-def _services(
-    found: Running | None, snapshot: Snapshot | None, pid: int | None, now: float
-) -> list[dict[str, object]]:
-    """Every service; a workshop without a supervisor is held by the process `pid`."""
-    services: list[dict[str, object]] = []
-    for service in found.services if found else []:
-        answers = service.name != "workshop" or snapshot is not None
-        up_s = (
-            None if service.started_at is None or service.pid is None else round(now - service.started_at, 1)
-        )
-        services.append(
-            {
-                "name": service.name,
-                "state": service.state if answers or service.state != "running" else "unresponsive",
-                "pid": service.pid,
-                "port": service.port,
-                "uptime_s": up_s,
-                "restarts": service.restarts,
-            }
-        )
-    if not services and snapshot is not None:
-        own = pid is not None and is_workshop_process(pid)
-        state = "running" if own else "held by another program"
-        services.append(
-            {"name": "workshop", "state": state, "pid": pid, "port": None, "uptime_s": None, "restarts": 0}
-        )
-    return services
-
-
-def _document(
-    home: Home, found: Running | None, snapshot: Snapshot | None, pid: int | None, link: str | None
-) -> dict[str, object]:
-    from koubou_panel.core.state import State
-
-    state = State.from_snapshot(snapshot) if snapshot else None
-    return {
-        "home": str(home.root),
-        "answers": snapshot is not None,
-        "services": _services(found, snapshot, pid, time.time()),
-        "tasks": task_counts(state) if state else None,
-        "workers": worker_totals(state) if state else None,
-        "pool": pool_record(state.pool) if state else None,
-        "epoch": snapshot.epoch if snapshot else None,
-        "link": link,
-    }
-
-
-def _print(
-    home: Home, found: Running | None, snapshot: Snapshot | None, pid: int | None, link: str | None
-) -> None:
-    now = time.time()
-    rows = [
-        [
-            str(service["name"]),
-            str(service["state"]),
-            f":{service['port']}" if service["port"] else "",
-            str(service["pid"] or ""),
-            ago(now - float(str(service["uptime_s"])), now) if service["uptime_s"] is not None else "",
-            str(service["restarts"]),
-        ]
-        for service in _services(found, snapshot, pid, now)
-    ]
-    table(("SERVICE", "STATE", "PORT", "PID", "UP", "RESTARTS"), rows, status=1)
-    print()
-    fields = [("dashboard", link or ""), ("home", str(home.root))]
-    if snapshot is not None:
-        counts = snapshot.counts
-        busy = sum(worker.status == "busy" for worker in snapshot.workers)
-        fields += [
-            (
-                "tasks",
-                f"{counts['pending']} pending, {counts['in_progress']} running, {counts['failed']} failed",
-            ),
-            ("workers", f"{busy} of {len(snapshot.workers)} busy{standing(snapshot.pool)}"),
-        ]
-    print_fields(fields)

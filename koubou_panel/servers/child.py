@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 
 from koubou_panel.errors import KoubouError
@@ -103,6 +104,23 @@ class Ending:
             loop.remove_reader(life_fd)
             self.is_orphaned = True
             self.ask_now()
+
+
+def end_within(limit_s: float) -> None:
+    """End this process with code 0 in `limit_s` seconds, whatever still holds it: all that counts is done.
+
+    A thread that waits for something outside (a process that does not end, a disk, a name server) would be waited for
+    when the interpreter ends, and there is no limit to that.
+    """
+
+    def end() -> None:
+        sys.stderr.write("something did not close in time; it is left to the system\n")
+        sys.stderr.flush()
+        os._exit(0)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 def bind(host: str, port: int, *, flag: str) -> socket.socket:

@@ -40,6 +40,7 @@ from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, guard_application, request_verdict
 from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.servers.rotation import follow_token
+from koubou_panel.servers.services import Services, add_argument
 from koubou_panel.servers.tornado_socket import ws_routes
 from koubou_panel.settings import EXIT_NO_WORKSHOP, EXIT_TAKEN, EXIT_USAGE
 from koubou_panel.shop.remote import RemoteShop
@@ -52,6 +53,7 @@ WORKSHOP_WAIT_S = 10.0
 TOKEN_LIFE_S = 7 * 24 * 3600
 MESSAGE_BYTES = 1 << 20
 WARM_UP_S = 20.0
+REST_S = 4.0  # what closing may take
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(PORT_FLAG, "--port", dest="port", type=int, default=8080)
     parser.add_argument("--insecure-no-auth", action="store_true")
+    parser.add_argument("--label", default="", help="a word for what kind of workshop this is")
     child.add_arguments(parser)
+    add_argument(parser)
     return parser
 
 
@@ -234,6 +238,7 @@ async def _serve(args: argparse.Namespace) -> int:
         raise CannotStart(error.message, exit_code=EXIT_NO_WORKSHOP) from error
     asyncio.get_running_loop().set_exception_handler(_mind)
     async with shop:
+        services = await Services.attach(args.services_fd, shop.note_service)
         dashboard = _open(args, home, token, shop)
         # After the page server: it takes SIGINT for itself when it is made.
         ending = Ending.watch(args.life_fd)
@@ -243,7 +248,9 @@ async def _serve(args: argparse.Namespace) -> int:
         gc.collect()
         gc.freeze()
         await ending.asked.wait()
+        child.end_within(REST_S)
         following.cancel()
+        services.close()
         await dashboard.close()
     return 0
 
@@ -256,7 +263,7 @@ def _open(args: argparse.Namespace, home: Home, token: str, shop: RemoteShop) ->
             sessions=home.runtime / "sessions",
             host=args.host,
             port=args.port,
-            place=place_of(home),
+            place=f"{args.label} · {place_of(home)}" if args.label else place_of(home),
             insecure_no_auth=args.insecure_no_auth,
         )
     except SettingsError as error:

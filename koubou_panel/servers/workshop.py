@@ -30,12 +30,14 @@ from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.servers.credentials import derive_read_token, load_or_create_token
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.servers.rotation import follow_token
+from koubou_panel.servers.services import ServiceNotes, Services, add_argument
 from koubou_panel.servers.socket import SocketServer
 from koubou_panel.settings import EXIT_DATA, EXIT_TAKEN, EXIT_USAGE, parse_workers
 from koubou_panel.shop.local import LocalShop
 
 SOCKET_FLAG = "--socket-port"
 AGENTS_FLAG = "--agents-port"
+REST_S = 5.0  # what closing the doors may take once all is stored
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace", type=float, default=30.0, metavar="S")
     parser.add_argument("--insecure-no-auth", action="store_true")
     child.add_arguments(parser)
+    add_argument(parser)
     return parser
 
 
@@ -95,6 +98,7 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
         await ending.asked.wait()
         # Closed first: followers are to see what becomes of their tasks. Then the doors, by the stack.
         await shop.close(args.grace, ending.skip)
+        child.end_within(REST_S)
     return 0
 
 
@@ -118,11 +122,21 @@ async def _open(
     child.require_free(args.host, args.agents_port, flag=AGENTS_FLAG)
     shop = await LocalShop.open(home, workers=workers, open_files=open_files)
     try:
+        await _attach_services(args, shop, stack)
         ports = await _open_doors(args, shop, access, stack)
     except BaseException:
         await shop.close()
         raise
     return shop, ports
+
+
+async def _attach_services(args: argparse.Namespace, shop: LocalShop, stack: AsyncExitStack) -> Services:
+    """The line to the supervisor; what it tells is noted as facts."""
+    notes = ServiceNotes(shop.hub, shop.clock)
+    services = await Services.attach(args.services_fd, notes.note)
+    stack.callback(notes.close)
+    stack.callback(services.close)
+    return services
 
 
 async def _open_doors(

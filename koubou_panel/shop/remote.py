@@ -31,7 +31,7 @@ from koubou_panel.core.ports import (
     TaskPage,
     TaskQuery,
 )
-from koubou_panel.core.records import Metrics, Task, TaskId
+from koubou_panel.core.records import Metrics, Service, Task, TaskId
 from koubou_panel.core.state import Snapshot, State
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.shop.connection import AskCall, Connection, DoCall, is_repeatable
@@ -62,6 +62,7 @@ class RemoteShop:
         self._followers: dict[TaskId, list[Follower]] = {}
         self._ids = TaskIds()
         self._open: _Batch | None = None
+        self._services: dict[str, Service] = {}
         self.welcome: wire.Welcome | None = None
 
     @classmethod
@@ -221,6 +222,12 @@ class RemoteShop:
 
     # -- beyond the Shop door ---------------------------------------------------------------------------------
 
+    def note_service(self, service: Service) -> None:
+        """Take the supervisor's own word on a service: it counts also while the workshop is away."""
+        self._services[service.name] = service
+        self.state.services[service.name] = service
+        self._tell(lambda subscriber: subscriber.on_samples(()))
+
     async def look(self) -> Snapshot:
         """How the workshop stands, its tasks apart. Needs no replica."""
         return cast("Snapshot", await self._ask(questions.Look()))
@@ -283,6 +290,7 @@ class RemoteShop:
         match message:
             case wire.Facts():
                 news = self._replica.fold(message)
+                self.state.services.update(self._services)
                 if news:
                     self._tell(lambda subscriber: subscriber.on_facts(news))
             case wire.Samples(samples=samples):
@@ -306,6 +314,7 @@ class RemoteShop:
             self._renewed()
 
     def _renewed(self) -> None:
+        self.state.services.update(self._services)
         self._ready.set()
         self._tell(lambda subscriber: subscriber.on_reset(self.state))
 

@@ -33,13 +33,15 @@ def test_scale_changes_the_bounds(koubou) -> None:
 def test_status_says_what_runs(koubou) -> None:
     """Every service with state and port, the tasks and the workers, for people and as JSON."""
     document = json.loads(koubou("status", "--json").stdout)
-    (workshop,) = document["services"]
-    assert (workshop["name"], workshop["state"], workshop["restarts"]) == ("workshop", "running", 0)
+    services = {service["name"]: service for service in document["services"]}
+    assert list(services) == ["model", "agents", "pool", "websocket"]
+    assert (services["pool"]["state"], services["pool"]["restarts"]) == ("running", 0)
+    assert services["model"]["state"] in ("idle", "running")
     assert document["answers"] is True
     assert document["workers"]["total_workers"] == 2
     assert document["link"] is None
     text = koubou("status").stdout
-    assert re.search(rf"workshop\s+running\s+:{workshop['port']}", text)
+    assert re.search(rf"websocket\s+running\s+:{services['websocket']['port']}", text)
 
 
 def test_doctor_finds_nothing_missing_here(koubou) -> None:
