@@ -6,11 +6,13 @@ allowed is refused. Nothing here reads a file, a clock or a socket; `guard` puts
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from koubou_panel.errors import SettingsError
 
@@ -25,14 +27,18 @@ _BAD_TOKEN = "This token is not the workshop's: `koubou token` prints the presen
 
 
 class Role(StrEnum):
-    """How much a caller may do: `read` sees, `full` also acts."""
+    """How much a caller may do: `read` sees, `run` also runs scripts of the catalogue, `full` does everything."""
 
     READ = "read"
+    RUN = "run"
     FULL = "full"
 
     def covers(self, needed: Role) -> bool:
         """Whether this role may do what `needed` may."""
-        return self is Role.FULL or needed is Role.READ
+        return _RANKS[self] >= _RANKS[needed]
+
+
+_RANKS = {Role.READ: 0, Role.RUN: 1, Role.FULL: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,15 @@ Verdict = Allow | Pending | Refuse
 #: Gives what a cookie's value allows, or None if it is no live session.
 SessionLookup = Callable[[str], Allow | None]
 
+#: What the tokens with a name allow, by `token_hash`.
+Named = Mapping[str, Allow]
+NOBODY: Named = MappingProxyType({})
+
+
+def token_hash(token: str) -> str:
+    """What is kept of a token that has a name: enough to know it again, not to present it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
 
 def is_loopback(address: str) -> bool:
     """Whether a host name or an IP address can only mean this machine."""
@@ -105,6 +120,7 @@ class Access:
         token: opens everything. Never empty.
         port: the port bound (1 to 65535), part of every allowed Host and Origin.
         read_token: opens reading only; None for none.
+        named: tokens of their own for agents, each with what it allows.
         bind: the address listened on. A wider one than loopback needs TLS, or a proxy and `extra_hosts`.
         tls: the port itself speaks TLS.
         behind_proxy: a proxy that speaks TLS stands before the port.
@@ -123,6 +139,7 @@ class Access:
     token: str = field(repr=False)
     port: int
     read_token: str | None = field(default=None, repr=False)
+    named: Named = field(default_factory=lambda: NOBODY, repr=False)
     bind: str = "127.0.0.1"
     tls: bool = False
     behind_proxy: bool = False
@@ -170,13 +187,18 @@ class Access:
         return self._refuse_peer(request) or self._refuse_host(request) or self._refuse_origin(request)
 
     def verify_token(self, presented: str) -> Role | None:
-        """Give the role that a presented token has here, or None. Takes the same time for every wrong one."""
+        """Give the role that a presented token has here, or None."""
+        found = self.recognise(presented)
+        return None if found is None else found.role
+
+    def recognise(self, presented: str) -> Allow | None:
+        """Give what a presented token allows here, or None. How long it takes tells nothing of a token."""
         given = presented.encode("utf-8", "surrogatepass")
         is_full = hmac.compare_digest(given, self.token.encode())
         is_read = hmac.compare_digest(given, (self.read_token or "").encode()) and self.read_token is not None
         if is_full:
-            return Role.FULL
-        return Role.READ if is_read else None
+            return Allow(Role.FULL, "token")
+        return Allow(Role.READ, "read-token") if is_read else self.named.get(token_hash(presented))
 
     def _refuse_peer(self, request: Request) -> Refuse | None:
         # `panel serve` without --address listens everywhere, whatever `bind` says, and a Host can be typed.
@@ -221,10 +243,8 @@ class Access:
         if len(values) != 1:
             return Refuse(401, "unauthorized", "Send one Authorization header.")
         scheme, _, presented = values[0].partition(" ")
-        role = self.verify_token(presented.strip(" ")) if scheme.lower() == "bearer" else None
-        if role is None:
-            return Refuse(401, "unauthorized", _BAD_TOKEN)
-        return Allow(role, "token" if role is Role.FULL else "read-token")
+        found = self.recognise(presented.strip(" ")) if scheme.lower() == "bearer" else None
+        return found or Refuse(401, "unauthorized", _BAD_TOKEN)
 
     def _may_wait(self, request: Request) -> bool:
         if not request.websocket or request.method != "GET":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import logging
 import re
 import socket
@@ -23,7 +24,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs
 
-from koubou_panel.servers.access import UNIX_PEER, Access, Allow, Pending, Refuse, Request, Verdict
+from koubou_panel.servers.access import (
+    NOBODY,
+    UNIX_PEER,
+    Access,
+    Allow,
+    Named,
+    Pending,
+    Refuse,
+    Request,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -45,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LOGIN_PATH = "/login"
+API_PATH = "/api/"
 COOKIE_LIFE_S = 400 * 24 * 3600  # the most a browser keeps one; the idle time is the server's to judge
 LINGER_S = 2.0
 LINGER_BYTES = 1 << 20
@@ -84,6 +96,7 @@ class Guard:
     ) -> None:
         """Stand before a port with this policy."""
         self.access = access
+        self.on_change: Callable[[], None] = _nothing
         self._sessions = sessions
         self._now = now
 
@@ -92,10 +105,16 @@ class Guard:
         return self.access.check(request, session=self._session)
 
     def rotate(self, token: str, *, read_token: str | None = None) -> None:
-        """Take a new token in the place of the old; every session that the old one opened ends."""
-        self.access = replace(self.access, token=token, read_token=read_token)
+        """Take a new token in the place of the old; every session and every named token of the old one ends."""
+        self.access = replace(self.access, token=token, read_token=read_token, named=NOBODY)
         if self._sessions is not None:
             self._sessions.rotate(token, self._now())
+        self.on_change()
+
+    def name(self, named: Named) -> None:
+        """Let in by these named tokens, and by no others."""
+        self.access = replace(self.access, named=named)
+        self.on_change()
 
     def answer(self, request: Request, query: str, *, is_browser: bool) -> Verdict | Answer:
         """Give the verdict, or the whole answer where the guard itself replies (a refusal, the login)."""
@@ -109,7 +128,11 @@ class Guard:
             verdict = self.access.screen(request) or self._log_in(request, query, self._sessions)
         else:
             verdict = self.check(request)
-        return refusal(verdict, is_browser=is_browser) if isinstance(verdict, Refuse) else verdict
+        if not isinstance(verdict, Refuse):
+            return verdict
+        if request.path.startswith(API_PATH):
+            return json_refusal(verdict)
+        return refusal(verdict, is_browser=is_browser)
 
     def _session(self, value: str) -> Allow | None:
         return self._sessions.find(value, self._now()) if self._sessions else None
@@ -133,6 +156,10 @@ class Guard:
         secure = "; Secure" if self.access.secure_cookies else ""
         attributes = f"Max-Age={COOKIE_LIFE_S}; Path=/; HttpOnly; SameSite=Strict{secure}"
         return f"{self.access.cookie_name}={value}; {attributes}"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +186,12 @@ class Answer:
             *(f"{k}: {v}" for k, v in headers),
         ]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body if with_body else b"")
+
+
+def json_refusal(refuse: Refuse) -> Answer:
+    """Give a refusal as programs read it: `{"error": {"code", "message"}}`."""
+    text = json.dumps({"error": {"code": refuse.code, "message": refuse.message}})
+    return Answer(refuse.status, "application/json", text + "\n", refusal(refuse).headers)
 
 
 def refusal(refuse: Refuse, *, is_browser: bool = False) -> Answer:
@@ -282,7 +315,7 @@ class _Gate:
             )
         if isinstance(verdict, Answer):
             # Detached, so that Tornado neither reads the body nor sends `100 Continue` for it.
-            return _dismiss(self._conn.detach(), verdict.encode(with_body=request.method != "HEAD"))
+            return dismiss(self._conn.detach(), verdict.encode(with_body=request.method != "HEAD"))
         setattr(self._conn, _MARK, verdict)
         self._inner = self._start()
         return self._inner.headers_received(start_line, headers)
@@ -309,7 +342,7 @@ class _Gate:
         return getattr(handler, "koubou_waits_for_auth", False) is True
 
 
-async def _dismiss(stream: IOStream, reply: bytes) -> None:
+async def dismiss(stream: IOStream, reply: bytes) -> None:
     """Send a last reply, then let what the client still sends run out, unkept, for a moment.
 
     Closing at once would reset the connection under a client that still sends: it would not read the reply.

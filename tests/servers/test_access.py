@@ -19,6 +19,7 @@ from koubou_panel.servers.access import (
     cookie_values,
     is_loopback,
     loopback_origins,
+    token_hash,
 )
 
 TOKEN = "t" * 43
@@ -409,9 +410,22 @@ def test_tokens_are_not_shown():
 
 
 def test_roles_cover_each_other_one_way():
-    """Full covers everything, read covers reading."""
+    """Full covers everything, run covers running and reading, read covers reading."""
     covered = {(a, b) for a, b in itertools.product(Role, Role) if a.covers(b)}
-    assert covered == {(Role.FULL, Role.FULL), (Role.FULL, Role.READ), (Role.READ, Role.READ)}
+    read, run, full = Role.READ, Role.RUN, Role.FULL
+    assert covered == {(full, full), (full, run), (full, read), (run, run), (run, read), (read, read)}
+
+
+def test_a_named_token_gives_its_role_and_its_name():
+    """A token of its own is known by its hash alone, and by nothing that is like it."""
+    named = {token_hash("n" * 43): Allow(Role.RUN, "agent:nightly")}
+    policy = access(named=named)
+    asked = request(authorization=("Bearer " + "n" * 43,))
+    assert policy.check(asked) == Allow(Role.RUN, "agent:nightly")
+    for wrong in ("n" * 42, token_hash("n" * 43), "N" * 43):
+        assert code_of(policy.check(request(authorization=(f"Bearer {wrong}",)))) == "unauthorized"
+    assert code_of(access().check(asked)) == "unauthorized"
+    assert "n" * 43 not in repr(policy)
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.0.2", "::1", "[::1]"])

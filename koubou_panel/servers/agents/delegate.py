@@ -166,10 +166,20 @@ class Delegation:
         model: str | None = None,
         system: str | None = None,
         schema: Mapping[str, object] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
         options: Options = NO_OPTIONS,
     ) -> TaskId:
         """Submit a prompt to the local model; its id once it is durable. Raises as `command`."""
-        given = {"model": model, "system": system, "schema": None if schema is None else dict(schema)}
+        given = {
+            "model": model,
+            "system": system,
+            "schema": None if schema is None else dict(schema),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+        }
         spec: dict[str, object] = {"prompt": text}
         spec |= {name: value for name, value in given.items() if value is not None}
         return await self.submit("prompt", spec, caller, options=options)

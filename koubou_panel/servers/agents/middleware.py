@@ -2,55 +2,105 @@
 
 from __future__ import annotations
 
+import asyncio
+from http import HTTPStatus
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow, Refuse, Request
-from koubou_panel.servers.guard import Guard, refusal
+from koubou_panel.servers.agents.rest_http import VERDICT, failure, respond
+from koubou_panel.servers.guard import Guard
 
-VERDICT = "koubou"
+__all__ = ["VERDICT", "Guarded", "request_of"]
+
+_CHALLENGE = ("WWW-Authenticate", 'Bearer realm="koubou"')
+_CREDENTIALS = Refuse(401, "unauthorized", "Send credentials: `Authorization: Bearer TOKEN`.")
+_GONE = Refuse(401, "unauthorized", "This token was revoked meanwhile: ask for another.")
 
 
 class Guarded:
-    """`app` behind `guard`; what lets a request in stands in its scope under `VERDICT`."""
+    """`app` behind `guard`; what lets a request in stands in its scope under `VERDICT`.
+
+    Args:
+        app: what is guarded.
+        guard: the port's guard.
+    """
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         """Stand before `app`."""
         self._app = app
         self._guard = guard
+        self._open: dict[asyncio.Task[object], Request] = {}
+        self._cut: set[asyncio.Task[object]] = set()
+        guard.on_change = self.look_again
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        verdict = self._guard.check(request_of(scope))
-        if isinstance(verdict, Allow):
-            await self._app({**scope, VERDICT: verdict}, receive, send)
-            return
-        refuse = verdict if isinstance(verdict, Refuse) else Refuse(401, "unauthorized", "Send credentials.")
-        if scope["type"] == "websocket":
+        request = request_of(scope)
+        verdict = self._guard.check(request)
+        if isinstance(verdict, Allow) and scope["type"] == "http":
+            await self._pass(request, {**scope, VERDICT: verdict}, receive, send)
+        elif scope["type"] == "websocket":  # none is served here
             await send({"type": "websocket.close", "code": 1008})
-            return
-        answer = refusal(refuse)
-        headers = [("content-type", f"{answer.content_type}; charset=utf-8"), *answer.headers]
-        pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-        await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
-        await send({"type": "http.response.body", "body": answer.text.encode()})
+        else:
+            await _refuse(verdict if isinstance(verdict, Refuse) else _CREDENTIALS, scope, send)
+
+    def look_again(self) -> None:
+        """Cut off every request that the guard would let in no more: its token was revoked, or changed."""
+        for task, request in tuple(self._open.items()):
+            if not isinstance(self._guard.check(request), Allow):
+                self._cut.add(task)
+                task.cancel()
+
+    async def _pass(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def sending(message: object) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)  # type: ignore[arg-type]
+
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a server runs each request in a task
+        self._open[task] = request
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if task not in self._cut:
+                raise
+            task.uncancel()
+            if not has_begun:
+                await _refuse(_GONE, scope, send)
+        finally:
+            self._open.pop(task, None)
+            self._cut.discard(task)
+
+
+async def _refuse(refuse: Refuse, scope: Scope, send: Send) -> None:
+    """Answer in the words of the port: JSON, as every failure on it."""
+    answer = failure(Refused(refuse.code, refuse.message))._replace(status=refuse.status)
+    if refuse.status == HTTPStatus.UNAUTHORIZED:
+        answer = answer._replace(headers=(_CHALLENGE,))
+    await respond(send, answer, with_body=scope.get("method") != "HEAD")
 
 
 def request_of(scope: Scope) -> Request:
     """What the guard needs of an ASGI scope."""
-
-    def every(name: bytes) -> tuple[str, ...]:
-        return tuple(value.decode("latin-1") for key, value in scope["headers"] if key == name)
-
+    found: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"authorization": []}
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name].append(value.decode("latin-1"))
     client = scope.get("client")
     return Request(
         method=scope.get("method", "GET"),
         path=scope["path"],
-        host=every(b"host"),
+        host=tuple(found[b"host"]),
         peer=client[0] if client else "",
-        origin=every(b"origin"),
-        authorization=every(b"authorization"),
+        origin=tuple(found[b"origin"]),
+        authorization=tuple(found[b"authorization"]),
         websocket=scope["type"] == "websocket",
     )
