@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from koubou_panel.servers.agents.delegate import Delegation
-from koubou_panel.servers.agents.mcp_frame import Frame
+from koubou_panel.servers.agents.mcp_frame import Frame, Mount
+from koubou_panel.servers.agents.mcp_prompts import add_prompts
+from koubou_panel.servers.agents.mcp_resources import Changes, add_resources
 from koubou_panel.servers.agents.mcp_tools import add_tools
 
 INSTRUCTIONS = """\
@@ -24,4 +28,25 @@ def make_server(delegation: Delegation) -> Frame:
         "koubou-panel", title="Koubou Panel", version=version("koubou-panel"), instructions=INSTRUCTIONS
     )
     add_tools(frame, delegation)
+    add_resources(frame, delegation.shop)
+    add_prompts(frame, delegation)
     return frame
+
+
+class McpMount(Mount):
+    """The workshop's MCP server as a part of the agents' application."""
+
+    def __init__(self, delegation: Delegation) -> None:
+        """Serve what `delegation` can do."""
+        super().__init__(lambda: make_server(delegation))
+        self._shop = delegation.shop
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Frame]:
+        """Serve, and tell of changes, while this is entered; once."""
+        async with super().running() as frame:
+            unsubscribe = self._shop.subscribe(Changes(frame.notices))
+            try:
+                yield frame
+            finally:
+                unsubscribe()

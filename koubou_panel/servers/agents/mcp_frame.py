@@ -21,7 +21,15 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp_types import (
+    CallToolResult,
+    InputRequiredResult,
+    Resource,
+    SubscribeRequestParams,
+    TextContent,
+    ToolAnnotations,
+    UnsubscribeRequestParams,
+)
 from pydantic import ValidationError
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -30,6 +38,7 @@ from koubou_panel.core.commands import Caller
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
+from koubou_panel.servers.agents.mcp_notices import Notices
 from koubou_panel.servers.agents.middleware import VERDICT
 
 PATH = "/mcp"
@@ -81,9 +90,24 @@ class Frame(MCPServer[Any]):
 
     def __init__(self, name: str, *, title: str, version: str, instructions: str) -> None:
         """A server that offers nothing yet."""
-        super().__init__(name, title=title, version=version, instructions=instructions, log_level="WARNING")
+        self.notices = Notices(self._is_resource)
         self.needs: dict[str, str] = {}
-        self.middleware.append(self._show_what_is_open)
+        self.more_resources: Callable[[], list[Resource]] = list
+        super().__init__(
+            name,
+            title=title,
+            version=version,
+            instructions=instructions,
+            log_level="WARNING",
+            subscriptions=self.notices.bus,
+            middleware=[self._show_what_is_open, self.notices.middleware],
+        )
+        # MCPServer has no door of its own for subscriptions within a session.
+        lowlevel = self._lowlevel_server
+        lowlevel.add_request_handler("resources/subscribe", SubscribeRequestParams, self.notices.subscribe)
+        lowlevel.add_request_handler(
+            "resources/unsubscribe", UnsubscribeRequestParams, self.notices.unsubscribe
+        )
 
     def offer(
         self, function: Callable[..., Any], *, title: str, need: str, annotations: ToolAnnotations
@@ -143,6 +167,19 @@ class Frame(MCPServer[Any]):
         shown = [tool for tool in result["tools"] if may(caller, self.needs.get(tool["name"], "full"))]
         return {**result, "tools": shown}
 
+    # -- resources --------------------------------------------------------------------------------------------
+
+    async def list_resources(self) -> list[Resource]:
+        """The resources that there always are, and those of `more_resources`."""
+        return [*await super().list_resources(), *self.more_resources()]
+
+    def _is_resource(self, uri: str) -> bool:
+        """Whether `uri` is the address of a resource, or could be one by a template."""
+        known = self._resource_manager
+        if any(str(resource.uri) == uri for resource in known.list_resources()):
+            return True
+        return any(template.parsed_template.match(uri) is not None for template in known.list_templates())
+
 
 class Mount:
     """An MCP server as a part of an application: its route, and what must run while that is served.
@@ -176,7 +213,10 @@ class Mount:
         )
         async with frame.session_manager.run():
             self.manager = frame.session_manager
-            yield frame
+            try:
+                yield frame
+            finally:
+                frame.notices.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a session belongs to the credentials that opened it."""

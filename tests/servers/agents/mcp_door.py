@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -57,8 +58,9 @@ async def open_door(shop: Shop, **options) -> AsyncIterator[Door]:
     access = Access(token=TOKEN, read_token=READ, port=1, **options)
     server = AgentsServer(shop, access, port=0)
     port = await server.start()
-    await server.ready.wait()
     try:
+        async with asyncio.timeout(30):
+            await server.ready.wait()
         yield Door(server, port)
     finally:
         await server.close()

@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tests.servers.agents.mcp_door import VERSIONS, bad, good, open_door
 
 from koubou_panel.testing import open_shop
+from tests.servers.agents.mcp_door import VERSIONS, bad, good, open_door
 
-COUNT = "import time\nfor i in range(5):\n    print('line', i, flush=True)\n    time.sleep(0.05)\nprint('end', flush=True)"
+COUNT = """
+import time
+for i in range(5):
+    print("line", i, flush=True)
+    time.sleep(0.05)
+print("end", flush=True)
+"""
 
 
 @pytest.fixture
@@ -38,3 +44,20 @@ async def test_an_unknown_task_is_told(door):
     async with door.client() as client:
         error = bad(await client.call_tool("get_task", {"task_id": "00000000000000"}))
         assert (error["code"], error["field"]) == ("not_found", "task_id")
+
+
+async def test_what_is_offered_is_described(door):
+    """Every tool, argument, field of an answer, resource and prompt says what it is."""
+    async with door.client() as client:
+        for tool in (await client.list_tools()).tools:
+            assert tool.title, tool.name
+            assert tool.description, tool.name
+            assert tool.annotations.read_only_hint is not None, tool.name
+            for schema in (tool.input_schema, tool.output_schema):
+                for name, field in schema.get("properties", {}).items():
+                    assert field.get("description"), (tool.name, name)
+        for template in (await client.list_resource_templates()).resource_templates:
+            assert template.description
+        for prompt in (await client.list_prompts()).prompts:
+            assert prompt.description
+            assert all(argument.description for argument in prompt.arguments)
