@@ -1,12 +1,15 @@
-"""Waiting for the moment at which nothing runs."""
+"""Waiting: for the moment at which nothing runs, and not for ever."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Coroutine, Sequence
 
 from koubou_panel.core.events import Sample
 from koubou_panel.core.state import Folded, State
+
+log = logging.getLogger(__name__)
 
 
 class Idle:
@@ -28,3 +31,14 @@ class Idle:
 
     def on_samples(self, samples: Sequence[Sample]) -> None:
         """A sample ends nothing."""
+
+
+async def at_most(limit_s: float, work: Coroutine[None, None, None], what: str) -> bool:
+    """Wait for `work`, but no longer than that; False: it did not end, which the log tells of `what`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await work
+    except TimeoutError:
+        log.warning("%s did not end within %g s; it is left", what, limit_s)
+        return False
+    return True

@@ -54,7 +54,7 @@ from koubou_panel.home import Home
 from koubou_panel.kinds.limit import oom_kills
 from koubou_panel.shop.clock import Clock, utc_now
 from koubou_panel.shop.hub import Hub
-from koubou_panel.shop.idle import Idle
+from koubou_panel.shop.idle import Idle, at_most
 from koubou_panel.shop.inputs import check_input, hand_over
 from koubou_panel.shop.recovery import begin
 from koubou_panel.shop.sampling import Sampling
@@ -67,6 +67,7 @@ T = TypeVar("T")
 MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
+STORE_LIMIT_S = 15.0
 FOUND = (RetryTask, CancelTask, SendInput)
 
 
@@ -368,10 +369,13 @@ class LocalShop:
                 wait.cancel()
 
     async def close(self, grace_s: float = 0.0, skip: asyncio.Event | None = None) -> None:
-        """Drain, end what still runs (`shutdown`), store everything, and let go of the archive."""
+        """Drain, end what still runs (`shutdown`), store everything, and let go of the archive.
+
+        No step waits for ever: what does not end in its time is told in the log, and left.
+        """
         try:
             with suppress(Refused):  # it cannot be stored just now; the end comes all the same
-                await self.drain(grace_s, skip)
+                await at_most(grace_s + END_LIMIT_S, self.drain(grace_s, skip), "what runs")
             self.hub.report(ShutDown("koubou"))
             await self._until_idle(END_LIMIT_S)
         finally:
@@ -381,10 +385,11 @@ class LocalShop:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
             if self.engine is not None:
-                await self.engine.close()
-            await self.hub.close()
-            self._readers.shutdown()
-            self._archive.close()
+                await at_most(END_LIMIT_S, self.engine.close(), "a worker")
+            is_stored = await at_most(STORE_LIMIT_S, self.hub.close(), "the archive")
+            self._readers.shutdown(wait=is_stored, cancel_futures=True)
+            if is_stored:  # else a thread is still at it
+                self._archive.close()
 
 
 def _nowhere(answer: TaskId | Refused | None) -> None:

@@ -25,8 +25,9 @@ from koubou_panel.core.records import Request, TaskId, WorkerId
 from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
+from koubou_panel.shop import local as local_module
 from koubou_panel.shop.recovery import recover
-from koubou_panel.testing import open_shop, submission, submit, until
+from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
 
 WORKER = WorkerId("worker-1")
 
@@ -173,3 +174,30 @@ async def test_the_host_is_sampled(tmp_path):
         await until(lambda: shop.state.metrics)
         assert 0 <= shop.state.metrics[-1].values["memory_percent"] <= 100
         await until(lambda: all(worker.rss_bytes for worker in shop.state.workers.values()))
+
+
+@pytest.mark.parametrize("part", ["engine", "hub"])
+async def test_what_does_not_end_does_not_keep_the_workshop_from_ending(part, monkeypatch, caplog):
+    """A worker or an archive that never comes to its end is left after a while, and the log says which."""
+    monkeypatch.setattr(local_module, "END_LIMIT_S", 0.05)
+    monkeypatch.setattr(local_module, "STORE_LIMIT_S", 0.05)
+    async with open_inline_shop() as shop:
+        stuck = getattr(shop, part)
+        ended = stuck.close
+
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(stuck, "close", never)
+        async with asyncio.timeout(5):
+            await shop.close()
+        assert "did not end within 0.05 s" in caplog.text
+        monkeypatch.setattr(stuck, "close", ended)
+        if part == "hub":
+            await ended()
+            shop._archive.close()
+        monkeypatch.setattr(shop, "close", _nothing)
+
+
+async def _nothing() -> None:
+    """It is closed already."""
