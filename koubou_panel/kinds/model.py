@@ -153,8 +153,8 @@ def no_model_words(servers: Sequence[Server], wanted: str, guide: Guide, *, embe
     known = [model for server in servers for model in server.models]
     known += [guide.embedded] if embedded and guide.embedded else []
     if wanted and known:
-        near = nearest(wanted, known)
-        return unknown("model", wanted, known) + (f"; known: {', '.join(sorted(known))}" if near else "")
+        listed = f" The models here: {', '.join(sorted(known))}" if nearest(wanted, known) else ""
+        return unknown("model", wanted, known) + listed
     if not embedded and len(servers) == 1:
         return f"no model answers at {_named(servers[0].place)}: {servers[0].why}. Start it, or name another server"
     tried = [f"{_named(server.place)}: {server.why}" for server in servers]

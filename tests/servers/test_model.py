@@ -1,0 +1,68 @@
+"""The embedded model server, as the process that the supervisor starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+
+import httpx2
+import pytest
+
+from koubou_panel.kinds.model import read_embedded
+from tests.servers.models import serving_model, start_model
+
+
+def test_serves_its_own_user_alone_and_leaves_nothing(tmp_path) -> None:
+    """It announces its port, leaves its key for this user alone, refuses all others, and ends within 5 s of TERM."""
+    file = tmp_path / "runtime" / "model.json"
+    with serving_model(tmp_path, "--host", "0.0.0.0") as said:
+        found = read_embedded(tmp_path)
+        assert (found.pid, found.model) == (said["pid"], "smollm2-135m-instruct")
+        assert found.url == f"http://127.0.0.1:{said['port']}"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        for headers in ({}, {"Authorization": "Bearer guess"}):
+            assert httpx2.get(f"{found.url}/v1/models", headers=headers).status_code == 401
+            answer = httpx2.post(f"{found.url}/v1/chat/completions", headers=headers, json={"messages": []})
+            assert answer.status_code == 401
+        key = {"Authorization": f"Bearer {found.key}"}
+        slots = httpx2.get(f"{found.url}/slots", headers=key).json()
+        assert len(slots) == 4
+        assert all(slot["n_ctx"] >= 2048 for slot in slots)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert not file.exists()
+
+
+def test_ends_with_its_life_pipe(tmp_path) -> None:
+    """When the supervisor is gone it ends by itself, also while it loads."""
+    read_end, write_end = os.pipe()
+    process = start_model(tmp_path, "--life-fd", str(read_end), pass_fds=(read_end,))
+    os.close(read_end)
+    os.close(write_end)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert not (tmp_path / "runtime" / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "there is no model file"),
+        (lambda path: path.write_bytes(b"no model"), "cannot be loaded"),
+    ],
+)
+def test_says_why_it_cannot_serve(tmp_path, make, words) -> None:
+    """A model file that is missing, or none, is said on the ready pipe with an exit code."""
+    file = tmp_path / "own.gguf"
+    make(file)
+    read_end, write_end = os.pipe()
+    env = {"PATH": os.environ["PATH"], "KOUBOU_MODEL_FILE": str(file)}
+    process = start_model(tmp_path, "--ready-fd", str(write_end), pass_fds=(write_end,), env=env)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        said = json.loads(pipe.readline())
+    process.communicate(timeout=10)
+    assert process.returncode == said["exit"] != 0
+    assert words in said["error"]
