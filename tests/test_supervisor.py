@@ -128,12 +128,12 @@ def test_second_up_is_refused_within_two_seconds(shell, up) -> None:
     assert _services(shell)["pool"]["pid"] == pid
 
 
-@pytest.mark.parametrize("flag", ["--socket-port", "--dashboard-port"])
+@pytest.mark.parametrize("flag", ["--socket-port", "--agents-port", "--dashboard-port"])
 def test_taken_port_is_refused_with_its_holder(shell, flag) -> None:
     """A port that is taken is exit 73, says which and by whom, and nothing is left running."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ports = {"--socket-port": "0", "--dashboard-port": "0"} | {flag: str(port)}
+        ports = {"--socket-port": "0", "--agents-port": "0", "--dashboard-port": "0"} | {flag: str(port)}
         done = shell("up", "--no-browser", *(text for pair in ports.items() for text in pair))
     assert (done.returncode, done.stdout) == (73, "")
     assert f"port {port} is taken" in done.stderr

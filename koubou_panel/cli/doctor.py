@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 
 from koubou_panel.cli.link import CALLER, settings_of
-from koubou_panel.cli.running import running
+from koubou_panel.cli.running import Running, running
 from koubou_panel.cli.service import has_browser
 from koubou_panel.cli.show import print_json, size, table
 from koubou_panel.errors import KoubouError, Refused
@@ -131,8 +131,9 @@ def _workshop(settings: Settings) -> Iterator[Finding]:
     pid = asyncio.run(_answers(home.socket))
     if pid is not None:
         yield Finding("workshop", "ok", f"answers (pid {pid})")
+        yield from _failed(found)
     elif found is not None:
-        mend = "`koubou down`, then `koubou up`; its output says why"
+        mend = "`koubou restart`; `koubou status` says why"
         yield Finding(
             "workshop",
             "missing",
@@ -143,6 +144,13 @@ def _workshop(settings: Settings) -> Iterator[Finding]:
         yield Finding("workshop", "ok", "not running; `koubou up` starts it")
     if found is None:
         yield from _ports(settings)
+
+
+def _failed(found: Running | None) -> Iterator[Finding]:
+    for service in found.services if found else ():
+        if service.state == "failed":
+            first = service.message.partition("\n")[0]
+            yield Finding(service.name, "missing", first, f"`koubou restart {service.name}` starts it again")
 
 
 async def _answers(path: Path) -> int | None:
@@ -157,6 +165,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     for name, port, flag in (
         ("dashboard port", settings.dashboard_port, "--dashboard-port"),
         ("WebSocket port", settings.socket_port, "--socket-port"),
+        ("agents port", settings.agents_port, "--agents-port"),
     ):
         try:
             require_free(settings.host, port, flag=flag)

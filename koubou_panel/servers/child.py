@@ -20,6 +20,8 @@ from contextlib import suppress
 from koubou_panel.errors import KoubouError
 from koubou_panel.settings import END_NOW, EXIT_TAKEN
 
+SERVERS = "koubou_panel.servers."
+
 
 class CannotStart(KoubouError):
     """This process cannot serve.
@@ -160,11 +162,31 @@ def taken(port: int, flag: str) -> str:
 
 
 def _holder(port: int) -> str:
-    """` by NAME (pid N)`, or nothing where the system does not tell."""
+    """` by NAME (pid N)`; that it is another user's, where the system tells no more; nothing where it tells nothing."""
     import psutil
 
+    is_hidden = False
     with suppress(psutil.Error, OSError):
         for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.pid and found.laddr and found.laddr[1] == port:
-                return f" by {psutil.Process(found.pid).name()} (pid {found.pid})"
-    return ""
+            if found.status != psutil.CONN_LISTEN or not found.laddr or found.laddr[1] != port:
+                continue
+            if found.pid:
+                return f" by {_name(found.pid)} (pid {found.pid})"
+            is_hidden = True
+    return " by a program of another user, whose name the system does not tell" if is_hidden else ""
+
+
+def _name(pid: int) -> str:
+    """What a process is called; of our own, which service it is and of which home."""
+    import psutil
+
+    process = psutil.Process(pid)
+    with suppress(psutil.Error):
+        argv = process.cmdline()
+        module = next((word for word in argv if word.startswith(SERVERS)), None)
+        if module is not None and "--home" in argv[:-1]:
+            home = argv[argv.index("--home") + 1]
+            return f"Koubou Panel's {module.removeprefix(SERVERS)} of the home {home}"
+    with suppress(psutil.Error):
+        return process.name()
+    return "a program"

@@ -53,14 +53,16 @@ def test_doctor_finds_nothing_missing_here(koubou) -> None:
     assert {"Python", "packages", "home", "access", "disk"} <= findings.keys()
 
 
-def test_doctor_names_what_is_in_the_way(shell) -> None:
-    """A port that is taken and a home that cannot be are found, each with what mends it."""
+@pytest.mark.parametrize("service", ["socket", "agents", "dashboard"])
+def test_doctor_names_what_is_in_the_way(shell, service) -> None:
+    """A port that is taken is found, with who holds it and what mends it."""
+    free = {f"KOUBOU_{name}_PORT": "0" for name in ("SOCKET", "AGENTS", "DASHBOARD")}
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = shell("doctor", KOUBOU_SOCKET_PORT=str(port), KOUBOU_DASHBOARD_PORT="0")
+        done = shell("doctor", **free | {f"KOUBOU_{service.upper()}_PORT": str(port)})
     assert done.returncode == 1
-    assert f"port {port} is taken" in done.stdout
-    assert "--socket-port" in done.stdout
+    assert f"port {port} is taken by" in done.stdout
+    assert f"--{service}-port" in done.stdout
 
 
 def test_token_is_printed_and_read_token_is_another(koubou) -> None:

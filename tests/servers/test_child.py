@@ -7,7 +7,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from koubou_panel.servers import child
@@ -106,6 +110,25 @@ def test_taken_port_names_its_holder() -> None:
     assert "--socket-port" in caught.value.message
 
 
+def test_port_of_another_koubou_is_named_with_its_home(tmp_path) -> None:
+    """A service of ours that holds the port is told as what it is, with its home."""
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    more = ["koubou_panel.servers.dashboard", "--home", str(tmp_path)]
+    argv = [sys.executable, "-c", code, *more]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        port = int(holder.stdout.readline())
+        said = child.taken(port, "--dashboard-port")
+        holder.stdin.close()
+    assert f"by Koubou Panel's dashboard of the home {tmp_path} (pid {holder.pid})" in said
+
+
+def test_port_of_another_user_says_so(monkeypatch) -> None:
+    """The system does not tell who holds a port of another user: that much is said."""
+    hidden = SimpleNamespace(status=psutil.CONN_LISTEN, laddr=("127.0.0.1", 8766), pid=None)
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [hidden])
+    assert "by a program of another user" in child.taken(8766, "--socket-port")
+
+
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
 def test_foreign_address_is_wrong_usage(host) -> None:
     """An address that is not this machine's is a mistake in the flags."""
@@ -113,3 +136,16 @@ def test_foreign_address_is_wrong_usage(host) -> None:
         child.bind(host, 0, flag="--x")
     assert caught.value.exit_code == 2
     assert "--host" in caught.value.message
+
+
+def test_an_end_is_not_held_up_by_a_thread() -> None:
+    """A process whose thread waits for ever ends all the same, with code 0, a while after all that counts is done."""
+    code = (
+        "import threading; from koubou_panel.servers import child\n"
+        "child.end_within(0.1); threading.Thread(target=threading.Event().wait).start()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0
+    assert "did not close in time" in done.stderr
