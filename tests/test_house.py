@@ -57,7 +57,7 @@ PURE = {
     *{"__future__", "abc", "base64", "bisect", "calendar", "collections", "copy", "dataclasses", "datetime"},
     *{"decimal", "difflib", "enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq"},
     *{"ipaddress", "itertools", "json", "math", "numbers", "operator", "re", "shlex", "statistics", "string"},
-    *{"struct", "textwrap", "types", "typing", "unicodedata", "zlib", "msgspec"},
+    *{"struct", "textwrap", "tomllib", "types", "typing", "unicodedata", "zlib", "msgspec"},
     *{"contextlib"},
     # The calendar: a table of constants on the disk, and arithmetic over it.
     *{"zoneinfo", "cronsim"},

@@ -49,7 +49,8 @@ INTERPRETERS: dict[str, tuple[str, ...]] = {
 class Parameter(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a script can be given: by `flag` before the value (`--epochs`), or by its place where `flag` is empty.
 
-    A boolean's flag stands alone for true; `negative_flag`, where there is one, for false.
+    A boolean's flag stands alone for true; `negative_flag`, where there is one, for false. `has_own_default`: the
+    script knows its default by itself, so that it is passed only what it is given.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Parameter(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True)
     help: str = ""
     flag: str = ""
     negative_flag: str = ""
+    has_own_default: bool = False
 
 
 class Schedule(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -81,7 +83,9 @@ class Script(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
     `path` is an absolute path; `is_inline`: its text lives in the home. `interpreter` empty: by its first line, or the
     end of its name. `timeout_s` None: none. Of its runs' output the last `keep_runs` are kept, none older than
-    `keep_days`, together at most `keep_bytes`; `max_log_lines` is how many lines of a log are shown.
+    `keep_days`, together at most `keep_bytes`; `max_log_lines` is how many lines of a log are shown. `given` names the
+    fields that its owner gave although the text may say them (`interpreter`, `parameters`, `timeout_s`,
+    `description`): the others are read from the text whenever it is saved.
     """
 
     name: str
@@ -103,6 +107,7 @@ class Script(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     max_log_lines: int = 1_000
     is_enabled: bool = True
     schedule: Schedule | None = None
+    given: tuple[str, ...] = ()
 
 
 class Entry(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -261,7 +266,7 @@ def arguments_of(known: tuple[Parameter, ...], given: Mapping[str, object]) -> l
     places: list[str] = []
     for parameter in known:
         value = given.get(parameter.name)
-        if value is None:
+        if value is None and not parameter.has_own_default:
             value = parameter.default
         if value is None and parameter.is_required:
             field = f"parameters.{parameter.name}"
@@ -274,7 +279,9 @@ def arguments_of(known: tuple[Parameter, ...], given: Mapping[str, object]) -> l
             flags += [flag] if flag else []
         elif parameter.flag:
             text = _text(checked)
-            flags += [f"{parameter.flag}={text}"] if text.startswith("-") else [parameter.flag, text]
+            # argparse takes what follows for one more value of an option that may have several, but for this.
+            is_one = text.startswith("-") or (parameter.has_own_default and parameter.flag.startswith("--"))
+            flags += [f"{parameter.flag}={text}"] if is_one else [parameter.flag, text]
         else:
             places.append(_text(checked))
     return [*flags, *(["--"] if any(place.startswith("-") for place in places) else []), *places]
@@ -309,14 +316,21 @@ def _boolean(parameter: Parameter, value: object) -> bool:
 
 
 def _number(parameter: Parameter, value: object) -> float:
+    """The number, whole where it was said so: a script that wants `3` may not take `3.0`."""
     is_whole = parameter.type == "integer"
     wrong = _wrong(parameter, "a whole number" if is_whole else "a number", value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong
+    number: float = 0
     try:
-        number = int(value) if is_whole and not isinstance(value, float) else float(value)
-    except (ValueError, OverflowError):
-        raise wrong from None
+        number = int(value) if not isinstance(value, float) else value
+    except ValueError:
+        if is_whole:
+            raise wrong from None
+        try:
+            number = float(value)
+        except ValueError:
+            raise wrong from None
     if not math.isfinite(number):
         raise wrong
     if not is_whole:

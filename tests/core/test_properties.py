@@ -398,8 +398,9 @@ class Workshop(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-4_000.0, -0.5, 61.0, 90_000.0]))
     def set_the_clock(self, seconds):
-        """The machine's clock jumps."""
-        self.now = max(1_000.0, self.now + seconds)
+        """The machine's clock jumps; not back while a retry waits, whose turn is not taken back."""
+        waits = any(task.not_before for task in self.state.tasks.values() if task.status == "pending")
+        self.now = max(self.now if waits else 1_000.0, self.now + seconds)
         self.step([])
 
     # -- the engine -------------------------------------------------------------------------------------------
