@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from koubou_panel.archive.schema import HomeRefused
@@ -32,8 +33,16 @@ from koubou_panel.servers.private import PrivateServer
 from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.services import ServiceNotes, Services, add_argument
 from koubou_panel.servers.socket import SocketServer
-from koubou_panel.settings import EXIT_DATA, EXIT_TAKEN, EXIT_USAGE, parse_workers
+from koubou_panel.settings import (
+    EXIT_DATA,
+    EXIT_TAKEN,
+    EXIT_USAGE,
+    load,
+    ollama_address,
+    parse_workers,
+)
 from koubou_panel.shop.local import LocalShop
+from koubou_panel.shop.prompting import SERVICE, Prompting, guide_of
 
 SOCKET_FLAG = "--socket-port"
 AGENTS_FLAG = "--agents-port"
@@ -122,7 +131,8 @@ async def _open(
     child.require_free(args.host, args.agents_port, flag=AGENTS_FLAG)
     shop = await LocalShop.open(home, workers=workers, open_files=open_files)
     try:
-        await _attach_services(args, shop, stack)
+        services = await _attach_services(args, shop, stack)
+        _serve_prompts(shop, services, stack)
         ports = await _open_doors(args, shop, access, stack)
     except BaseException:
         await shop.close()
@@ -137,6 +147,15 @@ async def _attach_services(args: argparse.Namespace, shop: LocalShop, stack: Asy
     stack.callback(notes.close)
     stack.callback(services.close)
     return services
+
+
+def _serve_prompts(shop: LocalShop, services: Services, stack: AsyncExitStack) -> None:
+    """Tell the workers where prompts go, and have the model started when one needs it."""
+    wanted = load(os.environ, {"home": shop.home.root})
+    guide = guide_of(wanted, ollama_address(os.environ), is_supervised=services.is_supervised)
+    prompting = Prompting(shop.home.root, guide, start=partial(services.start, SERVICE))
+    stack.push_async_callback(prompting.close)
+    stack.callback(shop.subscribe(prompting))
 
 
 async def _open_doors(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from koubou_panel.home import Home
 from koubou_panel.servers.ollama import is_ollama, listens
-from koubou_panel.settings import ollama_address
+from koubou_panel.settings import EMBEDDED_MODEL, load, ollama_address
 from koubou_panel.supervising.process import Program
 
 RUNS_ALREADY = "Ollama, which ran already: it is not ended with the workshop"
@@ -24,6 +24,8 @@ class Elsewhere:
 
 async def choose(home: Home, environ: Mapping[str, str]) -> Program | Elsewhere:
     """What is the model service, as things are now."""
+    if load(environ, {"home": home.root}).model_url == EMBEDDED_MODEL:
+        return embedded(home)
     address = ollama_address(environ)
     if address is not None and await is_ollama(*address):
         return Elsewhere(address[1])
