@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.servers import child
 from koubou_panel.servers.access import Access, Allow
+from koubou_panel.servers.api.handler import Api
+from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.servers.credentials import Sessions, derive_read_token, load_or_create_token
 from koubou_panel.servers.feed import Feed
@@ -70,6 +72,8 @@ class Dashboard:
         place: a word for which workshop this is.
         insecure_no_auth: no credentials are asked for.
         linger_s: how long a page's session is kept for a browser that is gone, and may be back.
+        home: whose settings REST shows and changes; None: it shows none.
+        environ: the environment that those are read with; None: this process's.
 
     """
 
@@ -84,6 +88,8 @@ class Dashboard:
         place: str = "",
         insecure_no_auth: bool = False,
         linger_s: float = 15.0,
+        home: Home | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Listen; requests are answered as soon as the loop runs."""
         self.boot_id = secrets.token_hex(8)
@@ -92,6 +98,7 @@ class Dashboard:
         self._token = token
         self._linger_ms = int(linger_s * 1000)
         self.feed = Feed(shop)
+        self.api = Api(lambda: shop, home=home, environ=os.environ if environ is None else environ)
         self._server = self._serve(host, port)
         self.port = int(self._server.port)
         self.access = Access(
@@ -149,6 +156,7 @@ class Dashboard:
                 (r"/", RedirectHandler, {"url": f"/{PAGE}", "permanent": False}),
                 (r"/healthz", HealthHandler, {"dashboard": self}),
                 *ws_routes(lambda: self.feed, lambda: self.guard),
+                *api_routes(self.api),
             ],
             secret_key=page_key(self._token),
             sign_sessions=True,
@@ -264,6 +272,7 @@ def _open(args: argparse.Namespace, home: Home, token: str, shop: RemoteShop) ->
             host=args.host,
             port=args.port,
             place=f"{args.label} · {place_of(home)}" if args.label else place_of(home),
+            home=home,
             insecure_no_auth=args.insecure_no_auth,
         )
     except SettingsError as error:

@@ -31,6 +31,8 @@ from koubou_panel.core.commands import Caller
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.servers.access import Access, Allow, Request
+from koubou_panel.servers.api.handler import Api
+from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.credentials import Sessions, derive_read_token, load_or_create_token
 from koubou_panel.servers.dashboard import MESSAGE_BYTES, TOKEN_LIFE_S, dismiss_pages, page_key, place_of
 from koubou_panel.servers.feed import Feed
@@ -227,7 +229,12 @@ def routes(argv: Sequence[str]) -> list[tuple[str, type[RequestHandler], dict[st
     sys.stderr.write(
         f"koubou: open http://127.0.0.1:{told.port}{login_path(here.token)} (once, within ten minutes)\n"
     )
-    return [(r"/ws", AttachedSocketHandler, socket), (r"/healthz", HealthHandler, {})]
+    api = Api(lambda: attachment().shop, home=here.home, environ=os.environ)
+    return [
+        (r"/ws", AttachedSocketHandler, socket),
+        (r"/healthz", HealthHandler, {}),
+        *api_routes(api),
+    ]
 
 
 def login_path(token: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypeGuard
 
 import msgspec
@@ -27,7 +28,7 @@ Labels = Annotated[dict[Name, Name], Meta(max_length=64)]
 Spec = dict[str, object]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Priority = Annotated[int, Meta(ge=1, le=10)]
-Timeout = Annotated[float, Meta(gt=0, lt=1e9)]
+Seconds = Annotated[float, Meta(gt=0, lt=1e9)]
 Retries = Annotated[int, Meta(ge=0, le=1000)]
 After = Annotated[list[Id], Meta(max_length=MAX_AFTER)]
 
@@ -84,7 +85,7 @@ class Submit(Struct, frozen=True):
     spec: Spec
     name: Name | None = None
     priority: Priority | None = None
-    timeout_s: Timeout | None = None
+    timeout_s: Seconds | None = None
     retries: Retries | None = None
     on_crash: OnCrash | None = None
     labels: Labels | None = None
@@ -177,7 +178,7 @@ class RunScript(Struct, frozen=True):
     script_name: Name
     parameters: Spec | None = None
     priority: Priority | None = None
-    timeout_s: Timeout | None = None
+    timeout_s: Seconds | None = None
     retries: Retries | None = None
     on_crash: OnCrash | None = None
     labels: Labels | None = None
@@ -329,7 +330,8 @@ def _command(body: dict[str, object]) -> ClientCommand:
     try:
         command = msgspec.convert(body, shape)
     except msgspec.ValidationError as problem:
-        raise _invalid(str(problem)) from None
+        known = [f"limits.{name}" for name in SubmitLimits.__struct_fields__]
+        raise invalid(str(problem), known) from None
     _check_numbers(command)
     return command
 
@@ -354,14 +356,15 @@ def _check_numbers(command: ClientCommand) -> None:
             raise ProtocolFault("invalid", f"{field} holds an integer beyond 64 bits", field=field) from None
 
 
-def _invalid(problem: str) -> ProtocolFault:
+def invalid(problem: str, known: Iterable[str] = ()) -> ProtocolFault:
+    """What msgspec found wrong, with the field at fault; `known` are the names that an unknown one may have meant."""
     words, _, path = problem.partition(" - at `$")
-    within = re.match(r"\.([\w.]+)", path)
+    within = re.match(r"\.([\w.]+)", re.sub(r"\[[^\]]*\]", "", path))
     parts = [within.group(1)] if within else []
     odd = re.search(r"unknown field `(.*)`", words)
     if odd:
         field = ".".join([*parts, odd.group(1)[:100]])
-        known = [f"limits.{name}" for name in SubmitLimits.__struct_fields__]
+        known = list(known)
         return ProtocolFault(
             "invalid", unknown("field", field, known), field=field, nearest=nearest(field, known)
         )

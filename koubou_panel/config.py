@@ -1,0 +1,220 @@
+"""The settings as people see and change them: what is in force and why, and `<home>/settings.toml` written safely."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from msgspec import Struct
+
+from koubou_panel.core.suggest import nearest, unknown
+from koubou_panel.errors import Refused, SettingsError
+from koubou_panel.home import Home
+from koubou_panel.settings import BY_NAME, FILE, TABLE, Setting, load
+
+LOCK = "settings.lock"
+
+
+class SettingRecord(Struct, frozen=True, gc=False):
+    """One setting: its value at the next start, and where that comes from.
+
+    `source` is `default`, the settings file, a variable or a flag; `in_file` what the file says, null where nothing.
+    """
+
+    name: str
+    value: object
+    source: str
+    type: str
+    default: object
+    unit: str
+    help: str
+    variable: str
+    in_file: object
+    needs_restart: bool
+
+
+class Change(Struct, frozen=True, gc=False):
+    """What a change led to.
+
+    `changed` are the settings whose place in the file is another now; `needs_restart` those of them that count from
+    the next start on; `overridden` those that something stronger than the file says, and what.
+    """
+
+    changed: list[str]
+    needs_restart: list[str]
+    overridden: dict[str, str]
+
+
+def setting_records(home: Home, environ: Mapping[str, str]) -> list[SettingRecord]:
+    """Every setting, in the table's order.
+
+    Raises:
+        SettingsError: the file or a variable cannot be used as it stands.
+    """
+    settings = load(environ, {"home": home.root})
+    _, told = _read(home.root / FILE)
+    return [
+        SettingRecord(
+            setting.name,
+            plain(getattr(settings, setting.name)),
+            settings.sources[setting.name],
+            setting.type,
+            plain(setting.default),
+            setting.unit,
+            setting.help,
+            setting.variable,
+            told.get(setting.name),
+            # Each is read once, when the workshop starts.
+            needs_restart=True,
+        )
+        for setting in TABLE
+    ]
+
+
+def find_setting(name: str) -> Setting:
+    """The setting of that name.
+
+    Raises:
+        Refused: `not_found`, with the nearest name.
+    """
+    setting = BY_NAME.get(name)
+    if setting is None:
+        near = nearest(name, BY_NAME)
+        raise Refused("not_found", unknown("setting", name, BY_NAME), field=name[:100], nearest=near)
+    return setting
+
+
+def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[str, str]) -> Change:
+    """Write settings to the home's file, all or none; None takes one out of it. Comments there stay.
+
+    Raises:
+        Refused: an unknown setting, or a value that it cannot have; nothing was written.
+        SettingsError: the file cannot be used as it stands.
+    """
+    values = {name: None if value is None else _checked(name, value) for name, value in changes.items()}
+    home.prepare()
+    path = home.root / FILE
+    with _locked(home.runtime / LOCK):
+        before, told = _read(path)
+        changed = [name for name, value in values.items() if told.get(name) != value]
+        if changed:
+            _write(path, edited(before, {name: values[name] for name in changed}))
+    sources = load(environ, {"home": home.root}).sources
+    stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
+    return Change(changed, changed, stronger)
+
+
+def plain(value: object) -> object:
+    """A setting's value as JSON and TOML have it."""
+    if isinstance(value, tuple):
+        return ":".join(map(str, value))
+    return str(value) if isinstance(value, Path) else value
+
+
+def _checked(name: str, value: object) -> object:
+    try:
+        setting = find_setting(name)
+    except Refused as refused:
+        raise Refused("invalid", refused.message, field=refused.field, nearest=refused.nearest) from None
+    if name == "home":
+        words = "home cannot be set in a file that lies in it: use --home or KOUBOU_HOME"
+        raise Refused("invalid", words, field=name)
+    try:
+        return plain(setting.read(value))
+    except ValueError as error:
+        raise Refused("invalid", f"{name} {error}, not {value!r}"[:300], field=name) from None
+
+
+# -- the file -------------------------------------------------------------------------------------------------
+
+
+def edited(text: str, changes: Mapping[str, object]) -> str:
+    """The text of a settings file with these values in it; None takes a setting out. All else stays as it is.
+
+    Raises:
+        Refused: `conflict`: a value there spans lines, or is written in another way that is not understood.
+    """
+    wanted: dict[str, object] = {**tomllib.loads(text), **changes}
+    left = dict(changes)
+    lines: list[str] = []
+    for line in text.splitlines():
+        found = re.match(r"""\s*["']?(\w+)["']?\s*=""", line)
+        name = found[1] if found else ""
+        if name not in left:
+            lines.append(line)
+        elif (value := left.pop(name)) is not None:
+            lines.append(f"{name} = {_toml(value)}{_comment(line)}")
+    lines += [f"{name} = {_toml(value)}" for name, value in left.items() if value is not None]
+    made = "".join(f"{line}\n" for line in lines)
+    try:
+        is_right = tomllib.loads(made) == {n: v for n, v in wanted.items() if v is not None}
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:
+        raise Refused(
+            "conflict", f"{FILE} is written in a way that only a person can change: edit it by hand"
+        )
+    return made
+
+
+def _comment(line: str) -> str:
+    """The comment at the end of a line, with the space before it."""
+    for place in (at for at, character in enumerate(line) if character == "#"):
+        with suppress(tomllib.TOMLDecodeError):
+            tomllib.loads(line[:place])
+            return line[len(line[:place].rstrip()) :]
+    return ""
+
+
+def _toml(value: object) -> str:
+    # A JSON text is a TOML basic string, but for a character that JSON may leave as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read(path: Path) -> tuple[str, dict[str, object]]:
+    """The file's text, and what it says."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except FileNotFoundError:
+        return "", {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error}): mend it or move it away") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock among all who change the file: it is read, changed and written as one."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a whole new file in the place of the old one, durably; a link is followed."""
+    path = path.resolve()
+    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{FILE}.", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(file.name).unlink()
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
