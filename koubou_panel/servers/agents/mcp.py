@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from koubou_panel.servers.agents.delegate import Delegation
-from koubou_panel.servers.agents.mcp_frame import Frame, Mount
+from koubou_panel.servers.agents.mcp_frame import IDLE_S, MAX_SESSIONS, Frame, Mount
 from koubou_panel.servers.agents.mcp_prompts import add_prompts
 from koubou_panel.servers.agents.mcp_resources import Changes, add_resources
 from koubou_panel.servers.agents.mcp_tools import add_tools
@@ -36,9 +36,11 @@ def make_server(delegation: Delegation) -> Frame:
 class McpMount(Mount):
     """The workshop's MCP server as a part of the agents' application."""
 
-    def __init__(self, delegation: Delegation) -> None:
+    def __init__(
+        self, delegation: Delegation, *, idle_s: float = IDLE_S, max_sessions: int = MAX_SESSIONS
+    ) -> None:
         """Serve what `delegation` can do."""
-        super().__init__(lambda: make_server(delegation))
+        super().__init__(lambda: make_server(delegation), idle_s=idle_s, max_sessions=max_sessions)
         self._shop = delegation.shop
 
     @asynccontextmanager

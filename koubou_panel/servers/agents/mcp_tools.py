@@ -197,14 +197,16 @@ class Tools:
 
     async def retry_task(self, ctx: Ctx, task_id: Id) -> Annotated[CallToolResult, Submitted]:
         """Submit a task that has ended once more, as a new task. Returns the new id at once."""
-        return await self._submitted(await self._delegation.retry(TaskId(task_id), caller_of_context(ctx)))
+        task = await self._task(task_id)
+        return await self._submitted(await self._delegation.retry(task.task_id, caller_of_context(ctx)))
 
     async def cancel_task(self, ctx: Ctx, task_id: Id) -> Annotated[CallToolResult, TaskView]:
         """End a task: at once if it has not begun, else by ending its processes. Returns how it stands now.
 
         A running task needs a moment to end: `wait` for it where that matters.
         """
-        await self._delegation.cancel(TaskId(task_id), caller_of_context(ctx))
+        task = await self._task(task_id)
+        await self._delegation.cancel(task.task_id, caller_of_context(ctx))
         return TaskView.of(await self._task(task_id)).as_result()
 
     async def _submitted(self, task_id: TaskId) -> CallToolResult:
