@@ -22,7 +22,7 @@ PREFIX = "KOUBOU_"
 FILE = "settings.toml"
 # Variables that are no settings: credentials never stand in a settings file, and what a command is told of its run.
 NOT_SETTINGS = frozenset(
-    {"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE", "KOUBOU_TASK_ID", "KOUBOU_RUN", "KOUBOU_OUTPUT"}
+    {"KOUBOU_TOKEN", "KOUBOU_TOKEN_FILE", "KOUBOU_TASK_ID", "KOUBOU_RUN", "KOUBOU_OUTPUT", "KOUBOU_FIRE_AT"}
 )
 
 # How a command ends, as CLI.md has it. (0: done; 2: usage; a task's own code for `koubou run`.)

@@ -100,14 +100,25 @@ def read_file(path: Path, *, most: int = MAX_TEXT_BYTES) -> tuple[bytes, float]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(path, error) from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise Refused("invalid", f"{path} is no file", field="path")
         if found.st_size > most:
             words = f"{path} has {found.st_size} bytes, more than the {most} that a text may have"
             raise Refused("too_large", words, field="path")
-        return file.read(most + 1), found.st_mtime
+        return _all_of(fd, most + 1), found.st_mtime
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(fd)
+
+
+def _all_of(fd: int, most: int) -> bytes:
+    data = b""
+    while len(data) < most and (piece := os.read(fd, most - len(data))):
+        data += piece
+    return data
 
 
 def _unreadable(path: Path, error: OSError) -> Refused:

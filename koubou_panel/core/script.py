@@ -229,7 +229,9 @@ def find_entry(scripts: Mapping[str, Entry], name: str) -> Entry:
     return entry
 
 
-def spec_of(script: Script, parameters: Mapping[str, object]) -> dict[str, object]:
+def spec_of(
+    script: Script, parameters: Mapping[str, object], *, fire_at: float | None = None
+) -> dict[str, object]:
     """What a run of `script` with these parameters is, as a spec of kind `script`.
 
     Raises:
@@ -237,7 +239,9 @@ def spec_of(script: Script, parameters: Mapping[str, object]) -> dict[str, objec
     """
     command = [*_start(script), *script.arguments, *arguments_of(script.parameters, parameters)]
     folder = script.cwd or script.path.rpartition("/")[0] or "/"
-    spec: dict[str, object] = {"command": command, "cwd": folder}
+    spec: dict[str, object] = {"command": command, "cwd": folder, "file": script.path}
+    if fire_at is not None:
+        spec["fire_at"] = fire_at
     if script.env:
         spec["env"] = script.env
     return spec
@@ -361,7 +365,7 @@ def request_of(
         task_id=task_id,
         kind="script",
         created_at=0.0,
-        spec=spec_of(script, parameters),
+        spec=spec_of(script, parameters, fire_at=fire_at),
         name=script.name,
         priority=script.priority,
         timeout_s=script.timeout_s,

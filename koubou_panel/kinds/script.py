@@ -2,13 +2,15 @@
 
 spec: `{"command": [ARGV…], "cwd": …, "env": {…}, "pty": false, "stdin": false}`. Python programs are asked not to
 buffer. With `stdin` the command can be sent input while it runs, and waits for it; with `pty` it has a terminal, which
-can be typed at; else its input is empty.
+can be typed at; else its input is empty. A run of the catalogue names its `file`, without which it does not start, and
+when it was due (`fire_at`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import select
@@ -31,8 +33,9 @@ from koubou_panel.kinds.stdin import Feeder
 CHUNK_BYTES = 1 << 16
 TAIL_BYTES = 1 << 10
 PIPE_BYTES = 1 << 20  # the most that Linux gives an ordinary user's pipe
-FIELDS = ("command", "cwd", "env", "pty", "stdin")
+FIELDS = ("command", "cwd", "env", "pty", "stdin", "file", "fire_at")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+MISSING = "no such script"
 
 
 class ScriptKind:
@@ -62,6 +65,10 @@ class ScriptKind:
             checked["cwd"] = _text(spec["cwd"], "spec.cwd")
         if spec.get("env"):
             checked["env"] = _env(spec["env"])
+        if spec.get("file") is not None:
+            checked["file"] = _text(spec["file"], "spec.file")
+        if spec.get("fire_at") is not None:
+            checked["fire_at"] = _moment(spec["fire_at"])
         for name in ("pty", "stdin"):
             if not isinstance(spec.get(name, False), bool):
                 raise Refused("invalid", f"spec.{name} must be true or false", field=f"spec.{name}")
@@ -123,6 +130,12 @@ def _text(value: object, field: str) -> str:
     return value
 
 
+def _moment(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Refused("invalid", "spec.fire_at must be UTC seconds", field="spec.fire_at")
+    return float(value)
+
+
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise Refused("invalid", "spec.env must be an object of strings", field="spec.env")
@@ -149,9 +162,11 @@ def environment(spec: Mapping[str, object]) -> dict[str, str]:
 
 
 def about(job: Job, output_fd: int) -> dict[str, str]:
-    """What a command is told of its run: its task, which attempt it is, and which file its output goes to."""
+    """What a command is told of its run: its task, the attempt, the file of its output, and when it was due."""
     stat = os.fstat(output_fd)
-    return {
+    fire_at = job.spec.get("fire_at")
+    due = {} if fire_at is None else {"KOUBOU_FIRE_AT": repr(fire_at)}
+    return due | {
         "KOUBOU_TASK_ID": job.task_id,
         "KOUBOU_RUN": str(job.run),
         "KOUBOU_OUTPUT": f"{stat.st_dev}:{stat.st_ino}",
@@ -164,6 +179,8 @@ def _start(job: Job, fence: Fence) -> tuple[subprocess.Popen[bytes], int, int | 
     env = environment(spec)
     command = [str(arg) for arg in spec["command"]]  # type: ignore[attr-defined]
     cwd = str(spec.get("cwd") or os.path.expanduser("~"))
+    if spec.get("file") and not os.path.isfile(str(spec["file"])):
+        raise FileNotFoundError(errno.ENOENT, MISSING, str(spec["file"]))
     program = _program(command[0], cwd, env)
     input_end: int = subprocess.DEVNULL
     input_fd: int | None = None
@@ -242,7 +259,11 @@ def _why_not(spec: Mapping[str, object], error: Exception) -> tuple[str, int]:
     if isinstance(error, NotADirectoryError):
         return f"the working folder {spec.get('cwd')} does not exist", NOT_EXECUTABLE
     if isinstance(error, FileNotFoundError):
-        return f"command not found: {name}", NOT_FOUND
+        is_gone = error.strerror == MISSING
+        words = (
+            f"the file of the script is gone: {error.filename}" if is_gone else f"command not found: {name}"
+        )
+        return words, NOT_FOUND
     if isinstance(error, PermissionError):
         return f"not executable: {name} (chmod +x makes a script executable)", NOT_EXECUTABLE
     if isinstance(error, OSError) and error.errno == errno.ENOEXEC:

@@ -17,19 +17,28 @@ from msgspec.structs import replace
 from koubou_panel.archive.output import output_path
 from koubou_panel.archive.search import search_log
 from koubou_panel.archive.sqlite import Archive
-from koubou_panel.archive.text import TextStore, inline_path, version_of
+from koubou_panel.archive.text import TextStore, encoded, inline_path, version_of
 from koubou_panel.core.catalogue import save_script
 from koubou_panel.core.commands import Caller, SaveScript
 from koubou_panel.core.decide import check_role
 from koubou_panel.core.events import ScriptEdited
 from koubou_panel.core.ports import OutputMatch, OutputMatches, ScriptText, ScriptVersion, TaskQuery
 from koubou_panel.core.records import TaskId
-from koubou_panel.core.script import find_entry
+from koubou_panel.core.script import Script, find_entry
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.shop.clock import Clock
+from koubou_panel.shop.definition import (
+    ask_help,
+    completed,
+    is_executable,
+    is_to_be_read,
+    text_of,
+    wants_help,
+    with_given,
+)
 from koubou_panel.shop.hub import Hub
-from koubou_panel.shop.step import Reply
+from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
 Settle = Callable[[Reply, TaskId | Refused | None], None]
@@ -38,6 +47,7 @@ SEARCH_S = 5.0
 SEARCH_PAGE = 200
 MOST_MATCHES = 1_000
 MOST_CHARS = 1_000
+TRIES = 5
 
 
 class Scripts:
@@ -90,14 +100,38 @@ class Scripts:
 
     async def save_text(self, name: str, text: str, base: str, caller: Caller) -> str:
         """Save a text; see `core.ports.Shop.save_script_text`."""
-        entry = find_entry(self._hub.state.scripts, name)
-        check_role(SaveScript(entry.script), caller.role)
-        path = Path(entry.script.path)
+        script = find_entry(self._hub.state.scripts, name).script
+        check_role(SaveScript(script), caller.role)
+        path = Path(script.path)
+        await self._in_thread(_said, script, text)
         async with self._writing:
             version, before = await self._in_thread(self._texts.save, name, path, text, base, caller.by)
         if before is None or version_of(before) != version:
             self._hub.note(ScriptEdited(self._clock(), name, version, caller.by))
+            await self._follow_text(name, text, caller)
         return version
+
+    async def _follow_text(self, name: str, text: str, caller: Caller) -> None:
+        """Have the definition say what the text now says. Whoever changes it meanwhile goes first."""
+        for _ in range(TRIES):
+            entry = self._hub.state.scripts.get(name)
+            if entry is None:
+                return
+            script = await self._completed(entry.script, text)
+            if script == entry.script:
+                return
+            answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            command = SaveScript(script, revision=entry.revision)
+            self._hub.ask(Ask(command, caller, answered.set_result))
+            if not isinstance(await answered, Refused):
+                return
+
+    async def _completed(self, script: Script, text: str | None) -> Script:
+        """A definition with all that its text says; its file is on the disk."""
+        script = await self._in_thread(_said, script, text)
+        if wants_help(script, text):
+            script = replace(script, parameters=await self._in_thread(ask_help, script))
+        return script
 
     async def restore(self, name: str, version: str, base: str, caller: Caller) -> str:
         """Save a kept version as the present text."""
@@ -115,25 +149,37 @@ class Scripts:
             Refused: it would be refused now; nothing was written.
         """
         check_role(command, caller.role)
-        path = Path(command.script.path)
-        if command.text is not None:
-            path = inline_path(self._home.scripts, command.script.name, command.script.path)
-            command = replace(command, script=replace(command.script, path=str(path), is_inline=True))
+        script, text = command.script, command.text
+        entry = self._hub.state.scripts.get(script.name)
+        before = None if entry is None or command.revision is None else entry.script
+        if text is not None:
+            encoded(text)
+            path = inline_path(self._home.scripts, script.name, script.path)
+            script = replace(script, path=str(path), is_inline=True)
+        path = Path(script.path)
+        script = with_given(script, before)
         # Whatever is wrong with it is told before anything is written.
-        save_script(self._hub.state, command, self._clock(), caller.by)
+        save_script(self._hub.state, replace(command, script=script), self._clock(), caller.by)
+        is_read = text is not None or is_to_be_read(script, before)
+        if is_read:
+            if text is None:
+                text = await self._in_thread(text_of, path)
+            script = await self._in_thread(_said, script, text)
         if command.revision is None:
-            fired_at = await self._in_thread(self._archive.last_fire, command.script.name)
+            fired_at = await self._in_thread(self._archive.last_fire, script.name)
             command = replace(command, fired_at=fired_at)
         if command.text is None:
-            return command, _passed_on
+            script = await self._completed(script, text) if is_read else script
+            return replace(command, script=script), _passed_on
         async with self._writing:
-            version, before = await self._in_thread(
-                self._texts.save, command.script.name, path, command.text or "", None, caller.by
+            version, held = await self._in_thread(
+                self._texts.save, script.name, path, command.text, None, caller.by
             )
+        command = replace(command, script=await self._completed(script, text))
 
         def settle(reply: Reply, answer: TaskId | Refused | None) -> None:
             if isinstance(answer, Refused):
-                self._put_back(path, before)
+                self._put_back(path, held)
             else:
                 self._hub.note(ScriptEdited(self._clock(), command.script.name, version, caller.by))
             reply(answer)
@@ -188,6 +234,11 @@ class Scripts:
             cursor = page.cursor
             if cursor is None:
                 return OutputMatches(matches=matches, runs=runs)
+
+
+def _said(script: Script, text: str | None) -> Script:
+    """A definition with what its text says, its `--help` apart."""
+    return completed(script, text, is_executable=is_executable(Path(script.path)))
 
 
 def _passed_on(reply: Reply, answer: TaskId | Refused | None) -> None:

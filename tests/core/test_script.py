@@ -123,6 +123,7 @@ def test_a_run_is_submitted_as_its_definition_says():
         9,
     )
     assert (request.parameters, request.fire_at) == ({"epochs": 4}, 60.0)
+    assert (request.spec["file"], request.spec["fire_at"]) == ("/s.sh", 60.0)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def run(**spec: object) -> tuple[Outcome, bytes]:
         ({"command": ["a"], "env": {"A=B": "1"}}, "spec.env"),
         ({"command": ["a"], "pty": "yes"}, "spec.pty"),
         ({"command": ["a"], "stdin": 1}, "spec.stdin"),
+        ({"command": ["a"], "file": 1}, "spec.file"),
+        ({"command": ["a"], "fire_at": "soon"}, "spec.fire_at"),
         ({"comand": ["a"]}, "spec.comand"),
     ],
 )
@@ -106,6 +108,20 @@ def test_says_that_a_folder_is_gone(tmp_path):
     outcome, _ = run(command=["true"], cwd=str(tmp_path / "gone"))
     assert outcome.reason == "start"
     assert outcome.message == f"the working folder {tmp_path}/gone does not exist"
+
+
+def test_says_that_the_file_of_a_script_is_gone(tmp_path):
+    """Its interpreter would say it in its own words, as an ordinary failure."""
+    outcome, _ = run(command=["sh", str(tmp_path / "gone.sh")], file=str(tmp_path / "gone.sh"))
+    assert (outcome.reason, outcome.exit_code) == ("start", 127)
+    assert outcome.message == f"the file of the script is gone: {tmp_path}/gone.sh"
+
+
+def test_a_run_of_a_schedule_is_told_when_it_was_due():
+    """To the fraction of a second; other runs are told nothing."""
+    command = ["sh", "-c", "echo ${KOUBOU_FIRE_AT-none}"]
+    assert run(command=command, fire_at=1795288478.25)[1] == b"1795288478.25\n"
+    assert run(command=command)[1] == b"none\n"
 
 
 def test_says_that_a_file_is_no_program(tmp_path):
