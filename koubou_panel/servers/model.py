@@ -33,6 +33,7 @@ PLENTY_BYTES = 2 << 30
 # Of the host's memory, for beginnings of prompts that were read before; llama.cpp itself takes up to 8 GB.
 CACHE_MIB = 128
 KEY_BYTES = 24
+MOST_THREADS = 8
 SERIOUS = 1  # llama.cpp's verbosity: errors alone
 
 
@@ -113,9 +114,13 @@ def load(path: Path, name: str, key: str, port: int) -> Running:
     Raises:
         CannotStart: it cannot be loaded.
     """
+    # Read when the library is loaded. Its threads wait for each other at every token: beside tasks that use the
+    # processor, those that spin meanwhile wrote 3 to 7 tokens a second here, and those that sleep 40.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import xllamacpp
 
     params: Any = xllamacpp.CommonParams()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.model.path = str(path)
     params.model_alias = {name}
     params.hostnames = [HOST]
@@ -132,6 +137,12 @@ def load(path: Path, name: str, key: str, port: int) -> Running:
     except Exception as error:
         raise CannotStart(f"the model {path} cannot be loaded: {error}", exit_code=EXIT_FAILED) from error
     return server
+
+
+def threads() -> int:
+    """How many cores write: one is left for the tasks and the workshop."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, max(1, cores - 1))
 
 
 def slot_tokens() -> int:
