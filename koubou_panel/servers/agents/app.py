@@ -1,39 +1,54 @@
-"""The agents' ASGI application: what it serves, behind the guard."""
+"""The agents' ASGI application: REST and MCP over one delegation, behind the guard."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from koubou_panel.core.ports import Shop
+from koubou_panel.errors import Refused
 from koubou_panel.servers.agents.delegate import Delegation
-from koubou_panel.servers.agents.mcp import make_server
-from koubou_panel.servers.agents.mcp_frame import Mount
+from koubou_panel.servers.agents.mcp import McpMount
+from koubou_panel.servers.agents.metrics import Exposition
 from koubou_panel.servers.agents.middleware import Guarded
+from koubou_panel.servers.agents.rest import Rest
+from koubou_panel.servers.agents.rest_http import failure
 from koubou_panel.servers.guard import Guard
 
 
 def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100) -> ASGIApp:
     """The application over `shop`, with `guard` before every request; an agent has at most `agent_tasks` in flight."""
     delegation = Delegation(shop, agent_tasks=agent_tasks)
-    mcp = Mount(lambda: make_server(delegation))
-
-    async def health(_request: Request) -> JSONResponse:
-        return JSONResponse(
-            {"status": "healthy", "version": version("koubou-panel"), "epoch": shop.state.epoch}
-        )
+    exposition = Exposition(shop, time.time)
+    mcp = McpMount(delegation)
 
     @asynccontextmanager
     async def running(_app: Starlette) -> AsyncIterator[None]:
         async with mcp.running():
             yield
+        exposition.close()
         delegation.close()
 
-    return Guarded(Starlette(routes=[Route("/health", health), mcp.route], lifespan=running), guard)
+    app = Starlette(
+        routes=[*Rest(delegation, exposition).routes(), mcp.route],
+        lifespan=running,
+        exception_handlers={HTTPException: _http_failure},
+    )
+    app.router.redirect_slashes = False
+    return Guarded(app, guard)
+
+
+async def _http_failure(request: Request, error: Exception) -> Response:
+    """What the router itself refuses, in the words of the port."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = f"there is nothing at {request.url.path[:200]}; GET /openapi.json lists what there is"
+    answer = failure(Refused("not_found", words if status == 404 else str(error)))  # noqa: PLR2004
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return Response(answer.body, status, headers, answer.media)

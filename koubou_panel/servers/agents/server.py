@@ -32,10 +32,20 @@ class AgentsServer:
         access: its policy; the port in it is set when the port is bound.
         host: the address to bind.
         port: 0 takes a free one.
+        agent_tasks: how many unfinished tasks one agent may have.
     """
 
-    def __init__(self, shop: Shop, access: Access, *, host: str = "127.0.0.1", port: int = 8765) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        access: Access,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8765,
+        agent_tasks: int = 100,
+    ) -> None:
         """A port that is still closed."""
+        self._agent_tasks = agent_tasks
         self._shop = shop
         self._access = access
         self._host = host
@@ -72,9 +82,10 @@ class AgentsServer:
             import uvicorn
 
             config = uvicorn.Config(
-                app.make(self._shop, self.guard),
+                app.make(self._shop, self.guard, agent_tasks=self._agent_tasks),
                 log_config=None,
                 access_log=False,
+                ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=END_S,
             )
