@@ -32,7 +32,8 @@ CODE_LIFE_S = 600
 SESSION_IDLE_S = 7 * 24 * 3600
 TOUCH_EVERY_S = 60
 
-_CODE = struct.Struct(">?16sQ")  # full role?, nonce, expiry in UTC seconds
+_CODE = struct.Struct(">B16sQ")  # role, nonce, expiry in UTC seconds
+_CODE_ROLES = (Role.READ, Role.FULL, Role.RUN)  # by the number that stands for each
 _MAC_BYTES = 16
 _CODE_TEXT = re.compile(r"[A-Za-z0-9_-]{55}")  # 25 + 16 bytes
 _WIDE = 0o077
@@ -54,19 +55,19 @@ def load_or_create_token(
         return _token_from(environ["KOUBOU_TOKEN"], "KOUBOU_TOKEN")
     if token_file is not None:
         return _token_from(_read_token_file(token_file), str(token_file))
-    _close_folder(runtime_dir)
+    close_folder(runtime_dir)
     path = runtime_dir / "token"
     with suppress(FileExistsError):
         if not path.exists():
-            _write_private(path, _new_token() + "\n", replace=False)
-    return _token_from(_read_private(path), str(path))
+            write_private(path, _new_token() + "\n", replace=False)
+    return _token_from(read_private(path), str(path))
 
 
 def rotate_token(runtime_dir: Path) -> str:
     """Put a new token in the place of the one in `runtime_dir`, and give it; the old opens nothing more."""
-    _close_folder(runtime_dir)
+    close_folder(runtime_dir)
     token = _new_token()
-    _write_private(runtime_dir / "token", token + "\n")
+    write_private(runtime_dir / "token", token + "\n")
     return token
 
 
@@ -87,7 +88,7 @@ def mint_code(token: str, now: float, *, role: Role = Role.FULL, nonce: bytes | 
         nonce: 16 bytes, random unless given.
 
     """
-    payload = _CODE.pack(role is Role.FULL, nonce or secrets.token_bytes(16), int(now) + CODE_LIFE_S)
+    payload = _CODE.pack(_CODE_ROLES.index(role), nonce or secrets.token_bytes(16), int(now) + CODE_LIFE_S)
     return base64.urlsafe_b64encode(payload + _code_mac(token, payload)).decode().rstrip("=")
 
 
@@ -162,7 +163,7 @@ class Sessions:
     def rotate(self, token: str, now: float) -> None:
         """Drop every session and used code, and belong to a new token from here on."""
         self._token = token
-        self._book = _Book(_fingerprint(token))
+        self._book = _Book(fingerprint(token))
         self._save(now)
 
     def redeem(self, code: str, now: float) -> Role | None:
@@ -183,9 +184,9 @@ class Sessions:
         return role
 
     def _load(self) -> _Book:
-        empty = _Book(_fingerprint(self._token))
+        empty = _Book(fingerprint(self._token))
         try:
-            book = msgspec.json.decode(_read_private(self._path), type=_Book)
+            book = msgspec.json.decode(read_private(self._path), type=_Book)
         except FileNotFoundError:
             return empty
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -195,7 +196,7 @@ class Sessions:
 
     def _save(self, now: float) -> None:
         self._written_at = now
-        _write_private(self._path, msgspec.json.encode(self._book).decode())
+        write_private(self._path, msgspec.json.encode(self._book).decode())
 
     def _save_seldom(self, now: float) -> None:
         if now - self._written_at < TOUCH_EVERY_S:
@@ -219,15 +220,16 @@ def _read_code(token: str, code: str) -> tuple[Role, str, float] | None:
     payload, mac = raw[: _CODE.size], raw[_CODE.size :]
     if not hmac.compare_digest(mac, _code_mac(token, payload)):
         return None
-    is_full, nonce, expires_at = _CODE.unpack(payload)
-    return Role.FULL if is_full else Role.READ, nonce.hex(), float(expires_at)
+    number, nonce, expires_at = _CODE.unpack(payload)
+    return _CODE_ROLES[number], nonce.hex(), float(expires_at)
 
 
 def _code_mac(token: str, payload: bytes) -> bytes:
     return hmac.digest(_key(token, "login code"), payload, "sha256")[:_MAC_BYTES]
 
 
-def _fingerprint(token: str) -> str:
+def fingerprint(token: str) -> str:
+    """What tells, in a file, to which token its content belongs; the token cannot be had from it."""
     return _key(token, "sessions").hex()
 
 
@@ -254,14 +256,19 @@ def _token_from(text: str, source: str) -> str:
 
 def _read_token_file(path: Path) -> str:
     try:
-        return _read_private(path, follow=True)
+        return read_private(path, follow=True)
     except FileNotFoundError as error:
         raise SettingsError(
             f"The token file {path} is not there: write the token into it, or leave it out."
         ) from error
 
 
-def _close_folder(folder: Path) -> None:
+def close_folder(folder: Path) -> None:
+    """Make a folder of the workshop's own, or see to it that none but its owner can open it.
+
+    Raises:
+        SettingsError: it is another user's, or others can write to it.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
     _require_own(folder, found)
@@ -273,7 +280,13 @@ def _close_folder(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _read_private(path: Path, *, follow: bool = False) -> str:
+def read_private(path: Path, *, follow: bool = False) -> str:
+    """The text of a file that none but its owner, who is this process's user, can open.
+
+    Raises:
+        SettingsError: others can open it, or it is no plain file.
+        FileNotFoundError: it is not there.
+    """
     # The file is judged by its open descriptor: between a look at the name and the read it could be another.
     with os.fdopen(_open_to_read(path, follow=follow), encoding="utf-8") as file:
         found = os.fstat(file.fileno())
@@ -307,7 +320,8 @@ def _require_own(path: Path, found: os.stat_result) -> None:
         )
 
 
-def _write_private(path: Path, text: str, *, replace: bool = True) -> None:
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Make, or replace, a file that none but its owner can open; who reads sees the old text or the new one."""
     # The name appears only with the whole text behind it; link(), unlike rename(), fails if it is there.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -17,6 +17,7 @@ from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role
 from koubou_panel.errors import Refused
+from koubou_panel.servers.access import Allow
 from koubou_panel.servers.frames import text_frame
 from koubou_panel.servers.guard import Guard
 from koubou_panel.servers.outbox import STUCK_S, Outbox, Port
@@ -205,6 +206,13 @@ async def _look_up(shop: Shop, question: GetCurve | Read) -> Answer:
     if isinstance(question, GetCurve):
         return await shop.curve(question.task_id) or Curve()
     return await shop.read_output(question.task_id, question.offset, question.limit)
+
+
+def caller_name(verdict: object, address: str) -> str:
+    """Who asks, for the record: a named token by its name, anybody else by the address."""
+    if isinstance(verdict, Allow) and verdict.actor.startswith("agent:"):
+        return verdict.actor
+    return f"ws:{address}"
 
 
 def verifier(guard: Guard) -> Callable[[str], Role | None]:

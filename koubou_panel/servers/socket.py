@@ -16,7 +16,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.servers.access import Access, Allow
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, connection_verdict, process_request
-from koubou_panel.servers.peer import MAX_MESSAGE_BYTES, tune, verifier
+from koubou_panel.servers.peer import MAX_MESSAGE_BYTES, caller_name, tune, verifier
 from koubou_panel.wire.session import Limits
 
 CLOSE_TIMEOUT_S = 2.0
@@ -121,7 +121,7 @@ class SocketServer:
             port,
             role=verdict.role.value if isinstance(verdict, Allow) else None,
             verify=verifier(self.guard),
-            by=f"ws:{connection.remote_address[0]}",
+            by=caller_name(verdict, connection.remote_address[0]),
             close=close,
             limits=self._limits,
         )

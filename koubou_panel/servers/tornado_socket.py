@@ -26,7 +26,7 @@ from koubou_panel.core.records import Channel
 from koubou_panel.servers.access import Allow
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, request_verdict
-from koubou_panel.servers.peer import MAX_MESSAGE_BYTES, Peer, tune, verifier
+from koubou_panel.servers.peer import MAX_MESSAGE_BYTES, Peer, caller_name, tune, verifier
 from koubou_panel.wire.session import Limits
 
 CHANNELS: frozenset[Channel] = frozenset({"system", "script"})
@@ -91,7 +91,7 @@ class SocketHandler(RequestHandler):
             line,
             role=verdict.role.value if isinstance(verdict, Allow) else None,
             verify=verifier(self._guard()),
-            by=f"ws:{self.request.remote_ip}",
+            by=caller_name(verdict, self.request.remote_ip or ""),
             close=line.close,
             channels=CHANNELS,
             limits=self._limits,

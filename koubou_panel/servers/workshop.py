@@ -25,7 +25,7 @@ from koubou_panel.archive.schema import HomeRefused
 from koubou_panel.errors import KoubouError, SettingsError
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers import child
-from koubou_panel.servers.access import Access, loopback_origins
+from koubou_panel.servers.access import Access, Named, loopback_origins
 from koubou_panel.servers.agents.server import AgentsServer
 from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.servers.credentials import derive_read_token, load_or_create_token
@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(SOCKET_FLAG, type=int, default=8766)
     parser.add_argument(AGENTS_FLAG, type=int, default=8765)
+    parser.add_argument(
+        "--agent-tasks", type=int, default=100, help="how many unfinished ones an agent may have"
+    )
     parser.add_argument("--dashboard-port", type=int, default=0, help="whose pages may use the WebSocket")
     parser.add_argument("--workers", metavar="MIN:MAX", help="the stored bounds unless given")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S")
@@ -173,7 +176,13 @@ async def _open_doors(
             raise KoubouError(f"port {args.socket_port} cannot be opened: {error}") from error
         raise CannotStart(child.taken(args.socket_port, SOCKET_FLAG), exit_code=EXIT_TAKEN) from error
     stack.push_async_callback(sockets.close)
-    agents = AgentsServer(shop, replace(access, auth_by_frame=()), host=args.host, port=args.agents_port)
+    agents = AgentsServer(
+        shop,
+        replace(access, auth_by_frame=()),
+        host=args.host,
+        port=args.agents_port,
+        agent_tasks=args.agent_tasks,
+    )
     agents_port = await agents.start()
     stack.push_async_callback(agents.close)
 
@@ -183,7 +192,16 @@ async def _open_doors(
         if sockets.feed is not None:
             sockets.feed.dismiss()
 
-    following = asyncio.create_task(follow_token(home.runtime, os.environ, renew))
+    def name(named: Named) -> None:
+        is_revoked = not named.keys() >= sockets.guard.access.named.keys()
+        agents.guard.name(named)
+        sockets.guard.name(named)
+        if (
+            is_revoked and sockets.feed is not None
+        ):  # whose it was is not known: all others come back by themselves
+            sockets.feed.dismiss(reason="a token was revoked")
+
+    following = asyncio.create_task(follow_token(home.runtime, os.environ, renew, on_named=name))
     stack.callback(following.cancel)
     return {"websocket": port, "agents": agents_port}
 

@@ -36,7 +36,7 @@ def children_of(
 def _workshop(
     settings: Settings, common: Sequence[str], *, dashboard: bool, say: Callable[[str], None]
 ) -> Child:
-    own = ["--grace", f"{settings.grace_s:g}"]
+    own = ["--grace", f"{settings.grace_s:g}", "--agent-tasks", str(settings.agent_tasks)]
     own += ["--dashboard-port", str(settings.dashboard_port)] if dashboard else []
     flags = {"websocket": "--socket-port", "agents": "--agents-port"}
     ports = {"websocket": settings.socket_port, "agents": settings.agents_port}
