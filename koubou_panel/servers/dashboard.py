@@ -33,7 +33,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.servers import child
-from koubou_panel.servers.access import Access, Allow
+from koubou_panel.servers.access import Access, Allow, Named
 from koubou_panel.servers.api.handler import Api
 from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.child import CannotStart, Ending
@@ -131,6 +131,13 @@ class Dashboard:
         self.guard.rotate(token, read_token=derive_read_token(token))
         self.feed.dismiss()
         dismiss_pages(self._server._tornado)  # noqa: SLF001 - it has no other door
+
+    def name(self, named: Named) -> None:
+        """Let in agents by these tokens, and by no others; of their connections, those of a token that ended end."""
+        is_revoked = not named.keys() >= self.guard.access.named.keys()
+        self.guard.name(named)
+        if is_revoked:  # whose it was is not known: all others come back by themselves
+            self.feed.dismiss(reason="a token was revoked")
 
     async def close(self) -> None:
         """Serve no more."""
@@ -250,7 +257,9 @@ async def _serve(args: argparse.Namespace) -> int:
         dashboard = _open(args, home, token, shop)
         # After the page server: it takes SIGINT for itself when it is made.
         ending = Ending.watch(args.life_fd)
-        following = asyncio.create_task(follow_token(home.runtime, os.environ, dashboard.rotate))
+        following = asyncio.create_task(
+            follow_token(home.runtime, os.environ, dashboard.rotate, on_named=dashboard.name)
+        )
         await dashboard.warm_up()
         child.announce(args.ready_fd, {"port": dashboard.port, "pid": os.getpid()})
         gc.collect()

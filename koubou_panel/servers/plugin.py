@@ -30,7 +30,7 @@ from koubou_panel import settings
 from koubou_panel.core.commands import Caller
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
-from koubou_panel.servers.access import Access, Allow, Request
+from koubou_panel.servers.access import Access, Allow, Named, Request
 from koubou_panel.servers.api.handler import Api
 from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.credentials import Sessions, derive_read_token, load_or_create_token
@@ -77,7 +77,7 @@ class Attachment:
         """Attach, as soon as a workshop answers, and follow the token."""
         if not self._tasks:
             loop = asyncio.get_running_loop()
-            following = follow_token(self.home.runtime, os.environ, self.rotate)
+            following = follow_token(self.home.runtime, os.environ, self.rotate, on_named=self.name)
             self._tasks = [loop.create_task(self._attach()), loop.create_task(following)]
 
     def rotate(self, token: str) -> None:
@@ -92,6 +92,14 @@ class Attachment:
         for document in self.pages if self.guard is None else ():
             # Nothing stands before the port to keep its browser from coming back: it finds nothing.
             document.add_next_tick_callback(document.clear)
+
+    def name(self, named: Named) -> None:
+        """Let in agents by these tokens, and by no others."""
+        if self.guard is not None:
+            is_revoked = not named.keys() >= self.guard.access.named.keys()
+            self.guard.name(named)
+            if is_revoked and self.feed is not None:
+                self.feed.dismiss(reason="a token was revoked")
 
     async def _attach(self) -> None:
         while self.shop is None:
