@@ -25,6 +25,7 @@ COMMANDS = {
     "logs": ("koubou_panel.cli.run:logs", "What a task printed."),
     "cancel": ("koubou_panel.cli.tasks:cancel", "End tasks."),
     "retry": ("koubou_panel.cli.tasks:retry", "Run a finished task again, as a new one."),
+    "script": ("koubou_panel.cli.script:script", "Keep scripts by name, and run them on a schedule."),
     "workers": ("koubou_panel.cli.workers:workers", "List the workers."),
     "scale": ("koubou_panel.cli.pool:scale", "Set how many workers there are."),
     "pause": ("koubou_panel.cli.pool:pause", "Start no new work."),
@@ -33,6 +34,7 @@ COMMANDS = {
     "watch": ("koubou_panel.cli.watch:watch", "Print every message of the WebSocket."),
     "load": ("koubou_panel.cli.load:load", "Test with many small tasks, and print the figures."),
     "export": ("koubou_panel.cli.export:export", "Write metrics and tasks to a file."),
+    "config": ("koubou_panel.cli.config:config", "Show the settings, and change them."),
     "token": ("koubou_panel.cli.token:token", "Print the token that opens the ports."),
 }
 
