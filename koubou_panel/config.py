@@ -127,9 +127,13 @@ def _checked(name: str, value: object) -> object:
         words = "home cannot be set in a file that lies in it: use --home or KOUBOU_HOME"
         raise Refused("invalid", words, field=name)
     try:
-        return plain(setting.read(value))
+        read = plain(setting.read(value))
+        str(read).encode()
+    except UnicodeEncodeError:
+        raise Refused("invalid", f"{name} is no text that can be written down", field=name) from None
     except ValueError as error:
         raise Refused("invalid", f"{name} {error}, not {value!r}"[:300], field=name) from None
+    return read
 
 
 # -- the file -------------------------------------------------------------------------------------------------

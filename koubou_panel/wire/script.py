@@ -30,6 +30,7 @@ class ParameterRecord(Struct, gc=False):
     help: str
     flag: str
     negative_flag: str
+    has_own_default: bool
 
 
 class ScheduleRecord(Struct, gc=False):
@@ -165,6 +166,7 @@ def parameter_record(parameter: Parameter) -> ParameterRecord:
         parameter.help,
         parameter.flag,
         parameter.negative_flag,
+        parameter.has_own_default,
     )
 
 

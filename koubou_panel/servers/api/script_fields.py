@@ -44,6 +44,7 @@ class ParameterFields(Struct, frozen=True, forbid_unknown_fields=True):
     help: Long = ""
     flag: Name = ""
     negative_flag: Name = ""
+    has_own_default: bool = False
 
 
 class ScriptFields(Struct, frozen=True):

@@ -149,7 +149,10 @@ class ScriptsHandler(CatalogueHandler):
         if told.text is not UNSET and "/" in path:
             words = "a script with a text is kept in the home: leave path out, or give a file's name alone"
             raise Refused("invalid", words, field="path")
-        script = merged(Script(name=told.name, path=path), told)
+        # No limit, where it was said, is not to be made good by what the script's header has.
+        is_unlimited = told.timeout is not UNSET and not told.timeout
+        given = ("timeout_s",) if is_unlimited else ()
+        script = merged(Script(name=told.name, path=path, given=given), told)
         text = None if told.text is UNSET else told.text
         await self.carry_out(SaveScript(script, text=text))
         await self.see(lambda state: script.name in state.scripts)

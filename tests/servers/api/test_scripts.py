@@ -123,6 +123,16 @@ async def test_parameters_are_checked_and_given(rest):
     assert rest.shop.state.tasks[task_id].request.submitted_by == "rest:127.0.0.1"
 
 
+async def test_what_the_script_says_itself_is_shown_and_what_was_sent_wins(rest):
+    """A header's time-out holds where none is sent; 0 is sent by old clients, and means none."""
+    header = "# /// script\n# [tool.koubou]\n# timeout = 300\n# description = 'A greeting'\n# ///\n"
+    body = {"name": "old", "path": script_file(rest.folder, f"{header}echo hi\n"), "enabled": True}
+    read = await rest.post("/api/scripts", body)
+    assert (read.body["timeout"], read.body["description"]) == (300, "A greeting")
+    old = await rest.post("/api/scripts", body | {"name": "older", "timeout": 0})
+    assert old.body["timeout"] == 0
+
+
 async def test_a_run_asked_for_twice_is_one(rest, greet):
     """With an idempotency key the same run is answered again."""
     first = await rest.post("/api/scripts/greet/run", {"idempotency_key": "k"})
