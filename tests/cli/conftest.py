@@ -43,6 +43,8 @@ class Shell:
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "env": self.env,
+            # Tests that run under nohup ignore it, and what they start would inherit that.
+            "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         }
         return subprocess.Popen([*KOUBOU, *args], text=True, start_new_session=True, **(usual | more))
 
