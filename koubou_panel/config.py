@@ -98,7 +98,7 @@ def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[
         Refused: an unknown setting, or a value that it cannot have; nothing was written.
         SettingsError: the file cannot be used as it stands.
     """
-    values = {name: None if value is None else _checked(name, value) for name, value in changes.items()}
+    values = {name: _checked(name, value) for name, value in changes.items()}
     home.prepare()
     path = home.root / FILE
     with _locked(home.runtime / LOCK):
@@ -126,6 +126,8 @@ def _checked(name: str, value: object) -> object:
     if name == "home":
         words = "home cannot be set in a file that lies in it: use --home or KOUBOU_HOME"
         raise Refused("invalid", words, field=name)
+    if value is None:
+        return None
     try:
         read = plain(setting.read(value))
         str(read).encode()

@@ -79,6 +79,7 @@ def test_comments_and_all_else_stay(home: Home) -> None:
     ("changes", "field", "said"),
     [
         ({"grace": 5}, "grace", "did you mean 'grace_s'"),
+        ({"grace": None}, "grace", "did you mean 'grace_s'"),
         ({"grace_s": -1}, "grace_s", "must be seconds"),
         ({"dashboard_port": 70_000}, "dashboard_port", "must be a port"),
         ({"dashboard_port": True}, "dashboard_port", "must be a port"),
