@@ -59,8 +59,8 @@ def _where(ctx: click.Context, url: str | None) -> tuple[str, str | None]:
     home = Home(settings.home)
     if url is None:
         found = running(home)
-        workshop = found.service("workshop") if found else None
-        port = workshop.port if workshop and workshop.port else settings.socket_port
+        websocket = found.service("websocket") if found else None
+        port = websocket.port if websocket and websocket.port else settings.socket_port
         host = found.host if found else settings.host
         url = f"ws://{f'[{host}]' if ':' in host else host}:{port}/"
     try:
