@@ -282,7 +282,7 @@ class Supervisor:
                 if not delay_s:
                     times = self._patience.restarts + 1
                     self._give_up(
-                        child, f"{ending_words(ended)}, {times} times in {_span(self._patience.window_s)}"
+                        child, f"it {ending_words(ended)}, {times} times in {_span(self._patience.window_s)}"
                     )
                     return
                 child.state, child.pid = "restarting", None

@@ -35,12 +35,14 @@ from koubou_panel.core.records import Channel, Metrics, Task, TaskId, Use, Worke
 from koubou_panel.core.state import KEEP_FINISHED, Folded, State
 from koubou_panel.reactive.models import (
     MetricsModel,
+    ServiceModel,
     ShopModel,
     TaskModel,
     WorkerModel,
     first_in_line,
     metrics_values,
     run_seconds,
+    service_values,
     shop_values,
     task_values,
     worker_values,
@@ -60,8 +62,8 @@ _LEAVES = (TaskRetried, TaskReturned)
 class Changes:
     """What one flush set, and what came into the series.
 
-    `tasks`, `workers` and `shop` name the models and parameters that changed; `seconds` and `metrics` are new
-    steps of the series, oldest first; `ended` are the tasks that ended since (at most the last thousand); `uses` is
+    `tasks`, `workers`, `services` and `shop` name the models and parameters that changed; `seconds` and `metrics` are
+    new steps of the series, oldest first; `ended` are the tasks that ended since (at most the last thousand); `uses` is
     what the pinned task used, (at, run, use).
     `reset` says that everything was replaced: series begin anew.
     """
@@ -69,6 +71,7 @@ class Changes:
     reset: bool = False
     tasks: set[str] = field(default_factory=set)
     workers: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=set)
     shop: set[str] = field(default_factory=set)
     seconds: list[Second] = field(default_factory=list)
     metrics: list[Metrics] = field(default_factory=list)
@@ -118,6 +121,7 @@ class Mirror:
         self._new_metrics: list[Metrics] = []
         self._tasks: dict[str, TaskModel] = {}
         self._workers: dict[str, WorkerModel] = {}
+        self._services: dict[str, ServiceModel] = {}
         self._values: dict[str, dict[str, object]] = {}
         self._told_at: dict[str, float] = {}
         self._pinned: Task | None = None
@@ -269,6 +273,7 @@ class Mirror:
         waiting = first_in_line(state)
         values = shop_values(state, self.throughput, waiting=waiting, link=self._shop.link, now=now)
         values["workers"] = self._flush_workers(state, changes)
+        values["services"] = self._flush_services(state, changes)
         values |= self._flush_tasks(state, waiting, changes)
         changes.shop = self._set(self.model, "shop", values)
         changes.ended, changes.uses = list(self._ended), list(self._uses)
@@ -298,6 +303,17 @@ class Mirror:
             changes.workers.add(gone)
         self._dirty_workers.clear()
         return [self._workers[worker_id] for worker_id in sorted(self._workers, key=_natural)]
+
+    def _flush_services(self, state: State, changes: Changes) -> list[ServiceModel]:
+        for name, service in state.services.items():
+            model = self._services.setdefault(name, ServiceModel())
+            if self._set(model, f"service {name}", service_values(service)):
+                changes.services.add(name)
+        for gone in self._services.keys() - state.services.keys():
+            del self._services[gone]
+            self._values.pop(f"service {gone}", None)
+            changes.services.add(gone)
+        return list(self._services.values())
 
     def _flush_tasks(self, state: State, waiting: list[Task], changes: Changes) -> dict[str, object]:
         """Set the models of the tasks that are shown; give the lists of them by the shop's parameters."""

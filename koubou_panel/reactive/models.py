@@ -12,7 +12,18 @@ from itertools import islice
 import param
 
 from koubou_panel.core.ports import Link
-from koubou_panel.core.records import STATUSES, Limits, Metrics, Progress, Task, TaskId, Usage, Use, Worker
+from koubou_panel.core.records import (
+    STATUSES,
+    Limits,
+    Metrics,
+    Progress,
+    Service,
+    Task,
+    TaskId,
+    Usage,
+    Use,
+    Worker,
+)
 from koubou_panel.core.state import State
 from koubou_panel.reactive.series import KEEP_S, Throughput
 
@@ -21,6 +32,7 @@ SHOW_WAITING = 3
 SHOW_SCALING = 5
 RATE_S = 60
 RECOVERED_S = 600.0
+SERVICE_STATES = ["starting", "running", "restarting", "stopping", "stopped", "failed", "idle"]
 LINK_STATUSES = ["live", "reconnecting", "stale", "closed"]
 
 _NOT_TOLD = Progress()
@@ -95,6 +107,18 @@ class WorkerModel(_Model):
     rss_bytes = param.Integer(default=None, allow_None=True, doc="its process tree's resident memory")
 
 
+class ServiceModel(_Model):
+    """One of the workshop's services, as its supervisor says; `idle`: it is started when it is needed."""
+
+    name_of = param.String(doc="model, agents, pool, websocket or dashboard")
+    state: param.Selector[str] = param.Selector(default="starting", objects=SERVICE_STATES)
+    port = param.Integer(default=None, allow_None=True)
+    pid = param.Integer(default=None, allow_None=True)
+    started_at = param.Number(default=None, allow_None=True)
+    restarts = param.Integer()
+    message = param.String(doc="what it is; why it is not running, with its last lines")
+
+
 class MetricsModel(_Model):
     """The last sample of the host."""
 
@@ -137,6 +161,7 @@ class ShopModel(_Model):
     waiting = param.List(item_type=TaskModel, doc="the first of those that wait, in order of submission")
     finished = param.List(item_type=TaskModel, doc="what ended last, the latest first")
     workers = param.List(item_type=WorkerModel, doc="every worker, by name")
+    services = param.List(item_type=ServiceModel, doc="every service; none where no supervisor tells of any")
     metrics = param.ClassSelector(class_=MetricsModel)
 
 
@@ -238,6 +263,19 @@ def worker_values(worker: Worker, tasks: Mapping[TaskId, Task]) -> dict[str, obj
         "failed": worker.failed,
         "cpu_percent": worker.cpu_percent,
         "rss_bytes": worker.rss_bytes,
+    }
+
+
+def service_values(service: Service) -> dict[str, object]:
+    """A service's record as the parameters of its `ServiceModel`."""
+    return {
+        "name_of": service.name,
+        "state": service.state,
+        "port": service.port,
+        "pid": service.pid,
+        "started_at": service.started_at,
+        "restarts": service.restarts,
+        "message": service.message,
     }
 
 

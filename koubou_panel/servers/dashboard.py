@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class Dashboard:
         host: the address listened on.
         port: 0 takes a free one.
         place: a word for which workshop this is.
+        label: a word for what kind of workshop it is, where it is no usual one.
+        restart_service: has a service started anew; None: nobody does that here.
         insecure_no_auth: no credentials are asked for.
         linger_s: how long a page's session is kept for a browser that is gone, and may be back.
         home: whose settings REST shows and changes; None: it shows none.
@@ -86,6 +88,8 @@ class Dashboard:
         host: str = "127.0.0.1",
         port: int = 0,
         place: str = "",
+        label: str = "",
+        restart_service: Callable[[str], bool] | None = None,
         insecure_no_auth: bool = False,
         linger_s: float = 15.0,
         home: Home | None = None,
@@ -95,6 +99,8 @@ class Dashboard:
         self.boot_id = secrets.token_hex(8)
         self.shop = shop
         self._place = place
+        self._label = label
+        self._restart_service = restart_service
         self._token = token
         self._linger_ms = int(linger_s * 1000)
         self.feed = Feed(shop)
@@ -181,7 +187,14 @@ class Dashboard:
         if not isinstance(verdict, Allow):  # the guard lets nobody else through
             raise Refused("unauthorized", "this page needs credentials")
         caller = Caller("dashboard", verdict.role.value)
-        return visit(self.shop, caller=caller, boot_id=self.boot_id, place=self._place)
+        return visit(
+            self.shop,
+            caller=caller,
+            boot_id=self.boot_id,
+            place=self._place,
+            label=self._label,
+            restart_service=self._restart_service,
+        )
 
 
 class HealthHandler(RequestHandler):
@@ -254,7 +267,7 @@ async def _serve(args: argparse.Namespace) -> int:
     asyncio.get_running_loop().set_exception_handler(_mind)
     async with shop:
         services = await Services.attach(args.services_fd, shop.note_service)
-        dashboard = _open(args, home, token, shop)
+        dashboard = _open(args, home, token, shop, services)
         # After the page server: it takes SIGINT for itself when it is made.
         ending = Ending.watch(args.life_fd)
         following = asyncio.create_task(
@@ -272,7 +285,9 @@ async def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(args: argparse.Namespace, home: Home, token: str, shop: RemoteShop) -> Dashboard:
+def _open(
+    args: argparse.Namespace, home: Home, token: str, shop: RemoteShop, services: Services
+) -> Dashboard:
     try:
         return Dashboard(
             shop,
@@ -280,7 +295,9 @@ def _open(args: argparse.Namespace, home: Home, token: str, shop: RemoteShop) ->
             sessions=home.runtime / "sessions",
             host=args.host,
             port=args.port,
-            place=f"{args.label} · {place_of(home)}" if args.label else place_of(home),
+            place=place_of(home),
+            label=args.label,
+            restart_service=services.restart if services.is_supervised else None,
             home=home,
             insecure_no_auth=args.insecure_no_auth,
         )

@@ -66,6 +66,8 @@ class TopBar(Card):
     Each new `freshness` is a beat of the page's heart. Sends `hidden`.
     """
 
+    label = param.String(doc="what kind of workshop it is, where it is no usual one")
+
     freshness = param.Dict(default={"status": "live", "lag_s": 0.0, "at": None})
     place = param.String(doc="which workshop this is")
 
@@ -113,6 +115,14 @@ class WorkersCard(Card):
     decisions = param.List(default=[], doc="the pool's last ones about its size: at, text")
     can_act = param.Boolean(default=True)
     hint = param.String(doc="said when there is no worker")
+
+
+class ServicesCard(Card):
+    """The workshop's services. Sends `restart_service`."""
+
+    rows = param.List(default=[])
+    hint = param.String(doc="said when no supervisor tells of any")
+    can_act = param.Boolean(default=True)
 
 
 class OutputCard(Card):

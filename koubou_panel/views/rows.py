@@ -10,6 +10,7 @@ from koubou_panel.core.records import SILENT_AFTER_S, Task
 from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
+from koubou_panel.views.services import service_notices
 from koubou_panel.views.words import amount, count, duration, plural, rate, size
 
 SHOWN_RUNNING = 8
@@ -99,6 +100,7 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
         for worker in model.workers
         if worker.status == "unresponsive"
     ]
+    found += [_notice(words, "bad", words) for words in service_notices(model.services)]
     host = model.metrics
     for name, percent in (("disk", host.disk_percent), ("memory", host.memory_percent)) if host else ():
         if percent is not None and percent >= FULL_PERCENT:

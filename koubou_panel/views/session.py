@@ -27,7 +27,9 @@ from koubou_panel.views.drawer import Drawer
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
+from koubou_panel.views.pages.services import ServicesView
 from koubou_panel.views.pages.task import TaskView
+from koubou_panel.views.services import LABELS
 from koubou_panel.views.theme import card_sheet
 
 FRAME_MS = 350
@@ -38,7 +40,15 @@ HISTORY_S = KEEP_S
 log = logging.getLogger(__name__)
 
 
-def visit(shop: Shop, *, caller: Caller, boot_id: str, place: str = "") -> pn.Template:
+def visit(
+    shop: Shop,
+    *,
+    caller: Caller,
+    boot_id: str,
+    place: str = "",
+    label: str = "",
+    restart_service: Callable[[str], bool] | None = None,
+) -> pn.Template:
     """A page for the visitor whose session this is called in; it ends with that session.
 
     Args:
@@ -46,10 +56,12 @@ def visit(shop: Shop, *, caller: Caller, boot_id: str, place: str = "") -> pn.Te
         caller: who acts when something is clicked.
         boot_id: names the server process; a page of another one loads itself again.
         place: a word for which workshop this is.
+        label: a word for what kind of workshop it is, where it is no usual one.
+        restart_service: has a service started anew; None: nobody does that here.
 
     """
     doc: Any = pn.state.curdoc
-    session = PageSession(shop, caller=caller, place=place)
+    session = PageSession(shop, caller=caller, place=place, label=label, restart_service=restart_service)
     try:
         page = shell(session.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh)
         # Bokeh's own way back sends every root of the page to the server again, which refuses them one by one;
@@ -69,16 +81,26 @@ class PageSession:
         shop: what is shown; never closed here.
         caller: who acts when something is clicked.
         place: a word for which workshop this is.
+        label: a word for what kind of workshop it is, where it is no usual one.
+        restart_service: has a service started anew; None: nobody does that here.
         now: gives UTC seconds.
 
     """
 
     def __init__(
-        self, shop: Shop, *, caller: Caller, place: str = "", now: Callable[[], float] = time.time
+        self,
+        shop: Shop,
+        *,
+        caller: Caller,
+        place: str = "",
+        label: str = "",
+        restart_service: Callable[[str], bool] | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Build the page from what the shop holds now."""
         self._shop = shop
         self._caller = caller
+        self._restart_service = restart_service
         self._now = now
         self._doc: Document | None = None
         self._is_live = False
@@ -97,7 +119,9 @@ class PageSession:
                 "can_act": caller.role == "full",
                 "now": now,
             }
-            self.view = Overview(self.mirror, place=place, **shared)
+            self.view = Overview(self.mirror, place=place, label=label, **shared)
+            seen = {name: value for name, value in shared.items() if name != "now"}
+            self.services = ServicesView(self.mirror, can_restart=restart_service is not None, **seen)
             self.drawer = Drawer(
                 shop,
                 TaskView(self.mirror, **shared),
@@ -112,7 +136,7 @@ class PageSession:
     @property
     def roots(self) -> dict[str, object]:
         """What stands where in the document."""
-        return {**self.view.roots, **self.drawer.view.roots}
+        return {**self.view.roots, **self.services.roots, **self.drawer.view.roots}
 
     def start(self, doc: Document) -> None:
         """Send frames to `doc` from when its browser shows it until its session ends."""
@@ -154,6 +178,7 @@ class PageSession:
         with pn.io.hold(self._doc):
             changes = self.mirror.flush()
             self.view.update(changes)
+            self.services.update(changes)
             if self.output.is_new:
                 self.view.output.send(self.output.take())
             self.drawer.update(changes)
@@ -187,10 +212,21 @@ class PageSession:
         elif kind == "open":
             task_id = message.get("task_id")
             self.drawer.want(task_id if isinstance(task_id, str) else "")
+        elif kind == "restart_service":
+            self._restart(message.get("name"))
         else:
             command = command_of(kind, message, self._shop.next_id)
             if command is not None:
                 self._spawn(self._do(command))
+
+    def _restart(self, name: object) -> None:
+        """The supervisor is asked itself, not the workshop: that may be what has failed."""
+        if not isinstance(name, str) or name not in LABELS:
+            return
+        if self._caller.role != "full" or self._restart_service is None:
+            return
+        if not self._restart_service(name):
+            self._toast("The supervisor does not answer: `koubou status` says how things stand.")
 
     def _send_all(self) -> None:
         """Give the cards that live on messages all they need: they have just been drawn."""

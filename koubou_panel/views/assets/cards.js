@@ -172,6 +172,45 @@ function taskLink(model, cls) {
   return link
 }
 
+// -- the pages: the address is the page's own, and `?page=NAME` for all but the Overview --
+
+const PAGES = [["", "Overview"], ["services", "Services"]]
+const pageInAddress = () => new URL(location.href).searchParams.get("page") || ""
+
+function pageLinks() {
+  const nav = h("nav", "pages")
+  nav.setAttribute("aria-label", "Pages")
+  const show = () => {
+    const here = pageInAddress()
+    document.documentElement.classList.toggle("k-on-services", here === "services")
+    for (const link of nav.children) {
+      if (link._page === here) link.setAttribute("aria-current", "page")
+      else link.removeAttribute("aria-current")
+      const url = new URL(location.href)
+      url.searchParams.delete("task")
+      if (link._page) url.searchParams.set("page", link._page)
+      else url.searchParams.delete("page")
+      link.href = url.pathname + url.search
+    }
+    // What was not shown has had no size to draw itself in.
+    requestAnimationFrame(() => dispatchEvent(new Event("resize")))
+  }
+  for (const [page, word] of PAGES) {
+    const link = h("a", "", word)
+    link._page = page
+    link.onclick = (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey) return
+      event.preventDefault()
+      if (pageInAddress() !== page) history.pushState(null, "", link.href)
+      dispatchEvent(new PopStateEvent("popstate"))
+    }
+    nav.append(link)
+  }
+  addEventListener("popstate", show)
+  show()
+  return nav
+}
+
 // -- the top bar: the pill tells the truth about both links, page to server and server to workshop --
 
 const STALE_AFTER_S = 3.5
@@ -181,7 +220,9 @@ const TopBar = {
     const root = h("header", "bar")
     const brand = h("div", "brand")
     brand.append(h("span", "kanji", "工房"), h("span", "name", "Koubou"))
-    const place = h("span", "place", model.place)
+    const label = h("span", "label", model.label), place = h("span", "place", model.place)
+    label.hidden = !model.label
+    const pages = pageLinks()
     const pill = h("span", "pill"), dot = h("i"), word = h("span")
     pill.setAttribute("role", "status")
     pill.append(dot, word)
@@ -201,7 +242,7 @@ const TopBar = {
     theme.onclick = toggleTheme
     const toasts = h("div", "toasts")
     toasts.setAttribute("role", "alert")
-    root.append(brand, place, h("span", "gap"), pill, theme, toasts)
+    root.append(brand, label, pages, place, h("span", "gap"), pill, theme, toasts)
 
     let beat = performance.now()
     const show = () => {
@@ -1012,6 +1053,71 @@ const InputCard = {
   },
 }
 
+// -- the services: how each stands, and why where one does not --
+
+function serviceRow(model) {
+  const row = h("div", "row"), name = h("span", "name"), state = h("span", "state")
+  const restart = sureButton("restart", {
+    rest: (b) => { b.replaceChildren(icon("restart")); b.title = "Restart"; b.setAttribute("aria-label", `Restart ${row._name || ""}`) },
+    ask: (b) => { b.textContent = "Sure?"; b.setAttribute("aria-label", `Confirm: restart ${row._name || ""}`) },
+    act: (b) => { b.disabled = true; setTimeout(() => { b.disabled = false }, PATIENCE_MS); model.send_msg({type: "restart_service", name: row._key}) },
+  })
+  const tells = {}
+  row.append(name, state)
+  for (const what of ["port", "pid", "up", "restarts"]) row.append(tells[what] = h("span", `tell ${what}`))
+  const about = h("p", "about"), last = h("pre", "last")
+  row.append(about, restart, last)
+  row._name = ""
+  row._mark = state
+  row._parts = {name, about, last, restart, tells}
+  return row
+}
+
+function drawService(row, s, canAct) {
+  const {name, about, last, restart, tells} = row._parts
+  if (row._name !== s.label) { row._name = s.label; restart._rest() }
+  row._key = s.name
+  row.className = `row ${s.state}`
+  setText(name, s.label)
+  if (row._state !== s.state) {
+    row._state = s.state
+    row._mark.className = `state ${s.mark}`
+    row._mark.replaceChildren(icon(s.mark), h("span", "", s.word))
+  }
+  setText(tells.port, s.port)
+  setText(tells.pid, s.pid)
+  setText(tells.restarts, s.restarts)
+  tells.restarts.classList.toggle("none", s.restarts === "0")
+  row._started = s.started_at
+  setText(about, s.about)
+  about.hidden = !s.about
+  setText(last, s.last)
+  last.hidden = !s.last
+  restart.hidden = !(canAct && s.can_restart)
+}
+
+const ServicesCard = {
+  render({model}) {
+    const root = h("section", "card services"), head = h("h2", "", "Services"), note = h("p", "empty")
+    const list = h("div", "list"), columns = h("div", "columns")
+    columns.setAttribute("aria-hidden", "true")
+    for (const word of ["Service", "State", "Port", "Process", "Up", "Restarts", "", ""]) columns.append(h("span", "", word))
+    root.append(head, note, columns, list)
+    const age_ = () => {
+      for (const row of list.children) setText(row._parts.tells.up, row._started ? age(clock() - row._started) : "")
+    }
+    watch(model, ["rows", "hint", "can_act"], () => {
+      note.hidden = model.rows.length > 0
+      columns.hidden = !note.hidden
+      setText(note, model.hint)
+      keyed(list, model.rows, (s) => s.name, () => serviceRow(model), (row, s) => drawService(row, s, model.can_act))
+      age_()
+    })
+    everySecond(root, age_)
+    return root
+  },
+}
+
 // -- nothing has run yet: what to type --
 
 const FirstMinute = {
@@ -1052,4 +1158,4 @@ async function copyText(text, label) {
   setTimeout(() => { label.textContent = "Copy" }, 1500)
 }
 
-export default {TopBar, AttentionStrip, TileRow, RunningCard, WorkersCard, OutputCard, ChartHead, TaskCard, InputCard, FirstMinute}
+export default {TopBar, AttentionStrip, TileRow, RunningCard, WorkersCard, OutputCard, ChartHead, TaskCard, InputCard, FirstMinute, ServicesCard}

@@ -56,6 +56,7 @@ class Overview:
         on_message: called with (kind, message) when something is clicked.
         can_act: whether this visitor may do more than look.
         place: a word for which workshop this is.
+        label: a word for what kind of workshop it is, where it is no usual one.
         now: gives UTC seconds.
 
     """
@@ -70,6 +71,7 @@ class Overview:
         on_message: Callable[[str, Message], None],
         can_act: bool,
         place: str,
+        label: str = "",
         now: Callable[[], float],
     ) -> None:
         """Build everything from what the mirror holds."""
@@ -80,7 +82,7 @@ class Overview:
         self._next_level_at = 0.0
         self._range = time_range(now())
         shared: dict[str, Any] = {"sheet": sheet, "on_message": on_message}
-        self.bar = TopBar(place=place, **shared)
+        self.bar = TopBar(place=place, label=label, **shared)
         self.attention = AttentionStrip(**shared)
         self.tiles = TileRow(**shared)
         self.running = RunningCard(can_act=can_act, **shared)
