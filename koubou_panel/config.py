@@ -17,7 +17,7 @@ from msgspec import Struct
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
-from koubou_panel.settings import BY_NAME, FILE, TABLE, Setting, load
+from koubou_panel.settings import BY_NAME, FILE, TABLE, Setting, Settings, default_home, load
 
 LOCK = "settings.lock"
 
@@ -58,7 +58,7 @@ def setting_records(home: Home, environ: Mapping[str, str]) -> list[SettingRecor
     Raises:
         SettingsError: the file or a variable cannot be used as it stands.
     """
-    settings = load(environ, {"home": home.root})
+    settings = _load(home, environ)
     _, told = _read(home.root / FILE)
     return [
         SettingRecord(
@@ -106,7 +106,7 @@ def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[
         changed = [name for name, value in values.items() if told.get(name) != value]
         if changed:
             _write(path, edited(before, {name: values[name] for name in changed}))
-    sources = load(environ, {"home": home.root}).sources
+    sources = _load(home, environ).sources
     stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
     return Change(changed, changed, stronger)
 
@@ -116,6 +116,13 @@ def plain(value: object) -> object:
     if isinstance(value, tuple):
         return ":".join(map(str, value))
     return str(value) if isinstance(value, Path) else value
+
+
+def _load(home: Home, environ: Mapping[str, str]) -> Settings:
+    """The settings of `home`, by the environment where that names it, else as if a flag did."""
+    named = environ.get(BY_NAME["home"].variable)
+    found = default_home() if named is None else BY_NAME["home"].read(named)
+    return load(environ, None if found == home.root else {"home": home.root})
 
 
 def _checked(name: str, value: object) -> object:

@@ -41,7 +41,9 @@ def test_every_setting_is_shown_with_its_source(home: Home) -> None:
         None,
         "127.0.0.1",
     )
-    assert records["home"].value == str(home.root)
+    assert (records["home"].value, records["home"].source) == (str(home.root), "--home")
+    told = setting_records(home, {"KOUBOU_HOME": f"{home.root}/"})
+    assert {record.name: record.source for record in told}["home"] == "KOUBOU_HOME"
 
 
 def test_what_was_written_is_what_is_read(home: Home) -> None:

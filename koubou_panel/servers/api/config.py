@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import asdict
+
 from koubou_panel.config import change_settings, setting_records
 from koubou_panel.errors import Refused
 from koubou_panel.servers.api.handler import ApiHandler
@@ -17,7 +19,23 @@ class ConfigHandler(ApiHandler):
         self.check_query()
         api = self.api
         records = await asyncio.to_thread(setting_records, api.home, api.environ)
-        self.answer({"settings": records, "file": str(api.home.root / "settings.toml")})
+        used = self._in_use()
+        settings = [asdict(record) | {"in_use": used.get(record.name)} for record in records]
+        self.answer({"settings": settings, "file": str(api.home.root / "settings.toml")})
+
+    def _in_use(self) -> dict[str, object]:
+        """What the workshop goes by now, where it tells: flags and `koubou scale` are stronger than the file."""
+        try:
+            state = self.api.shop.state
+        except Refused:
+            return {}
+        ports = {name: service.port for name, service in state.services.items()}
+        return {
+            "workers": f"{state.pool.min_workers}:{state.pool.max_workers}",
+            "dashboard_port": ports.get("dashboard"),
+            "socket_port": ports.get("websocket"),
+            "agents_port": ports.get("agents"),
+        }
 
     async def put(self) -> None:
         """Write `{NAME: value, …}`, all or none; null takes a setting out of the file."""

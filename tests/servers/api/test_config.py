@@ -29,6 +29,7 @@ async def test_every_setting_is_shown_and_no_secret(rest):
     assert all(shown <= set(record) for record in records.values())
     assert (records["workers"]["value"], records["grace_s"]["unit"]) == ("1:3", "s")
     assert TOKEN not in reply.text
+    assert (records["workers"]["in_use"], records["agents_port"]["in_use"]) == ("2:2", None)
 
 
 async def test_settings_are_written_and_told(rest):
