@@ -200,6 +200,29 @@ def read_output(path: Path, offset: int, limit: int) -> OutputPage:
     return OutputPage(text, begin, begin + len(data) - held_back, size, start)
 
 
+def held_bytes(path: Path) -> int:
+    """How much of the disk a log takes."""
+    total = 0
+    for start in _starts(path):
+        with suppress(FileNotFoundError):
+            total += _segment(path, start).stat().st_size
+    return total
+
+
+def remove_output(path: Path) -> int:
+    """Remove a log that nobody writes to any more, oldest piece first; the bytes that were freed."""
+    freed = 0
+    for start in _starts(path):
+        segment = _segment(path, start)
+        with suppress(FileNotFoundError):
+            size_bytes = segment.stat().st_size
+            segment.unlink()
+            freed += size_bytes
+    with suppress(OSError):
+        Path(f"{path}.d").rmdir()
+    return freed
+
+
 def _read(path: Path, offset: int, limit: int, *, before: int = 0) -> tuple[bytes, bytes, int, int, int]:
     """Up to `before` bytes before `offset`, up to `limit` from it on, where that is, the log's size and its start."""
     while True:

@@ -57,6 +57,7 @@ from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.idle import Idle, at_most
 from koubou_panel.shop.inputs import check_input, hand_over
 from koubou_panel.shop.recovery import begin
+from koubou_panel.shop.rotation import Rotation, removal
 from koubou_panel.shop.sampling import Sampling
 from koubou_panel.shop.schedules import Schedules
 from koubou_panel.shop.scripts import Scripts
@@ -85,6 +86,7 @@ class LocalShop:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._background: list[asyncio.Task[None]] = []
         self._schedules: Schedules | None = None
+        self._rotation: Rotation | None = None
         self._scripts = Scripts(hub=hub, archive=archive, home=home, clock=clock, read=self._read)
 
     @classmethod
@@ -131,6 +133,7 @@ class LocalShop:
         hub.start(shop.engine)
         sampling = Sampling(hub=hub, engine=shop.engine, folder=home.root, clock=clock)
         shop._schedules = Schedules(hub=hub, clock=clock, next_id=shop.next_id)
+        shop._rotation = Rotation(hub=hub, archive=archive, home=home, clock=clock, read=shop._read)
         shop._background = [loop.create_task(sampling.run()), loop.create_task(shop._prune())]
         return shop
 
@@ -293,14 +296,24 @@ class LocalShop:
         return await self._read(self._archive.values, task_ids)
 
     async def read_output(self, task_id: TaskId, offset: int, limit: int) -> OutputPage:
-        """A piece of a task's output, at most 1 MiB."""
+        """A piece of a task's output, at most 1 MiB; a line that says so where it was removed."""
         path = output_path(self.home.output, task_id)
-        return await self._read(read_output, path, offset, min(limit, MOST_OUTPUT_BYTES))
+        page = await self._read(read_output, path, offset, min(limit, MOST_OUTPUT_BYTES))
+        if page.size:
+            return page
+        gone = await self._removal(task_id, offset, limit)
+        return OutputPage(gone.data.decode("utf-8", "replace"), gone.offset, gone.end, gone.size)
 
     async def read_bytes(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
         """As `read_output`, byte for byte."""
         path = output_path(self.home.output, task_id)
-        return await self._read(read_output_bytes, path, offset, min(limit, MOST_OUTPUT_BYTES))
+        page = await self._read(read_output_bytes, path, offset, min(limit, MOST_OUTPUT_BYTES))
+        return page if page.size else await self._removal(task_id, offset, limit)
+
+    async def _removal(self, task_id: TaskId, offset: int, limit: int) -> OutputBytes:
+        task = await self.get(task_id)
+        entry = self.state.scripts.get(task.request.script_name or "") if task is not None else None
+        return removal(task, None if entry is None else entry.script, offset, limit)
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
@@ -348,6 +361,8 @@ class LocalShop:
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             self.hub.prune()
+            if self._rotation is not None:
+                self._rotation.look_at_all()
 
     # -- its end ----------------------------------------------------------------------------------------------
 
@@ -381,6 +396,8 @@ class LocalShop:
         finally:
             if self._schedules is not None:
                 self._schedules.close()
+            if self._rotation is not None:
+                await self._rotation.close()
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
