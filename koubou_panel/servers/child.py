@@ -138,7 +138,11 @@ def bind(host: str, port: int, *, flag: str) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        sock = socket.create_server(address[:2], family=family, backlog=256)
+        # Inherited by what is accepted. asyncio sets it only where the protocol was named, and without it an answer in
+        # two pieces waits 40 ms for the reader's late acknowledgement of the first.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotStart(taken(port, flag), exit_code=EXIT_TAKEN) from None

@@ -101,6 +101,16 @@ def test_free_port_is_bound_and_let_go() -> None:
     child.require_free("127.0.0.1", port, flag="--x")
 
 
+def test_answers_leave_a_bound_port_at_once() -> None:
+    """What is accepted sends each piece as it comes, and waits for no acknowledgement of the one before."""
+    with (
+        child.bind("127.0.0.1", 0, flag="--agents-port") as sock,
+        socket.create_connection(sock.getsockname()),
+        sock.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_taken_port_names_its_holder() -> None:
     """A taken port is exit 73, with who holds it and the flag that chooses another."""
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(CannotStart) as caught:

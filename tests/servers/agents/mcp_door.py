@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +16,7 @@ from mcp_types import CallToolResult, Implementation
 from starlette.applications import Starlette
 
 from koubou_panel.core.ports import Shop
+from koubou_panel.servers import child
 from koubou_panel.servers.access import Access
 from koubou_panel.servers.agents.delegate import Delegation
 from koubou_panel.servers.agents.mcp import McpMount
@@ -73,7 +73,7 @@ class Door:
 @asynccontextmanager
 async def serve(mount: Mount, **options) -> AsyncIterator[Door]:
     """Serve `mount` as the agents' port does: uvicorn in this loop, the guard before everything."""
-    sock = socket.create_server(("127.0.0.1", 0))
+    sock = child.bind("127.0.0.1", 0, flag="--agents-port")
     port = sock.getsockname()[1]
     access = Access(token=TOKEN, read_token=READ, port=port, **options)
     door = Door(port, mount)
