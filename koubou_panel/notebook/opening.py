@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
+from koubou_panel.servers.own_model import OwnModel
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
 
 START_LIMIT_S = 30.0
-Opened = tuple[RemoteShop, None] | tuple[LocalShop, PrivateServer]
+
+
+class Held:
+    """What goes with a workshop that is held here: the door for others, and the model that prompts may need."""
+
+    def __init__(self, server: PrivateServer, model: OwnModel) -> None:
+        """Both are open."""
+        self._server = server
+        self._model = model
+
+    async def close(self) -> None:
+        """Close both."""
+        await self._model.close()
+        await self._server.close()
+
+
+Opened = tuple[RemoteShop, None] | tuple[LocalShop, Held]
 
 
 async def opened(home: Home, *, by: str, workers: tuple[int, int] | None) -> Opened:
@@ -47,4 +65,4 @@ async def _opened_once(home: Home, by: str, workers: tuple[int, int] | None) -> 
         raise
     server = PrivateServer(shop, home.socket)
     await server.start()
-    return shop, server
+    return shop, Held(server, OwnModel.of(shop, os.environ))

@@ -39,12 +39,11 @@ from koubou_panel.notebook.calls import caller_path, in_order, name_of
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.inputs import send_input
 from koubou_panel.notebook.loop_thread import LoopThread
-from koubou_panel.notebook.opening import opened
+from koubou_panel.notebook.opening import Held, opened
 from koubou_panel.notebook.options import request_fields
 from koubou_panel.notebook.references import INSIDE, reducers
 from koubou_panel.notebook.results import Results, settle_rest
 from koubou_panel.notebook.sender import Sender
-from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.idle import Idle
 from koubou_panel.shop.remote import RemoteShop
 
@@ -77,7 +76,7 @@ class Workshop(Executor):
         self._is_shut = False
         self._path = caller_path()
         self._thread = LoopThread()
-        self._server: PrivateServer | None = None
+        self._held: Held | None = None
         try:
             self._shop: Shop = self.call(self._open())
         except BaseException:
@@ -87,7 +86,7 @@ class Workshop(Executor):
         atexit.register(self.shutdown)
 
     async def _open(self) -> Shop:
-        shop, self._server = await opened(self.home, by=self._caller.by, workers=self._workers)
+        shop, self._held = await opened(self.home, by=self._caller.by, workers=self._workers)
         shop.subscribe(Results(shop, self._futures))
         return shop
 
@@ -189,6 +188,52 @@ class Workshop(Executor):
             created_at=0.0,
             spec=spec,
             **request_fields(options | told, self),
+        )
+        return self._send(registry.prepare(request, from_network=False))
+
+    def prompt(
+        self,
+        text: str | list[dict[str, str]],
+        *,
+        model: str = "",
+        system: str = "",
+        schema: dict[str, Any] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        url: str = "",
+        **options: Any,
+    ) -> TaskFuture:
+        """Ask a language model; the future's result is its answer, a text; `output` has it as it comes.
+
+        Args:
+            text: what is asked, or a conversation of `{"role": …, "content": …}`.
+            model, url: which model, and at which server; else the first that answers on this machine.
+            system: how the model is to behave.
+            schema: a JSON schema; the answer is then JSON that fits it.
+            max_tokens, temperature, seed: how long and how free the answer may be.
+            options: those of `submit_with`: `timeout_s=`, `after=`, ...
+
+        Raises:
+            Refused: it cannot be asked, and which argument is wrong.
+            TypeError: an unknown option, or one of a wrong type.
+        """
+        told = {
+            "prompt" if isinstance(text, str) else "messages": text,
+            "model": model,
+            "system": system,
+            "schema": schema,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "url": url,
+        }
+        request = Request(
+            task_id=self._next_id(),
+            kind="prompt",
+            created_at=0.0,
+            spec={name: value for name, value in told.items() if value is not None},
+            **request_fields(options, self),
         )
         return self._send(registry.prepare(request, from_network=False))
 
@@ -295,8 +340,8 @@ class Workshop(Executor):
     async def _close(self) -> None:
         try:
             await self._sender.all_sent()
-            if self._server is not None:
-                await self._server.close()
+            if self._held is not None:
+                await self._held.close()
             await self._shop.close()  # type: ignore[attr-defined]
             self.home.unlock()
         finally:

@@ -111,7 +111,7 @@ class Prompting:
             try:
                 is_needed = await loop.run_in_executor(None, partial(self._needs_start, wanted))
                 if is_needed and not self._start():
-                    self._tell(replace(self._guide, embedded="", reason=UNSUPERVISED))
+                    self.give_up(UNSUPERVISED)
             except Exception:
                 log.exception("could not look for a model server")
 
@@ -128,9 +128,9 @@ class Prompting:
     def _follow(self, service: Service) -> None:
         """Tell the workers when the service cannot become the embedded model, and when it may again."""
         if service.state == "failed":
-            self._tell(replace(self._guide, embedded="", reason=f"it has failed: {service.message}"))
+            self.give_up(f"it has failed: {service.message}")
         elif service.state == "running" and read_embedded(self._home) is None:
-            self._tell(replace(self._guide, embedded="", reason="Ollama runs in its place"))
+            self.give_up("Ollama runs in its place")
         else:
             self._tell(self._guide)
 
@@ -138,6 +138,10 @@ class Prompting:
         if guide != self._told:
             self._told = guide
             leave_word(self._home, guide)
+
+    def give_up(self, reason: str) -> None:
+        """Tell the workers that the embedded model cannot be had."""
+        self._tell(replace(self._guide, embedded="", reason=reason))
 
     async def close(self) -> None:
         """Look for nothing any more."""

@@ -74,6 +74,7 @@ def _facts(task: TaskModel) -> list[tuple[str, str]]:
         ("Storage", _storage(usage)),
         ("Processes", _processes(use, usage, limits)),
         ("GPU", _gpu(use, usage)),
+        ("Tokens", _tokens(usage)),
         ("Output", _output(task, limits)),
         ("Time-out", "" if task.timeout_s is None else duration(task.timeout_s)),
         ("Run", _runs(task)),
@@ -120,6 +121,15 @@ def _gpu(use: Use | None, usage: Usage) -> str:
     peak = usage.peak_gpu_memory_bytes
     return _join(
         values.get("gpu", ""), values.get("gpu_memory", ""), "" if peak is None else f"peak {size(peak)}"
+    )
+
+
+def _tokens(usage: Usage) -> str:
+    return _join(
+        "" if usage.prompt_tokens is None else f"{count(usage.prompt_tokens)} read",
+        "" if usage.completion_tokens is None else f"{count(usage.completion_tokens)} written",
+        "" if usage.tokens_per_s is None else f"{usage.tokens_per_s:.3g}/s",
+        "" if usage.first_token_s is None else f"first after {duration(usage.first_token_s)}",
     )
 
 

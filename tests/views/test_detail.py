@@ -58,6 +58,13 @@ def test_a_running_task() -> None:
     }
 
 
+def test_a_prompt() -> None:
+    """What a prompt took in tokens, how fast, and how soon."""
+    usage = Usage(prompt_tokens=36, completion_tokens=1_200, tokens_per_s=41.25, first_token_s=0.4)
+    row = told(a_task(status="completed", usage=usage))
+    assert ("Tokens", "36 read · 1,200 written · 41.2/s · first after 0.4 s") in row["facts"]
+
+
 def test_a_failed_task() -> None:
     """Why it failed is said, its traceback shown, and nothing that moves is left."""
     row = told(
