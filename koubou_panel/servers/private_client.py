@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from koubou_panel.core.commands import Command, RetryTask, SubmitTask
+from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
 from koubou_panel.core.state import without_payload
@@ -247,7 +247,7 @@ class PrivateClient(asyncio.Protocol):
         match command:
             case SubmitTask(request=request):
                 task_id = request.task_id
-            case RetryTask(new_id=task_id):
+            case RetryTask(new_id=task_id) | RunScript(task_id=task_id):
                 pass
             case _:
                 return None

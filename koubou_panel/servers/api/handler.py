@@ -38,6 +38,7 @@ SEEN_S = 2.0
 BODY_S = 20.0
 MAX_ACTORS = 1_000
 PAGE_ACTOR = "page-"
+AGENT_ACTOR = "agent:"
 READS = ("GET", "HEAD")
 
 log = logging.getLogger(__name__)
@@ -263,8 +264,10 @@ class ApiHandler(RequestHandler):
 
     @property
     def caller(self) -> Caller:
-        """Who asks, as the workshop takes it."""
-        return Caller(f"rest:{self.request.remote_ip}", self.verdict.role.value, from_network=True)
+        """Who asks, as the workshop takes it: an agent by its name."""
+        actor = self.verdict.actor
+        by = actor if actor.startswith(AGENT_ACTOR) else f"rest:{self.request.remote_ip}"
+        return Caller(by, self.verdict.role.value, from_network=True)
 
     async def ask(self, answer: Awaitable[T]) -> T:
         """What the workshop answers, in time.

@@ -21,6 +21,7 @@ from koubou_panel.wire.commands import After, Id, Labels, Priority, Retries, Sec
 from koubou_panel.wire.script import script_record
 
 TRIES = 3
+SCRIPTS = 1_000
 MAX_SCRIPTS = 10_000
 
 
@@ -131,7 +132,7 @@ class ScriptsHandler(CatalogueHandler):
     async def get(self) -> None:
         """List scripts by name."""
         self.check_query("limit", "offset")
-        limit = self.number("limit", usual=MAX_SCRIPTS, most=MAX_SCRIPTS)
+        limit = self.number("limit", usual=SCRIPTS, most=MAX_SCRIPTS)
         offset = self.number("offset", usual=0, most=MAX_SCRIPTS, least=0)
         entries = sorted(self.api.shop.state.scripts.values(), key=lambda entry: entry.name)
         page = [script_record(entry) for entry in entries[offset : offset + limit]]

@@ -17,6 +17,7 @@ from tornado.routing import PathMatches
 
 from koubou_panel.core.commands import Caller, SaveScript
 from koubou_panel.core.script import Script
+from koubou_panel.servers.access import Allow, Role, token_hash
 from koubou_panel.servers.api.handler import MAX_BODY_BYTES, SWALLOWED_BYTES, Api, ApiHandler
 from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.credentials import mint_code
@@ -112,6 +113,19 @@ async def test_the_read_token_only_reads(rest, verb, path):
         assert reply.status in (200, 204)
     else:
         assert (reply.status, reply.error["code"]) == (403, "forbidden")
+
+
+async def test_a_token_that_may_run_scripts_does_that_alone(rest):
+    """An agent's own token of that scope runs what is in the catalogue, under its name, and changes nothing."""
+    rest.dashboard.guard.name({token_hash("bot-token"): Allow(Role.RUN, "agent:bot")})
+    run = await rest.post("/api/scripts/greet/run", token="bot-token")
+    assert run.status == 202
+    assert rest.shop.state.tasks[run.body["task_id"]].request.submitted_by == "agent:bot"
+    for verb, path in ALL:
+        if verb not in ("GET", "HEAD", "OPTIONS") and not path.endswith("/run"):
+            refused = await rest.ask(verb, path, token="bot-token")
+            assert (refused.status, refused.error["code"]) == (403, "forbidden")
+            assert "run registered scripts" in refused.error["message"]
 
 
 @pytest.mark.parametrize("path", [path for path, _ in ROUTES])
