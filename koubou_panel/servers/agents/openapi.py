@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,20 @@ import msgspec
 from koubou_panel.servers.agents import schema
 from koubou_panel.servers.agents.operations import ALWAYS, FAILURES, OPERATIONS, Operation
 
+_BODY = "Delegate"
+_COMMON = ("timeout", "wait", "model", "name", "labels", "retries", "on_crash", "idempotency_key", "after")
+# What says what is to be done; the types that take it; fields and options that go with it alone.
+_SHAPES: tuple[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        "prompt",
+        ("general", "code", "prompt"),
+        ("files",),
+        ("system", "schema", "max_tokens", "temperature", "seed"),
+    ),
+    ("command", ("general", "code", "script"), ("files",), ("cwd", "env")),
+    ("script", ("general", "code", "script"), ("parameters",), ()),
+)
+_LINKED = ("task_status", "status_of_task", "cancel")
 _PARAMETER = re.compile(r"{(\w+)}")
 _JSON = "application/json"
 _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
@@ -23,14 +38,15 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def document(version: str) -> dict[str, Any]:
-    """The whole document, as JSON values."""
+def document(version: str, kinds: Sequence[str] = ()) -> dict[str, Any]:
+    """The whole document, as JSON values; `kinds` are those that tasks can be beside `prompt` and `script`."""
     records = [schema.Failure, schema.Delegated, schema.Ended]
     for operation in OPERATIONS:
         records += [record for record in (operation.answer.record, operation.body) if record is not None]
     _, components = msgspec.json.schema_components(
         list(dict.fromkeys(records)), schema_hook=_anything, ref_template="#/components/schemas/{name}"
     )
+    components |= _variants(components.pop("Delegate"), components.pop("DelegateOptions"), kinds)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -75,9 +91,44 @@ def _operation(operation: Operation) -> dict[str, Any]:
         made["requestBody"] = {
             "required": True,
             "description": "What is to be done.",
-            "content": {_JSON: {"schema": _reference(operation.body), "examples": _EXAMPLES}},
+            "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{_BODY}"}, "examples": _EXAMPLES}},
         }
     return made
+
+
+def _variants(whole: dict[str, Any], options: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """The body of a delegation as what it really can be: one shape for each field that says what is to be done."""
+    made: dict[str, Any] = {}
+    shapes = [*_SHAPES, ("parameters", tuple(kinds), (), ())] if kinds else _SHAPES
+    for given, types, fields, settings in shapes:
+        name = f"{_BODY}{given.title()}"
+        own = {
+            key: options["properties"][key] for key in options["properties"] if key in {*_COMMON, *settings}
+        }
+        made[f"{name}Options"] = options | {"title": f"{name}Options", "properties": own}
+        kept = {key: whole["properties"][key] for key in ("priority", "sync", *fields)}
+        kept["type"] = whole["properties"]["type"] | {"enum": list(types)}
+        if "general" not in types:
+            kept["type"].pop("default")
+            kept["type"]["examples"] = [types[0]]
+        kept[given] = _given(whole["properties"][given])
+        kept["options"] = {
+            "anyOf": [{"type": "null"}, {"$ref": f"#/components/schemas/{name}Options"}],
+            "description": whole["properties"]["options"]["description"],
+            "default": None,
+        }
+        required = [given] if "general" in types else [given, "type"]
+        made[name] = whole | {"title": name, "properties": kept, "required": required}
+    choice = [{"$ref": f"#/components/schemas/{_BODY}{shape[0].title()}"} for shape in shapes]
+    made[_BODY] = {"title": _BODY, "description": whole["description"], "anyOf": choice}
+    return made
+
+
+def _given(told: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that may be left out, where it is not."""
+    shapes = [shape for shape in told["anyOf"] if shape != {"type": "null"}]
+    rest = {key: value for key, value in told.items() if key not in ("anyOf", "default")}
+    return rest | (shapes[0] if len(shapes) == 1 else {"anyOf": shapes})
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
@@ -112,7 +163,17 @@ def _success(operation: Operation) -> dict[str, Any]:
         shape = _reference(answer.record)
     else:
         shape = {"type": "string"} if answer.media != _JSON else {"type": "object"}
-    return {"description": answer.words, "content": {answer.media: {"schema": shape}}}
+    made: dict[str, Any] = {"description": answer.words, "content": {answer.media: {"schema": shape}}}
+    if operation.body is not None:
+        made["links"] = {
+            name: {
+                "operationId": name,
+                "description": "Of the task that was delegated.",
+                "parameters": {"task_id": "$response.body#/task_id"},
+            }
+            for name in _LINKED
+        }
+    return made
 
 
 def _failure(status: int) -> dict[str, Any]:

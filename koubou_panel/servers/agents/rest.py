@@ -238,7 +238,9 @@ class Rest:
 
     async def _openapi(self, _call: Call) -> Reply:
         if self._document is None:
-            self._document = msgspec.json.encode(document(self._version))
+            self._document = msgspec.json.encode(
+                document(self._version, [kind for kind in types() if kind not in TAKES])
+            )
         return Reply(self._document)
 
 
