@@ -18,6 +18,11 @@ NEXT_DUES = 5
 _SPAN = re.compile(r"(?:\d{1,12}(?:\.\d{1,6})?[smhdw])+|\d{1,12}(?:\.\d{1,6})?", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)", re.IGNORECASE)
 _PARAMETER = re.compile(r"(\w[\w.-]*)(!?)(?::([^=]*))?(?:=(.*))?", re.DOTALL)
+_OVERLAPS: dict[Overlap, str] = {
+    "skip": "",
+    "queue": ", queues what overlaps",
+    "together": ", lets runs overlap",
+}
 _TYPES: dict[str, ParameterType] = {
     "text": "text",
     "integer": "integer",
@@ -120,7 +125,7 @@ def schedule_of(
 
 
 def schedule_words(schedule: Schedule | None, *, is_enabled: bool = True) -> str:
-    """A schedule for people: `every 5m`, `0 9 * * 1-5 (Europe/Berlin)`, `once`."""
+    """A schedule for people: `every 5m`, `0 9 * * 1-5 (Europe/Berlin)`, `once at …`."""
     if schedule is None:
         return ""
     if schedule.every_s is not None:
@@ -129,8 +134,7 @@ def schedule_words(schedule: Schedule | None, *, is_enabled: bool = True) -> str
         words = f"{schedule.cron} ({schedule.zone})"
     else:
         words = f"once at {moment_words(schedule.at)}"
-    overlap = f", {schedule.overlap} what overlaps" if schedule.overlap != "skip" else ""
-    return f"{words}{overlap}{'' if is_enabled else ', disabled'}"
+    return f"{words}{_OVERLAPS[schedule.overlap]}{'' if is_enabled else ', disabled'}"
 
 
 def moment_words(at: float | None) -> str:
