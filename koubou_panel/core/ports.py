@@ -118,6 +118,13 @@ class OutputMatches(Struct, frozen=True, kw_only=True):
     is_cut: bool = False
 
 
+class OutputRemoved(Struct, frozen=True, kw_only=True):
+    """What was removed of the output of a script's runs: of how many of them, and how much."""
+
+    runs: int
+    size_bytes: int
+
+
 class Subscriber(Protocol):
     """Who follows a shop. Every call is on the shop's loop and must return quickly."""
 
@@ -217,6 +224,16 @@ class Shop(Protocol):
 
     async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
         """Lines with `text`, in upper or lower case, in the output of a script's runs; at most `limit` of them."""
+
+    async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
+        """How many bytes of output are held of each of these tasks, in that order."""
+
+    async def remove_output(self, script: str, caller: Caller) -> OutputRemoved:
+        """Remove what the runs of a script that have ended printed; the records of the runs stay.
+
+        Raises:
+            Refused: `forbidden`; `not_found`: there is no such script, and no run of one.
+        """
 
 
 class OutputSink(Protocol):

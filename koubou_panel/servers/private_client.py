@@ -302,6 +302,10 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.restore_script(name, version, base, caller)
             case questions.SearchOutput(script=script, text=text, limit=limit):
                 found = await shop.search_output(script, text, limit)
+            case questions.HeldOutput(task_ids=task_ids):
+                found = await shop.held_output(task_ids)
+            case questions.RemoveOutput(script=script, caller=caller):
+                found = await shop.remove_output(script, caller)
         return found
 
     async def _tell_of(self, task_id: TaskId) -> None:

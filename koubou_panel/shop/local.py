@@ -39,6 +39,7 @@ from koubou_panel.core.ports import (
     OutputBytes,
     OutputMatches,
     OutputPage,
+    OutputRemoved,
     ScriptText,
     ScriptVersion,
     Subscriber,
@@ -57,7 +58,7 @@ from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.idle import Idle, at_most
 from koubou_panel.shop.inputs import check_input, hand_over
 from koubou_panel.shop.recovery import begin
-from koubou_panel.shop.rotation import Rotation, removal
+from koubou_panel.shop.rotation import Rotation, held_each, removal
 from koubou_panel.shop.sampling import Sampling
 from koubou_panel.shop.schedules import Schedules
 from koubou_panel.shop.scripts import Scripts
@@ -352,8 +353,22 @@ class LocalShop:
         """Lines with `text` in the output of a script's runs, newest run first."""
         return await self._scripts.search(script, text, limit)
 
+    async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
+        """How many bytes of output are held of each of these tasks."""
+        return await self._read(held_each, self.home, task_ids)
+
+    async def remove_output(self, script: str, caller: Caller) -> OutputRemoved:
+        """Remove what the runs of a script that have ended printed."""
+        return await self._scripts.remove_output(script, caller)
+
     async def _read(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
+        except RuntimeError:  # the readers have ended before the doors: who asks now is told
+            raise Refused(
+                "unavailable", "the workshop ends and answers no more; `koubou up` starts it"
+            ) from None
+        return await reading
 
     # -- background -------------------------------------------------------------------------------------------
 

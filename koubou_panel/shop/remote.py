@@ -25,6 +25,7 @@ from koubou_panel.core.ports import (
     OutputBytes,
     OutputMatches,
     OutputPage,
+    OutputRemoved,
     ScriptText,
     ScriptVersion,
     Subscriber,
@@ -219,6 +220,14 @@ class RemoteShop:
     async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
         """Lines with `text` in the output of a script's runs, newest run first."""
         return cast("OutputMatches", await self._ask(questions.SearchOutput(script, text, limit)))
+
+    async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
+        """How many bytes of output are held of each of these tasks."""
+        return cast("list[int]", await self._ask(questions.HeldOutput(list(task_ids))))
+
+    async def remove_output(self, script: str, caller: Caller) -> OutputRemoved:
+        """Remove what the runs of a script that have ended printed."""
+        return cast("OutputRemoved", await self._ask(questions.RemoveOutput(script, caller)))
 
     # -- beyond the Shop door ---------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from koubou_panel.archive.output import held_bytes, output_path, remove_output
 from koubou_panel.archive.sqlite import Archive
 from koubou_panel.core.events import Sample, ScriptRan, ScriptSaved
-from koubou_panel.core.ports import OutputBytes
+from koubou_panel.core.ports import OutputBytes, OutputRemoved
 from koubou_panel.core.quantity import size_text
-from koubou_panel.core.records import Task
+from koubou_panel.core.records import Task, TaskId
 from koubou_panel.core.script import Entry, Script
 from koubou_panel.core.state import Folded, State
 from koubou_panel.home import Home
@@ -155,6 +155,18 @@ def rotate(archive: Archive, home: Home, entry: Entry, done: int, now: float) ->
         is_all_gone = is_all_gone and is_old and (unended is None or run.order < unended)
         done = run.order if is_all_gone else done
     return Rotated(count, freed, done)
+
+
+def remove_ended(archive: Archive, home: Home, name: str) -> OutputRemoved:
+    """Remove the output of all ended runs of the script `name`, oldest first. Blocks."""
+    runs, _ = archive.ended_runs(name, 0)
+    freed = [remove_output(output_path(home.output, run.task_id)) for run in reversed(runs)]
+    return OutputRemoved(runs=sum(map(bool, freed)), size_bytes=sum(freed))
+
+
+def held_each(home: Home, task_ids: Sequence[TaskId]) -> list[int]:
+    """How many bytes of output are held of each of these tasks. Blocks."""
+    return [held_bytes(output_path(home.output, task_id)) for task_id in task_ids]
 
 
 def removal(task: Task | None, script: Script | None, offset: int, limit: int) -> OutputBytes:

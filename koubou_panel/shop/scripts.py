@@ -19,10 +19,17 @@ from koubou_panel.archive.search import search_log
 from koubou_panel.archive.sqlite import Archive
 from koubou_panel.archive.text import TextStore, encoded, inline_path, version_of
 from koubou_panel.core.catalogue import save_script
-from koubou_panel.core.commands import Caller, SaveScript
+from koubou_panel.core.commands import Caller, RemoveScript, SaveScript
 from koubou_panel.core.decide import check_role
 from koubou_panel.core.events import ScriptEdited
-from koubou_panel.core.ports import OutputMatch, OutputMatches, ScriptText, ScriptVersion, TaskQuery
+from koubou_panel.core.ports import (
+    OutputMatch,
+    OutputMatches,
+    OutputRemoved,
+    ScriptText,
+    ScriptVersion,
+    TaskQuery,
+)
 from koubou_panel.core.records import TaskId
 from koubou_panel.core.script import Script, find_entry
 from koubou_panel.errors import Refused
@@ -38,6 +45,7 @@ from koubou_panel.shop.definition import (
     with_given,
 )
 from koubou_panel.shop.hub import Hub
+from koubou_panel.shop.rotation import remove_ended
 from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
@@ -198,6 +206,14 @@ class Scripts:
         task.add_done_callback(self._undos.discard)
 
     # -- output -----------------------------------------------------------------------------------------------
+
+    async def remove_output(self, name: str, caller: Caller) -> OutputRemoved:
+        """Remove what the ended runs of a script printed; see `core.ports.Shop.remove_output`."""
+        check_role(RemoveScript(name), caller.role)
+        page = await self._in_thread(self._archive.find, TaskQuery(script=name, limit=1))
+        if not page.tasks:
+            find_entry(self._hub.state.scripts, name)
+        return await self._in_thread(remove_ended, self._archive, self._home, name)
 
     async def search(self, script: str, text: str, limit: int) -> OutputMatches:
         """Lines of the output of a script's runs; see `core.ports.Shop.search_output`."""

@@ -14,6 +14,7 @@ from koubou_panel.core.ports import (
     OutputBytes,
     OutputMatches,
     OutputPage,
+    OutputRemoved,
     ScriptText,
     ScriptVersion,
     TaskPage,
@@ -112,7 +113,20 @@ class SearchOutput(Struct, frozen=True, tag=True, array_like=True):
     limit: int
 
 
-ScriptQuestion = ReadScript | ListVersions | SaveText | RestoreText | SearchOutput
+class HeldOutput(Struct, frozen=True, tag=True, array_like=True):
+    """How many bytes of output are held of each of these tasks? Answer: a list of integers."""
+
+    task_ids: list[TaskId]
+
+
+class RemoveOutput(Struct, frozen=True, tag=True, array_like=True):
+    """Remove the output of the runs of a script that have ended, for `caller`. Answer: `OutputRemoved`."""
+
+    script: str
+    caller: Caller
+
+
+ScriptQuestion = ReadScript | ListVersions | SaveText | RestoreText | SearchOutput | HeldOutput | RemoveOutput
 Question = Find | Get | Read | ReadBytes | Values | MetricsSince | GetCurve | Look | ScriptQuestion
 
 ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
@@ -129,4 +143,6 @@ ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     SaveText: msgspec.msgpack.Decoder(str),
     RestoreText: msgspec.msgpack.Decoder(str),
     SearchOutput: msgspec.msgpack.Decoder(OutputMatches),
+    HeldOutput: msgspec.msgpack.Decoder(list[int]),
+    RemoveOutput: msgspec.msgpack.Decoder(OutputRemoved),
 }

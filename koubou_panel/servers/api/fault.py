@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 from tornado.web import HTTPError
 
 from koubou_panel.core.suggest import nearest, unknown
@@ -45,6 +46,10 @@ class Conflict(Refused):
         """As `Refused`, with more to say."""
         super().__init__(code, message, field=field)
         self.sides = sides
+
+
+class Nothing(Struct, frozen=True):
+    """A body without fields."""
 
 
 def status_of(fault: Refused | ProtocolFault) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.core.script import find_entry
 from koubou_panel.errors import Refused
+from koubou_panel.servers.api.fault import Nothing, read_as
 from koubou_panel.servers.api.handler import ApiHandler
 from koubou_panel.wire.records import iso
 
@@ -49,7 +51,8 @@ class LogsHandler(ApiHandler):
         logs = []
         for name in names[offset : offset + limit]:
             page = await self.ask(shop.find(TaskQuery(script=name, limit=runs)))
-            records = [log_record(task) for task in page.tasks]
+            held = await self.ask(shop.held_output([task.task_id for task in page.tasks]))
+            records = [log_record(task, size) for task, size in zip(page.tasks, held, strict=True)]
             size_bytes = sum(record.size_bytes for record in records)
             logs.append({"name": name, "runs": page.total, "size_bytes": size_bytes, "outputs": records})
         self.answer({"logs": logs, "total": len(names)})
@@ -75,7 +78,15 @@ class LogHandler(ApiHandler):
         lines, is_cut = await self._last_lines(task.task_id, MOST_LINES if search else wanted)
         if search:
             lines = [line for line in lines if search.lower() in line.lower()][-wanted:]
-        self.answer({"name": name, **_plain(log_record(task)), "lines": lines, "is_cut": is_cut})
+        (size_bytes,) = await self.ask(self.api.shop.held_output([task.task_id]))
+        self.answer({"name": name, **asdict(log_record(task, size_bytes)), "lines": lines, "is_cut": is_cut})
+
+    async def delete(self, name: str) -> None:
+        """Remove the output of every run that has ended; the records of the runs stay."""
+        self.check_query()
+        read_as(self.body(), Nothing)
+        removed = await self.ask(self.api.shop.remove_output(name, self.caller))
+        self.answer({"name": name, "runs": removed.runs, "size_bytes": removed.size_bytes})
 
     async def _search(self, name: str, text: str) -> None:
         if not text:
@@ -127,8 +138,8 @@ class LogHandler(ApiHandler):
         return lines[-count:], offset > 0 or len(lines) > count
 
 
-def log_record(task: Task) -> LogRecord:
-    """What there is of a run's output."""
+def log_record(task: Task, size_bytes: int) -> LogRecord:
+    """A run's output, of which so much is held."""
     return LogRecord(
         task.task_id,
         task.status,
@@ -136,9 +147,5 @@ def log_record(task: Task) -> LogRecord:
         iso(task.started_at),
         iso(task.finished_at),
         task.exit_code,
-        task.usage.output_bytes,
+        size_bytes,
     )
-
-
-def _plain(record: LogRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in LogRecord.__struct_fields__}

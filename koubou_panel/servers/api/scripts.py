@@ -14,7 +14,7 @@ from koubou_panel.core.records import OnCrash, TaskId
 from koubou_panel.core.script import Entry, Script, find_entry
 from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
-from koubou_panel.servers.api.fault import Conflict, read_as
+from koubou_panel.servers.api.fault import Conflict, Nothing, read_as
 from koubou_panel.servers.api.handler import ApiHandler
 from koubou_panel.servers.api.script_fields import ScriptFields, definition, merged, read_fields
 from koubou_panel.wire.commands import After, Id, Labels, Priority, Retries, Seconds, Spec
@@ -242,10 +242,6 @@ class EnableHandler(CatalogueHandler):
         await self.carry_out(EnableScript(name, self._is_enabled))
         await self.see(lambda state: is_as_said(state, name, is_enabled=self._is_enabled))
         self.show(self.entry(name))
-
-
-class Nothing(Struct, frozen=True):
-    """A body without fields."""
 
 
 def has(state: State, name: str, revision: int) -> bool:

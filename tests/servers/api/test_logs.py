@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.core.records import TaskId
 from koubou_panel.testing import until
 from tests.servers.api.rest import READ, open_everything, script_file
@@ -116,3 +117,27 @@ async def test_the_log_of_a_removed_script_stays(rest):
     await rest.delete("/api/scripts/count")
     log = (await rest.get("/api/logs/count")).body
     assert (log["run"], log["lines"]) == (task_id, ["line 1 of 1"])
+
+
+async def test_output_is_removed_but_of_what_runs(rest, tmp_path):
+    """What ended runs printed goes, what a run prints goes on; the runs themselves are still listed."""
+    await ran(rest, 5)
+    path = script_file(tmp_path, "echo begun; sleep 60\n", "long.sh")
+    await rest.post("/api/scripts", {"name": "long", "path": path})
+    told = await rest.post("/api/scripts/long/run")
+    task_id = TaskId(told.body["task_id"])
+
+    async def has_begun() -> bool:
+        return (await rest.shop.read_output(task_id, 0, 100)).text == "begun\n"
+
+    await until(has_begun)
+    assert (await rest.delete("/api/logs/count")).body == {"name": "count", "runs": 1, "size_bytes": 60}
+    assert (await rest.delete("/api/logs/count")).body["size_bytes"] == 0
+    assert (await rest.delete("/api/logs/long")).body["runs"] == 0
+    assert (await rest.get("/api/logs/long")).body["lines"] == ["begun"]
+    log = next(log for log in (await rest.get("/api/logs")).body["logs"] if log["name"] == "count")
+    assert (log["runs"], log["size_bytes"]) == (1, 0)
+    assert "was removed" in (await rest.get("/api/logs/count")).body["lines"][0]
+    assert (await rest.delete("/api/logs/conut")).error["nearest"] == "count"
+    await rest.shop.do(CancelTask(task_id), Caller("test"))
+    await until(lambda: rest.shop.state.tasks[task_id].is_finished)

@@ -253,6 +253,7 @@ async def test_who_may_only_read_changes_nothing(rest, greet):
         ("POST", "/api/scripts/greet/run"),
         ("POST", "/api/scripts/greet/disable"),
         ("PUT", "/api/config"),
+        ("DELETE", "/api/logs/greet"),
     ):
         refused = await rest.ask(method, path, {}, token=READ)
         assert (refused.status, refused.error["code"]) == (403, "forbidden"), path
