@@ -17,6 +17,7 @@ COMMANDS = {
     "restart": ("koubou_panel.cli.service:restart", "Restart everything, one service, or one worker."),
     "status": ("koubou_panel.cli.status:status", "Every service, and a fresh link to the dashboard."),
     "doctor": ("koubou_panel.cli.doctor:doctor", "What is missing on this machine, and what mends it."),
+    "demo": ("koubou_panel.cli.demo:demo", "A busy workshop to look at, in a throw-away home."),
     "run": ("koubou_panel.cli.run:run", "Run a command as a task and follow its output."),
     "prompt": ("koubou_panel.cli.prompt:prompt", "Ask a language model, and print its answer as it comes."),
     "models": ("koubou_panel.cli.models:models", "The models that there are, and which one prompts go to."),

@@ -233,7 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until asked to end; gives the exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="dashboard: %(levelname)s: %(message)s")
-    for name in ("panel", "tornado.access"):  # a browser that leaves in mid-sentence is no news
+    # A browser that leaves in mid-sentence is no news.
+    for name in ("panel", "tornado.access", "bokeh.server.views.ws"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return asyncio.run(_serve(args))
