@@ -16,6 +16,8 @@ from typing import NamedTuple
 import click
 
 from koubou_panel.cli.link import CALLER, settings_of
+from koubou_panel.cli.models import find as find_models
+from koubou_panel.cli.models import where_prompts_go
 from koubou_panel.cli.running import Running, running
 from koubou_panel.cli.service import has_browser
 from koubou_panel.cli.show import print_json, size, table
@@ -23,7 +25,7 @@ from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.servers.child import CannotStart, require_free
 from koubou_panel.servers.credentials import load_or_create_token
-from koubou_panel.settings import EXIT_FAILED, Settings
+from koubou_panel.settings import EXIT_FAILED, Settings, ollama_address
 from koubou_panel.shop.remote import RemoteShop
 
 NEWEST_TESTED = (3, 13)
@@ -175,6 +177,15 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "missing", first, rest)
 
 
+def _model(settings: Settings) -> Iterator[Finding]:
+    goes, why = where_prompts_go(find_models(settings, ollama_address(os.environ)))
+    if goes is not None:
+        yield Finding("model", "ok", f"prompts go to {goes.name} ({goes.server}): {why}")
+        return
+    first, _, rest = why.partition(". ")
+    yield Finding("model", "warning", first, rest or "`koubou models` says more; only prompts need one")
+
+
 def _desk(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - one signature for all checks
     if has_browser(dict(os.environ)):
         yield Finding("browser", "ok", "opens by itself")
@@ -185,4 +196,11 @@ def _desk(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - one signat
         yield Finding("system", "warning", sys.platform, words)
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _packages, _home, _workshop, _desk)
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _python,
+    _packages,
+    _home,
+    _workshop,
+    _model,
+    _desk,
+)

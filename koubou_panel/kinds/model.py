@@ -160,8 +160,8 @@ def no_model_words(servers: Sequence[Server], wanted: str, guide: Guide, *, embe
     tried = [f"{_named(server.place)}: {server.why}" for server in servers]
     if embedded:
         tried.append(f"the embedded model: {guide.reason or 'the workshop does not start it'}")
-    others = "the embedded model" if INSTALL in guide.reason else "another server"
-    return f"no model answers; tried {'; '.join(tried)}. Install {others}, or {INSTALL_OLLAMA}"
+    mend = "Install the embedded model, or" if INSTALL in guide.reason else "Start another server, or install"
+    return f"no model answers; tried {'; '.join(tried)}. {mend} {INSTALL_OLLAMA}"
 
 
 def _named(place: Place) -> str:
