@@ -139,7 +139,8 @@ def load(path: Path, name: str, key: str, port: int) -> Running:
     try:
         server: Running = xllamacpp.Server(params)
     except Exception as error:
-        raise CannotStart(f"the model {path} cannot be loaded: {error}", exit_code=EXIT_FAILED) from error
+        words = f"the model {path} cannot be loaded: {str(error).rstrip('.')}"
+        raise CannotStart(words, exit_code=EXIT_FAILED) from error
     return server
 
 

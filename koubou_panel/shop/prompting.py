@@ -128,7 +128,8 @@ class Prompting:
     def _follow(self, service: Service) -> None:
         """Tell the workers when the service cannot become the embedded model, and when it may again."""
         if service.state == "failed":
-            self.give_up(f"it has failed: {service.message}")
+            first = service.message.partition("\n")[0].partition(" Its last lines")[0]
+            self.give_up(f"it has failed: {first.rstrip('.')}")
         elif service.state == "running" and read_embedded(self._home) is None:
             self.give_up("Ollama runs in its place")
         else:
