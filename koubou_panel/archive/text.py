@@ -23,6 +23,8 @@ from koubou_panel.core.script import MAX_TEXT_BYTES
 from koubou_panel.errors import Refused
 
 KEEP_VERSIONS = 50
+KEEP_REFUSED = 20
+LEFT_BEHIND_S = 3_600.0
 SHORTEST = 4
 BY_CHARS = 60
 _DIGEST_CHARS = 16
@@ -134,10 +136,11 @@ def write_file(path: Path, data: bytes) -> None:
         Refused: `forbidden`: the file is another user's; `storage`: the disk would not take it.
     """
     target = Path(os.path.realpath(path))
-    # One of ours is left behind where we were killed; it is a dot file, and named as ours.
-    temporary = target.parent / f".{target.name[:_SLUG_CHARS]}.koubou-{secrets.token_hex(6)}"
+    begin = f".{target.name[:_SLUG_CHARS]}.koubou-"
+    temporary = target.parent / f"{begin}{secrets.token_hex(6)}"
     try:
         before = _stat(target)
+        _sweep(target.parent, begin)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
@@ -155,6 +158,15 @@ def write_file(path: Path, data: bytes) -> None:
     except OSError as error:
         code = "forbidden" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "storage"
         raise Refused(code, f"{target} cannot be written: {error.strerror}", field="path") from None
+
+
+def _sweep(folder: Path, begin: str) -> None:
+    """Remove what a writer left behind that was killed long ago."""
+    for path in folder.iterdir():
+        if path.name.startswith(begin):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
+                    path.unlink()
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -255,7 +267,9 @@ class Versions:
         sort = "refused" if is_refused else "kept"
         name = f"{number:08d}.{max(0, int(at * 1000))}.{sort}.{version}.{quote(by[:BY_CHARS], safe='')[:120]}"
         write_file(self._folder / name, data)
-        for old in kept[KEEP_VERSIONS - 1 :]:
+        alike = [one for one in kept if one.record.is_refused == is_refused]
+        # Apart, so that whoever is refused again and again displaces no text that was good.
+        for old in alike[(KEEP_REFUSED if is_refused else KEEP_VERSIONS) - 1 :]:
             with suppress(OSError):
                 old.path.unlink()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -84,7 +85,7 @@ def completed(script: Script, text: str | None, *, is_executable: bool) -> Scrip
     """
     header = read_header(text or "")
     said: dict[str, object] = {
-        "interpreter": shebang(text or ""),
+        "interpreter": shebang(text or "") or _other_python(script.path),
         "parameters": header.parameters or (),
         "timeout_s": header.timeout_s,
         "description": header.description or "",
@@ -98,6 +99,13 @@ def completed(script: Script, text: str | None, *, is_executable: bool) -> Scrip
         f"nothing says what runs {where}: begin it with a line such as `#!/bin/sh`, give an interpreter{mend}"
     )
     raise Refused("invalid", words, field="interpreter")
+
+
+def _other_python(path: str) -> tuple[str, ...]:
+    """Where there is a `python3` alone, that runs what `python` would."""
+    (python,) = INTERPRETERS[".py"]
+    is_needed = _ending(path) == ".py" and shutil.which(python) is None
+    return ("python3",) if is_needed and shutil.which("python3") else ()
 
 
 def _ending(path: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Callable, Sequence
 
 from koubou_panel import registry
@@ -18,6 +20,8 @@ from koubou_panel.shop.hub import Hub
 
 LONGEST_S = 30.0  # the machine's clock may be set, or the machine have slept
 WATCHED = (*SCRIPT_FACTS, PoolChanged)
+
+log = logging.getLogger(__name__)
 
 
 class Schedules:
@@ -70,16 +74,24 @@ class Schedules:
         now = self._clock()
         wake_at = now + LONGEST_S
         for entry in self._state.scripts.values():
-            if entry.queued and not entry.active:
-                self._tell(entry, entry.queued[0], 0)
-            if entry.next_at is None or entry.script.schedule is None:
-                continue
-            if entry.next_at > now:
-                wake_at = min(wake_at, entry.next_at)
-                continue
-            due, missed = latest_due(entry.script.schedule, entry.next_at, now, anchor=entry.anchor)
-            self._tell(entry, due, missed)
+            try:
+                wake_at = min(wake_at, self._look_at(entry, now))
+            except Exception:
+                log.exception("the schedule of script %s could not be looked at", entry.name)
         self._timer = self._loop.call_later(max(0.001, wake_at - now), self._look)
+
+    def _look_at(self, entry: Entry, now: float) -> float:
+        """Tell what is due of one script; when it is next, as far as that is known."""
+        if entry.queued and not entry.active:
+            self._tell(entry, entry.queued[0], 0)
+        schedule, next_at = entry.script.schedule, entry.next_at
+        if next_at is None or schedule is None:
+            return math.inf
+        if next_at <= now:
+            due, missed = latest_due(schedule, next_at, now, anchor=entry.anchor)
+            self._tell(entry, due, missed)
+            return math.inf
+        return next_at
 
     def _tell(self, entry: Entry, fire_at: float, missed: int) -> None:
         name = entry.script.name

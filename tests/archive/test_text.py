@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koubou_panel.archive.text import (
+    KEEP_REFUSED,
     KEEP_VERSIONS,
     TextStore,
     encoded,
@@ -165,6 +166,29 @@ def test_so_many_versions_are_kept(store, file):
     assert len(listed) == KEEP_VERSIONS
     assert listed[0].is_current
     assert listed[-1].version == version("20\n")
+
+
+def test_refused_edits_displace_no_version(store, file):
+    """However many there are of them; of those too only the last are kept."""
+    store.save("s", file, "two\n", version("one\n"), "ann")
+    for number in range(KEEP_VERSIONS + 20):
+        with pytest.raises(Refused):
+            store.save("s", file, f"{number}\n", "stale", "bob")
+    listed = store.list("s", file)
+    assert [one.version for one in listed if not one.is_refused] == [version("two\n"), version("one\n")]
+    assert sum(one.is_refused for one in listed) == KEEP_REFUSED
+
+
+def test_what_a_killed_writer_left_behind_is_removed_in_time(tmp_path):
+    """By the next save of that file; what is fresh may be somebody's."""
+    path = tmp_path / "run.sh"
+    old, fresh, other = (tmp_path / name for name in (".run.sh.koubou-1", ".run.sh.koubou-2", ".x.koubou-3"))
+    for left in (old, fresh, other):
+        left.write_text("half")
+    for left in (old, other):
+        os.utime(left, (0, 0))
+    write_file(path, b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, other, path])
 
 
 def test_a_version_that_is_not_one_is_told(store, file):
