@@ -6,18 +6,18 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
 
 import click
 
 from koubou_panel.cli.ending import INTERRUPTED, say
-from koubou_panel.cli.link import CALLER, open_shop
-from koubou_panel.cli.show import duration, print_fields, print_json
+from koubou_panel.cli.link import CALLER, home_of, open_shop, settings_of
+from koubou_panel.cli.load_report import Profile, Report
+from koubou_panel.cli.load_rest import HEAVY_SCRIPT, LIGHT_SCRIPT, RestDoor, agents_port, bodies
+from koubou_panel.cli.show import duration, print_fields, print_json, table
 from koubou_panel.core.commands import CancelTask, Command, SubmitTask
-from koubou_panel.core.events import Sample
-from koubou_panel.core.records import Request, Task, TaskId
-from koubou_panel.core.state import Folded, State
+from koubou_panel.core.records import Request
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
 from koubou_panel.settings import EXIT_FAILED
@@ -26,24 +26,9 @@ from koubou_panel.shop.remote import RemoteShop
 BATCH = 1_000
 TICK_S = 0.05
 WORD_S = 0.5
+END_S = 5.0
 
-LIGHT_SCRIPT = 'for i in 1 2 3; do echo "step $i of 3"; sleep 0.05; done'
-HEAVY_SCRIPT = """
-for i in range(1, 6):
-    total = sum(range(3_000_000 * i))
-    print(f"round {i} of 5: {total}", flush=True)
-"""
 LIGHT_SUM, HEAVY_SUM = 20_000, 20_000_000
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How many tasks, and how they come: `rate` a second (0: all at once), `heavy` ones use a core for a second."""
-
-    name: str
-    count: int
-    rate: float
-    heavy: bool = False
 
 
 PROFILES = {
@@ -66,7 +51,16 @@ PROFILES = {
     help="Submit for S seconds.",
 )
 @click.option(
-    "--kind", type=click.Choice(["script", "function"]), default="script", help="What each task is."
+    "--kind",
+    type=click.Choice(["script", "function", "prompt", "mixed"]),
+    default="script",
+    help="What each task is; mixed: two commands, then a prompt.",
+)
+@click.option(
+    "--via",
+    type=click.Choice(["link", "rest"]),
+    help="How they are submitted: by the command line's own link, or by REST as agents do, which prompt and mixed "
+    "always are.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The figures as one JSON document.")
 @click.pass_context
@@ -78,22 +72,30 @@ def load(
     rate: float | None,
     duration_s: float | None,
     kind: str,
+    via: str | None,
     as_json: bool,
 ) -> int:
-    """Submit many tasks, follow them, and print the figures.
+    """Submit many tasks, follow them, and print what was done by when, and the figures.
 
     burst: 100 at once. gradual: 2 a second for 30 s. heavy: 20 that keep a core busy. custom: as you say.
     """
+    way = via or ("rest" if kind in ("prompt", "mixed") else "link")
+    if kind == "function" and way == "rest":
+        raise click.UsageError("functions are never taken by REST; leave --via out", ctx)
+    if kind in ("prompt", "mixed") and way == "link":
+        raise click.UsageError(f"--kind {kind} goes by REST; leave --via out", ctx)
     plan = _plan(PROFILES[profile], count, rate, duration_s)
-    report = asyncio.run(_load(ctx, plan, kind))
+    report = asyncio.run(_load(ctx, plan, kind, way))
     figures = report.figures()
     if as_json:
         print_json(figures)
     else:
         _print(figures)
+    if report.first_failure:
+        say(f"the first that failed: {report.first_failure}")
     if report.is_interrupted:
         return INTERRUPTED
-    return EXIT_FAILED if report.failed else 0
+    return EXIT_FAILED if report.failed or not report.submits else 0
 
 
 def _plan(profile: Profile, count: int | None, rate: float | None, duration_s: float | None) -> Profile:
@@ -107,91 +109,16 @@ def _plan(profile: Profile, count: int | None, rate: float | None, duration_s: f
     return Profile(profile.name, count or max(1, round(pace * duration_s)), pace, profile.heavy)
 
 
-@dataclass
-class Report:
-    """What became of the tasks. A subscriber of the replica."""
-
-    plan: Profile
-    kind: str
-    waiting: set[TaskId] = field(default_factory=set)
-    waits_s: list[float] = field(default_factory=list)
-    runs_s: list[float] = field(default_factory=list)
-    submitted: int = 0
-    refused: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    began: float = 0.0
-    ended: float = 0.0
-    is_interrupted: bool = False
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def on_reset(self, state: State) -> None:
-        """Look at what is known of tasks that are still waited for."""
-        for task_id in tuple(self.waiting):
-            task = state.tasks.get(task_id)
-            if task is not None and task.is_finished:
-                self.count(task)
-
-    def on_facts(self, folded: Sequence[Folded]) -> None:
-        """Count the tasks that have ended."""
-        for _, _, record in folded:
-            if isinstance(record, Task) and record.is_finished and record.task_id in self.waiting:
-                self.count(record)
-
-    def on_samples(self, samples: Sequence[Sample]) -> None:
-        """Nothing: the figures are made of facts."""
-
-    def count(self, task: Task) -> None:
-        """Take in a task that has ended."""
-        self.waiting.discard(task.task_id)
-        self.news.set()
-        self.ended = time.monotonic()
-        self.failed += task.status == "failed"
-        self.cancelled += task.status == "cancelled"
-        if task.started_at is not None and task.finished_at is not None:
-            self.waits_s.append(max(0.0, task.started_at - task.request.created_at))
-            self.runs_s.append(max(0.0, task.finished_at - task.started_at))
-
-    @property
-    def done(self) -> int:
-        """How many have ended."""
-        return self.submitted - len(self.waiting)
-
-    def figures(self) -> dict[str, object]:
-        """The result; times in seconds."""
-        took_s = max(1e-9, self.ended - self.began)
-        return {
-            "profile": self.plan.name,
-            "kind": self.kind,
-            "submitted": self.submitted,
-            "completed": self.done - self.failed - self.cancelled,
-            "failed": self.failed,
-            "cancelled": self.cancelled,
-            "refused": self.refused,
-            "took_s": round(took_s, 3) if self.ended else None,
-            "throughput_per_s": round(self.done / took_s, 2) if self.ended else None,
-            "wait_s": quantiles(self.waits_s),
-            "run_s": quantiles(self.runs_s),
-        }
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """p50, p95 and p99 of `values` (nearest rank); None of nothing."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return {f"p{q}": round(ordered[min(len(ordered) - 1, len(ordered) * q // 100)], 6) for q in (50, 95, 99)}
-
-
-async def _load(ctx: click.Context, plan: Profile, kind: str) -> Report:
-    report = Report(plan, kind)
+async def _load(ctx: click.Context, plan: Profile, kind: str, way: str) -> Report:
+    report = Report(plan, kind, way)
     async with open_shop(ctx, replica=True) as shop:
         shop.subscribe(report)
         interrupted = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupted.set)
-        work = asyncio.create_task(_submit_and_wait(shop, report))
+        submit = _through_rest(ctx, shop, report) if way == "rest" else _submit_all(shop, report)
+        work = asyncio.create_task(_submit_and_wait(submit, report))
         words = asyncio.create_task(_tell(report))
         stop = asyncio.create_task(interrupted.wait())
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,19 +129,64 @@ async def _load(ctx: click.Context, plan: Profile, kind: str) -> Report:
         if work.done():
             work.result()
             return report
-        work.cancel()
         report.is_interrupted = True
+        report.news.set()
+        await asyncio.wait({work}, timeout=END_S)  # what is being submitted must not be left behind
+        work.cancel()
         say(f"stopped: cancelling {len(report.waiting)} tasks that have not ended")
         await shop.do_many([CancelTask(task_id) for task_id in tuple(report.waiting)], CALLER)
     return report
 
 
-async def _submit_and_wait(shop: RemoteShop, report: Report) -> None:
+async def _submit_and_wait(submit: Coroutine[Any, Any, None], report: Report) -> None:
+    await submit
+    while report.waiting and not report.is_interrupted:
+        report.news.clear()
+        await report.news.wait()
+
+
+async def _through_rest(ctx: click.Context, shop: RemoteShop, report: Report) -> None:
+    """Submit by REST, each task at its time."""
+    door = RestDoor(home_of(ctx), agents_port(shop.state, settings_of(ctx).agents_port))
+    report.began = time.monotonic()
+
+    async def one(body: dict[str, Any]) -> None:
+        task_id = await door.submit(body, report)
+        if task_id is None:
+            return
+        report.submitted([task_id])
+        report.look(shop.state.tasks.get(task_id))  # it may have ended before this was answered
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, body in enumerate(bodies(report.plan, report.kind)):
+                if report.plan.rate:
+                    due = report.began + number / report.plan.rate
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                if report.is_interrupted:
+                    break
+                group.create_task(one(body))
+    except* Refused as refused:
+        raise _first(refused) from None
+    finally:
+        await door.close()
+
+
+def _first(group: BaseExceptionGroup[Refused]) -> Refused:
+    """The first of a group: all say the same."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, Refused) else Refused("internal", str(found))
+
+
+async def _submit_all(shop: RemoteShop, report: Report) -> None:
+    """Submit by the private link, many at once."""
     plan = report.plan
     report.began = time.monotonic()
     commands = _commands(shop, plan, report.kind)
     sent = 0
-    while sent < plan.count:
+    while sent < plan.count and not report.is_interrupted:
         due = plan.count if not plan.rate else int((time.monotonic() - report.began) * plan.rate) + 1
         batch = [next(commands) for _ in range(min(due, plan.count, sent + BATCH) - sent)]
         if batch:
@@ -222,23 +194,17 @@ async def _submit_and_wait(shop: RemoteShop, report: Report) -> None:
             sent += len(batch)
         else:
             await asyncio.sleep(min(TICK_S, 1 / plan.rate))
-    while report.waiting:
-        report.news.clear()
-        await report.news.wait()
 
 
 async def _submit(shop: RemoteShop, report: Report, batch: Sequence[SubmitTask]) -> None:
     ids = [command.request.task_id for command in batch]
-    report.waiting.update(ids)
-    report.submitted += len(ids)
+    report.submitted(ids)
     commands: Sequence[Command] = batch
     for task_id, answer in zip(ids, await shop.do_many(commands, CALLER), strict=True):
         if isinstance(answer, Refused):
             if answer.code == "unavailable":
                 raise answer
-            report.waiting.discard(task_id)
-            report.submitted -= 1
-            report.refused += 1
+            report.not_taken(task_id)
             if report.refused == 1:
                 say(f"refused: {answer.message}")
 
@@ -280,7 +246,7 @@ async def _tell(report: Report) -> None:
 def _print(figures: dict[str, object]) -> None:
     took_s, rate = figures["took_s"], figures["throughput_per_s"]
     fields = [
-        ("load", f"{figures['profile']}, {figures['kind']}"),
+        ("load", f"{figures['profile']}, {figures['kind']}, by {WAYS[str(figures['via'])]}"),
         (
             "tasks",
             ", ".join(f"{figures[name]} {name}" for name in _COUNTS if figures[name] or name == "completed"),
@@ -292,9 +258,33 @@ def _print(figures: dict[str, object]) -> None:
         values = figures[name]
         if isinstance(values, dict):
             fields.append((label, "   ".join(f"{q} {_short(value)}" for q, value in values.items())))
+    if "completion_tokens" in figures:
+        fields.append(
+            ("tokens", f"{figures['completion_tokens']}, {figures['tokens_per_s']} tokens/s together")
+        )
+    if figures["held_back"]:
+        fields.append(("held back", f"{figures['held_back']} times, at the limit of an agent's tasks"))
+    _print_timeline(figures["timeline"])
     print_fields(fields)
 
 
+def _print_timeline(rows: object) -> None:
+    """What was done by when."""
+    if not isinstance(rows, list) or not rows:
+        return
+    others = [name for name in ("failed", "cancelled") if rows[-1][name]]
+    columns = ("submitted", "completed", *others, "in_flight")
+    shown = [(_moment(row["after_s"]), *(str(row[name]) for name in columns)) for row in rows]
+    heads = (name.replace("_", " ").upper() for name in columns)
+    table(("AFTER", *heads), shown)
+    print()
+
+
+def _moment(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
+WAYS = {"link": "the private link", "rest": "REST"}
 _COUNTS = ("completed", "failed", "cancelled", "refused")
 
 
