@@ -126,6 +126,8 @@ def merged(script: Script, told: ScriptFields) -> Script:
     """
     changes: dict[str, object] = {name: getattr(told, name) for name in AS_THEY_ARE}
     changes["is_enabled"] = told.enabled
+    if told.path not in (UNSET, script.path):
+        changes["is_inline"] = False  # it is another file from now on, and not one of the home
     changes["timeout_s"] = _or_none(told.timeout)
     changes["env"] = told.env
     for name in ("interpreter", "arguments"):

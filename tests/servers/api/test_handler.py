@@ -18,6 +18,7 @@ from tornado.routing import PathMatches
 from koubou_panel.core.commands import Caller, SaveScript
 from koubou_panel.core.script import Script
 from koubou_panel.servers.access import Allow, Role, token_hash
+from koubou_panel.servers.api.fault import STATUS_OF
 from koubou_panel.servers.api.handler import MAX_BODY_BYTES, SWALLOWED_BYTES, Api, ApiHandler
 from koubou_panel.servers.api.routes import api_routes
 from koubou_panel.servers.credentials import mint_code
@@ -68,6 +69,14 @@ def test_every_route_is_written_down():
         if verb not in ("HEAD", "OPTIONS")
     }
     assert rows == routes
+
+
+def test_every_code_is_written_down():
+    """Each word of a refusal stands on the page with its status."""
+    page = (DOCS / "rest.md").read_text(encoding="utf-8").partition("## 8080")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| (\d{3}) \| (.*) \|$", page, re.MULTILINE))
+    missing = [code for code, status in STATUS_OF.items() if f"`{code}`" not in rows.get(str(status), "")]
+    assert missing == []
 
 
 async def test_the_port_serves_these_routes_and_no_others(rest):

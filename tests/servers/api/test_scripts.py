@@ -157,6 +157,17 @@ async def test_a_text_is_kept_in_the_home(rest):
     assert (stale.body["yours"], stale.body["current"]) == (shown["version"], changed.body["version"])
 
 
+async def test_a_text_can_make_room_for_a_file(rest):
+    """With a path of its own a script is no longer kept in the home; sent back as shown, it still is."""
+    await rest.post("/api/scripts", {"name": "inline", "text": "#!/bin/sh\necho one\n"})
+    shown = (await rest.get("/api/scripts/inline")).body
+    assert (await rest.put("/api/scripts/inline", shown)).body["is_inline"] is True
+    moved = await rest.put("/api/scripts/inline", {"path": script_file(rest.folder)})
+    assert (moved.body["is_inline"], moved.body["path"]) == (False, str(rest.folder / "greet.sh"))
+    await run_to_end(rest, "inline")
+    assert (await rest.get("/api/logs/inline")).body["lines"] == ["hello"]
+
+
 async def test_a_change_on_a_stale_copy_is_refused_and_tells_both(rest, greet):
     """By `revision` 409, by If-Match 412; the answer has the script as it is, and nothing was changed."""
     first = (await rest.get("/api/scripts/greet")).body["revision"]
