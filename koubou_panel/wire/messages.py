@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 import msgspec
 from msgspec import Struct
@@ -58,6 +59,7 @@ from koubou_panel.wire.script import (
 
 PROTOCOL = 1
 ACTIVE_TASKS = 500
+SCRIPTS = 1_000  # many clients take no message above 1 MiB
 
 MessageId = str | int
 _ENCODER = msgspec.json.Encoder()
@@ -213,7 +215,7 @@ def initial_state(
         "workers": worker_totals(state),
         "active_workers": [worker_record(worker) for worker in state.workers.values()],
         "active_tasks": active_tasks(state),
-        "scripts": [script_record(entry) for entry in state.scripts.values()],
+        "scripts": [script_record(entry) for entry in islice(state.scripts.values(), SCRIPTS)],
         "services": [service_record(service) for service in state.services.values()],
         "system": system_data(state),
         "pool": pool_record(state.pool),

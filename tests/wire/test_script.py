@@ -153,6 +153,16 @@ def test_a_service_is_a_system_event():
     assert failed["details"]["message"] == "model is failed: no memory"
 
 
+def test_a_large_catalogue_fits_into_a_message():
+    """At most a thousand scripts, in less than the 1 MiB that clients take unless told otherwise."""
+    state = State("one")
+    for n in range(1_200):
+        evolve(state, ScriptSaved(AT, replace(SCRIPT, name=f"backup-{n}", parameters=()), 1, AT, AT + 60))
+    text = initial_state(state, state.seq, AT)
+    assert len(json.loads(text)["data"]["scripts"]) == 1_000
+    assert len(text) < 1 << 20
+
+
 def test_the_first_message_has_scripts_and_services(state):
     """`initial_state` lists both as they stand."""
     evolve(state, ServiceChanged(AT, Service("agents", "idle")))

@@ -349,6 +349,9 @@ class ApiHandler(RequestHandler):
 
     # -- faults -----------------------------------------------------------------------------------------------
 
+    def _log(self) -> None:
+        """No line a request: Tornado's own would tell each 503 as an error of this process."""
+
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what is our own fault, and nothing else."""
         if not isinstance(value, Refused | ProtocolFault | SettingsError | HTTPError):

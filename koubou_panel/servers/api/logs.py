@@ -17,6 +17,7 @@ SCRIPTS = 100
 MOST_SCRIPTS = 1_000
 RUNS = 20
 MOST_RUNS = 1_000
+MOST_LISTED = 10_000
 LINES = 1_000
 MOST_LINES = 1_000_000
 MATCHES = 100
@@ -46,6 +47,8 @@ class LogsHandler(ApiHandler):
         limit = self.number("limit", usual=SCRIPTS, most=MOST_SCRIPTS)
         offset = self.number("offset", usual=0, most=1_000_000, least=0)
         runs = self.number("runs", usual=RUNS, most=MOST_RUNS)
+        if limit * runs > MOST_LISTED:
+            raise Refused("invalid", f"limit times runs must be at most {MOST_LISTED}", field="runs")
         shop = self.api.shop
         names = sorted(shop.state.scripts)
         logs = []

@@ -104,6 +104,13 @@ async def test_what_cannot_be_shown_is_refused(rest, query, status, field):
     assert (refused.status, refused.error["field"]) == (status, field)
 
 
+async def test_no_list_is_too_long(rest):
+    """Many runs of few scripts, or few of many."""
+    assert (await rest.get("/api/logs?limit=10&runs=1000")).status == 200
+    refused = await rest.get("/api/logs?limit=1000&runs=1000")
+    assert (refused.status, refused.error["field"]) == (400, "runs")
+
+
 async def test_a_run_of_another_script_is_not_shown(rest):
     """A task's id does not open the log of what is no run of this script."""
     await rest.post("/api/scripts", {"name": "other", "path": rest.path})
