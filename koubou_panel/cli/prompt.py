@@ -41,6 +41,7 @@ LAST_BYTES = 1
     metavar="S",
     help="End it after S seconds (exit code 124).",
 )
+@click.option("--name", metavar="N", default="", help="A name for the list; `prompt` unless given.")
 @click.option("--priority", type=click.IntRange(1, 10), default=5, help="10 goes first; 5 unless given.")
 @click.option("--detach", is_flag=True, help="Do not follow it: print its id and end.")
 @click.option(
@@ -59,6 +60,7 @@ def prompt(
     seed: int | None,
     url: str,
     timeout_s: float | None,
+    name: str,
     priority: int,
     detach: bool,
     as_json: bool,
@@ -77,10 +79,16 @@ def prompt(
         "seed": seed,
         "url": url,
     }
-    spec: dict[str, object] = {name: value for name, value in told.items() if value not in (None, "")}
+    spec: dict[str, object] = {field: value for field, value in told.items() if value not in (None, "")}
     spec.setdefault("prompt", "")
     request = Request(
-        task_id=TaskId(""), kind="prompt", created_at=0.0, spec=spec, priority=priority, timeout_s=timeout_s
+        task_id=TaskId(""),
+        kind="prompt",
+        created_at=0.0,
+        spec=spec,
+        name=name,
+        priority=priority,
+        timeout_s=timeout_s,
     )
     request = registry.prepare(request, from_network=False)
     return asyncio.run(_ask(ctx, request, detach=detach, as_json=as_json))

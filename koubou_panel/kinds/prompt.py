@@ -32,6 +32,7 @@ HOTTEST = 2.0
 MOST_SEED = 1 << 53
 MOST_ERROR_BYTES = 64 << 10
 MOST_WORDS = 1_000
+CUT_OFF = "length"
 
 _TOO_LONG = re.compile(r"context (?:size|length|window)|maximum context|prompt is too long", re.IGNORECASE)
 
@@ -238,6 +239,8 @@ class Answer:
             self._piece(delta.get("content"), thought)
         if isinstance(choices[0].get("finish_reason"), str):
             self.finish_reason = choices[0]["finish_reason"]
+            if self.finish_reason == CUT_OFF:
+                self._context.progress(self._chunks, None, "tokens", f"{self.model}, cut off at its length")
 
     def _piece(self, content: object, thought: object) -> None:
         if not (isinstance(content, str) and content) and not thought:
@@ -380,7 +383,7 @@ def _check(answer: Answer, spec: Mapping[str, object]) -> None:
     """That an answer is what its schema asked for."""
     if "schema" not in spec:
         return
-    if answer.finish_reason == "length":
+    if answer.finish_reason == CUT_OFF:
         raise PromptFailed("the answer was cut off at max_tokens before it was whole: allow it more")
     try:
         document = json.loads(answer.text)
