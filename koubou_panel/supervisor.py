@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import TextIO
 
 import psutil
@@ -26,6 +25,7 @@ from koubou_panel.home import Home
 from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, Settings
 from koubou_panel.supervising.children import children_of
 from koubou_panel.supervising.model import RUNS_ALREADY, Elsewhere, choose, ollama_program
+from koubou_panel.supervising.patience import Patience
 from koubou_panel.supervising.process import Child, StartFailed, ending_words
 from koubou_panel.supervising.status import encode_services, forget_status, in_order, take_wish, write_status
 
@@ -36,16 +36,6 @@ DRAIN_S = 20.0  # what a workshop may take beyond the grace: TERM, 5 s, KILL, th
 SLOW_S = 10.0
 VERDICT_S = 2.0
 LOOK_S = 5.0  # how often an Ollama that is not ours is looked for
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often a process that dies is started again: `restarts` times in `window_s` seconds, ever more slowly."""
-
-    restarts: int = 5
-    window_s: float = 60.0
-    first_delay_s: float = 0.2
-    longest_delay_s: float = 5.0
 
 
 class Supervisor:
@@ -102,6 +92,7 @@ class Supervisor:
         }
         self._code = 0
         self._holds_home = False
+        self._early: list[Mapping[str, object]] | None = []
         flags = ["--insecure-no-auth"] if insecure_no_auth else []
         made = children_of(settings, dashboard=dashboard, flags=flags, label=label, say=self._say)
         self._workshop, self._dashboard, self._model = made
@@ -138,6 +129,9 @@ class Supervisor:
                 for child in self._main:
                     self._keep_on(child, is_running=True)
                 self._spawn(self._watch_model())
+                early, self._early = self._early or [], None
+                for request in early:
+                    self._take_request(request)
             await self._asked.wait()
         except StartFailed as failure:
             self._say(f"koubou: {failure.message}")
@@ -180,6 +174,9 @@ class Supervisor:
     def _take_request(self, request: Mapping[str, object]) -> None:
         """A process, or `koubou restart SERVICE`, asks that a service be started, or started anew."""
         if self._asked.is_set():
+            return
+        if self._early is not None:  # nobody keeps the processes yet
+            self._early.append(request)
             return
         for word, act in (("start", self._want), ("restart", self._start_anew)):
             name = request.get(word)
@@ -278,12 +275,9 @@ class Supervisor:
         while True:
             if is_running:
                 ended = await child.wait()
-                delay_s = self._delay_after_death(child, delay_s)
+                delay_s = self._patience.delay_after(child.died_at, time.monotonic(), delay_s)
                 if not delay_s:
-                    times = self._patience.restarts + 1
-                    self._give_up(
-                        child, f"it {ending_words(ended)}, {times} times in {_span(self._patience.window_s)}"
-                    )
+                    self._give_up(child, f"it {ending_words(ended)}, {self._patience.words}")
                     return
                 child.state, child.pid = "restarting", None
                 self._tell()
@@ -302,18 +296,6 @@ class Supervisor:
                     return
                 self._say(f"koubou: {failure.message}")
             is_running = True
-
-    def _delay_after_death(self, child: Child, before_s: float) -> float:
-        """How long to wait before it is started again; 0: it died too often."""
-        patience, now = self._patience, time.monotonic()
-        child.died_at.append(now)
-        while now - child.died_at[0] > patience.window_s:
-            child.died_at.popleft()
-        if len(child.died_at) > patience.restarts:
-            return 0.0
-        if len(child.died_at) == 1:
-            return patience.first_delay_s
-        return min(patience.longest_delay_s, 2 * max(before_s, patience.first_delay_s))
 
     def _give_up(self, child: Child, why: str, *, code: int = EXIT_FAILED) -> None:
         """Leave a process down. The others run on: without the workshop, its dashboard says what became of it."""
@@ -396,7 +378,3 @@ class Supervisor:
         child.hang_up()
         if child.state != "failed":
             child.state, child.pid = "stopped", None
-
-
-def _span(seconds: float) -> str:
-    return "a minute" if seconds == 60 else f"{seconds:g} s"  # noqa: PLR2004 - seconds in a minute

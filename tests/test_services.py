@@ -10,7 +10,8 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +24,9 @@ from koubou_panel.cli.running import running
 from koubou_panel.home import Home
 from koubou_panel.settings import load
 from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.supervising.patience import Patience
 from koubou_panel.supervising.status import SERVICES, status_path, wish_path
-from koubou_panel.supervisor import WISH, Patience, Supervisor
+from koubou_panel.supervisor import WISH, Supervisor
 from koubou_panel.testing import until
 
 QUICK = Patience(restarts=2, window_s=60.0, first_delay_s=0.01, longest_delay_s=0.02)
@@ -104,9 +106,13 @@ def lives(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def started(home: Path, *, dashboard: bool = True) -> AsyncIterator[Up]:
+async def started(
+    home: Path, *, dashboard: bool = True, wishes: Sequence[dict[str, str]] = ()
+) -> AsyncIterator[Up]:
     """`koubou up` in this process, until it is ready; nothing of it is left at the end."""
     up = Up(home, dashboard=dashboard)
+    for wish in wishes:
+        up.supervisor._take_request(wish)
     loop = asyncio.get_running_loop()
     try:
         await until(lambda: up.work.done() or "ready in" in up.out.getvalue(), START_S)
@@ -182,6 +188,17 @@ async def test_workshop_that_dies_too_often_leaves_the_dashboard_and_comes_back_
         await until(lambda: up.state("pool") == "running", START_S)
         assert {name: up.services()[name]["port"] for name in ("agents", "websocket")} == ports
     assert up.work.result() == 0
+
+
+async def test_a_wish_that_comes_at_the_start_waits_until_all_runs(tmp_path: Path) -> None:
+    """A service that is to be restarted while it starts is restarted once, by the one who keeps it."""
+    async with started(tmp_path, dashboard=False, wishes=[{"restart": "pool"}]) as up:
+        await until(lambda: up.services()["pool"]["restarts"] == 1 and up.state("pool") == "running", START_S)
+        pid = up.services()["pool"]["pid"]
+        assert "started anew, as asked" in up.err.getvalue()
+        assert "starting it again" not in up.err.getvalue()
+        ours = [p for p in psutil.Process().children() if "koubou_panel.servers.workshop" in p.cmdline()]
+        assert [p.pid for p in ours] == [pid]
 
 
 async def test_workshop_alone_that_is_given_up_ends_everything(tmp_path: Path) -> None:
@@ -271,3 +288,18 @@ async def test_ollama_that_runs_already_is_shown_and_left_alone(tmp_path: Path, 
     finally:
         await asyncio.get_running_loop().run_in_executor(None, server.shutdown)
         server.server_close()
+
+
+def test_what_dies_five_times_in_a_minute_is_started_again_ever_more_slowly() -> None:
+    """The sixth death within a minute is one too many; deaths of long ago do not count."""
+    patience, died_at, delay_s = Patience(), deque[float](), 0.0
+    delays = []
+    for now in range(6):
+        delay_s = patience.delay_after(died_at, float(now), delay_s)
+        delays.append(round(delay_s, 2))
+    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 0.0]
+    assert patience.words == "6 times in a minute"
+    later, waited_s = deque([0.0, 1.0, 2.0, 3.0, 4.0]), 3.2
+    assert patience.delay_after(later, 62.5, waited_s) == 5.0
+    assert list(later) == [3.0, 4.0, 62.5]
+    assert patience.delay_after(later, 200.0, 5.0) == 0.2

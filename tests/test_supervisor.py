@@ -254,6 +254,20 @@ def test_restart_brings_everything_back(shell, up) -> None:
     assert (done.returncode, "no workshop runs" in done.stderr) == (3, True)
 
 
+def test_restart_of_one_service_leaves_the_others(shell, up) -> None:
+    """`koubou restart dashboard` starts that anew where it was; a name that is none has the nearest one named."""
+    up("--workers", "1")
+    before = _services(shell)
+    done = shell("restart", "dashboard")
+    assert done.returncode == 0, done.stderr
+    after = _services(shell)
+    assert (after["dashboard"]["restarts"], after["dashboard"]["state"]) == (1, "running")
+    assert after["dashboard"]["port"] == before["dashboard"]["port"]
+    assert after["pool"] | {"uptime_s": 0} == before["pool"] | {"uptime_s": 0}
+    done = shell("restart", "dashbord")
+    assert (done.returncode, "did you mean 'dashboard'" in done.stderr) == (4, True)
+
+
 def test_restart_keeps_the_queue(shell, up) -> None:
     """What waits is kept; what runs ends as its --on-crash says; `koubou scale` is not undone, nor is a pause."""
     up("--no-dashboard", "--workers", "3:3")

@@ -28,6 +28,7 @@ from koubou_panel.cli.running import (
     lock_holder,
     running,
 )
+from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.settings import EXIT_TAKEN
@@ -204,6 +205,9 @@ def restart(ctx: click.Context, *, name: str | None, now: bool) -> int:
     with --now at once, and then what it runs is cancelled.
     """
     if name is not None and name not in PROCESSES and name not in SERVICES:
+        near = nearest(name, SERVICES)
+        if near is not None:
+            raise Refused("not_found", f"no service or worker {name!r}; did you mean {near!r}?")
         restart_worker(ctx, name, at_once=now)
         return 0
     settings = settings_of(ctx)
