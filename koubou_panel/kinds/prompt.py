@@ -33,6 +33,7 @@ MOST_SEED = 1 << 53
 MOST_ERROR_BYTES = 64 << 10
 MOST_WORDS = 1_000
 CUT_OFF = "length"
+TOO_MANY, SERVERS_FAULT = 429, 500
 
 _TOO_LONG = re.compile(r"context (?:size|length|window)|maximum context|prompt is too long", re.IGNORECASE)
 
@@ -42,7 +43,7 @@ class PromptFailed(KoubouError):
 
     Args:
         message: why, and what to do.
-        reason: `start` where no answer had begun, else `exception`.
+        reason: `start` where the same prompt would fail again, else `exception`.
     """
 
     def __init__(self, message: str = "", *, reason: Reason = "exception") -> None:
@@ -329,7 +330,7 @@ def _opened(place: Place, body: dict[str, object]) -> Iterator[tuple[int, Iterat
             has_begun = answer.status_code == OK
             yield answer.status_code, answer.iter_bytes()
     except httpx2.ConnectError:
-        raise PromptFailed(f"{place.url} does not answer any more", reason="start") from None
+        raise PromptFailed(f"{place.url} does not answer any more") from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         words = str(error) or type(error).__name__
         if has_begun:
@@ -337,7 +338,7 @@ def _opened(place: Place, body: dict[str, object]) -> Iterator[tuple[int, Iterat
                 f"the connection to {place.url} was cut in the middle ({words}); what came is in the output"
             )
             raise PromptFailed(words) from None
-        raise PromptFailed(f"{place.url} gave no answer: {words}", reason="start") from None
+        raise PromptFailed(f"{place.url} gave no answer: {words}") from None
 
 
 def _at_most(chunks: Iterator[bytes], most: int) -> Iterator[bytes]:
@@ -357,15 +358,19 @@ def _refusal(status: int, body: bytes, choice: Choice, spec: Mapping[str, object
         found = {}
     words = error_words(found) or body[:MOST_WORDS].decode("utf-8", "replace").strip() or "no reason given"
     url = choice.server.place.url
+    may_pass = status == TOO_MANY or status >= SERVERS_FAULT
     if _TOO_LONG.search(words):
         words = (
             f"the prompt is too long for {choice.model}: {words}; shorten it, or take a model with more room"
         )
-    elif "schema" in spec and status < 500:  # noqa: PLR2004 - where the server's own faults begin
+    elif may_pass:
+        words = f"{url} answered HTTP {status}: {words}"
+    elif "schema" in spec:
         words = f"{url} does not answer by this schema (HTTP {status}): {words}"
     else:
         words = f"{url} answered HTTP {status}: {words}"
-    return PromptFailed(words, reason="start")
+    # What may pass by itself is tried again, where retries are asked for.
+    return PromptFailed(words, reason="exception" if may_pass else "start")
 
 
 def error_words(document: Mapping[str, object]) -> str:
