@@ -25,6 +25,7 @@ from koubou_panel.errors import Refused
 KEEP_VERSIONS = 50
 KEEP_REFUSED = 20
 LEFT_BEHIND_S = 3_600.0
+OURS = ("versions", "rotated")
 SHORTEST = 4
 BY_CHARS = 60
 _DIGEST_CHARS = 16
@@ -56,7 +57,7 @@ def inline_path(root: Path, name: str, wanted: str) -> Path:
     """The file of an inline script; of what its owner called the file, the last part is kept where it is harmless."""
     last = wanted.rpartition("/")[2]
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last)[-_SLUG_CHARS:].lstrip("-.")
-    return folder_of(root, name) / (safe if safe and safe != "versions" else "script")
+    return folder_of(root, name) / (safe if safe and safe not in OURS else "script")
 
 
 def encoded(text: str) -> bytes:
@@ -70,7 +71,7 @@ def encoded(text: str) -> bytes:
     except UnicodeEncodeError:
         raise Refused("invalid", "the text has characters that UTF-8 does not have", field="text") from None
     if len(data) > MAX_TEXT_BYTES:
-        words = f"the text has {len(data)} bytes, more than the {MAX_TEXT_BYTES} that are taken"
+        words = f"the text has more than the {MAX_TEXT_BYTES} bytes that a script may have"
         raise Refused("too_large", words, field="text")
     if "\0" in text:
         raise Refused("invalid", "the text must not contain NUL", field="text")

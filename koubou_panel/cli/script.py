@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ def add(ctx: click.Context, /, *, name: str, path: str | None, inline: bool, **o
         return find_entry(await _entries(shop), name)
 
     entry = ask(ctx, save)
-    say(f"{name} is in the catalogue{_due_words(entry)}; `koubou script run {name}` runs it now")
+    say(f"{name} is in the catalogue{_due_words(entry)}; `koubou script run {shlex.quote(name)}` runs it now")
 
 
 @script.command("set")

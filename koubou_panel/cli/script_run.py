@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 
 import click
@@ -94,7 +95,7 @@ def logs(
     if as_list and as_json:
         print_tasks_json(page.tasks, total=page.total, cursor=page.cursor)
     elif not page.tasks:
-        say(f"{name} has not run yet; `koubou script run {name}` runs it")
+        say(f"{name} has not run yet; `koubou script run {shlex.quote(name)}` runs it")
     elif as_list:
         task_table(page.tasks)
     else:

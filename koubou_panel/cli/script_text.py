@@ -72,9 +72,8 @@ def edit(ctx: click.Context, *, name: str) -> None:
                 raise
             text = _edited(text, Path(before.path).name)
             continue
-        say(
-            f"{name} is saved as version {version}; `koubou script restore {name} {before.version}` undoes that"
-        )
+        undo = f"koubou script restore {shlex.quote(name)} {before.version}"
+        say(f"{name} is saved as version {version}; `{undo}` undoes that")
         return
 
 

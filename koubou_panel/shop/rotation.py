@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from koubou_panel.archive.output import held_bytes, output_path, remove_output
 from koubou_panel.archive.sqlite import Archive
+from koubou_panel.archive.text import folder_of, make_folder, write_file
 from koubou_panel.core.events import Sample, ScriptRan, ScriptSaved
 from koubou_panel.core.ports import OutputBytes, OutputRemoved
 from koubou_panel.core.quantity import size_text
@@ -24,6 +25,7 @@ from koubou_panel.shop.hub import Hub
 
 TOGETHER_S = 2.0
 DAY_S = 86_400.0
+MARK_RUNS = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +121,8 @@ class Rotation:
             if entry is None:
                 continue
             try:
-                done = self._done.get(name, 0)
                 rotated: Rotated = await self._read(  # type: ignore[assignment]
-                    rotate, self._archive, self._home, entry, done, self._clock()
+                    rotate, self._archive, self._home, entry, self._done.get(name), self._clock()
                 )
             except Exception:
                 log.exception("the output of script %s could not be rotated", name)
@@ -131,9 +132,15 @@ class Rotation:
                 log.info("script %s: the output of %d runs was removed", name, rotated.runs)
 
 
-def rotate(archive: Archive, home: Home, entry: Entry, done: int, now: float) -> Rotated:
-    """Remove what `entry` is not to keep any more, of the runs above `done` in the order. Blocks."""
+def rotate(archive: Archive, home: Home, entry: Entry, done: int | None, now: float) -> Rotated:
+    """Remove what `entry` is not to keep any more, of the runs above `done` in the order. Blocks.
+
+    With `done` None they begin above the mark that an earlier look left.
+    """
     script = entry.script
+    mark = _Mark(home, script.name)
+    if done is None:
+        done = mark.read()
     runs, unended = archive.ended_runs(script.name, done)
     held_from = now - script.keep_days * DAY_S if script.keep_days is not None else 0.0
     kept_bytes = 0
@@ -154,6 +161,7 @@ def rotate(archive: Archive, home: Home, entry: Entry, done: int, now: float) ->
             count += bool(size_bytes)
         is_all_gone = is_all_gone and is_old and (unended is None or run.order < unended)
         done = run.order if is_all_gone else done
+    mark.note(done)
     return Rotated(count, freed, done)
 
 
@@ -167,6 +175,29 @@ def remove_ended(archive: Archive, home: Home, name: str) -> OutputRemoved:
 def held_each(home: Home, task_ids: Sequence[TaskId]) -> list[int]:
     """How many bytes of output are held of each of these tasks. Blocks."""
     return [held_bytes(output_path(home.output, task_id)) for task_id in task_ids]
+
+
+class _Mark:
+    """Up to which run a script has nothing left, in a file: it spares a start a look at every run that ever was."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        self._path = folder_of(home.scripts, name) / "rotated"
+        # Another database has another order.
+        self._database = str(home.database.stat().st_ino)
+
+    def read(self) -> int:
+        """The mark, 0 where there is none that counts."""
+        try:
+            order, database = self._path.read_text(encoding="ascii").split()
+            return int(order) if database == self._database else 0
+        except (OSError, ValueError):
+            return 0
+
+    def note(self, done: int) -> None:
+        """Store it, if it has moved far."""
+        if done - self.read() >= MARK_RUNS:
+            make_folder(self._path.parent)
+            write_file(self._path, f"{done} {self._database}\n".encode("ascii"))
 
 
 def removal(task: Task | None, script: Script | None, offset: int, limit: int) -> OutputBytes:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from koubou_panel.archive.text import (
     KEEP_REFUSED,
     KEEP_VERSIONS,
+    OURS,
     TextStore,
     encoded,
     folder_of,
@@ -242,14 +243,14 @@ def test_a_file_of_the_home_stays_there(wanted):
     """Whatever its owner calls it."""
     path = inline_path(Path("/r"), "s", wanted)
     assert path.parent == folder_of(Path("/r"), "s")
-    assert path.name not in ("", ".", "..", "versions")
+    assert path.name not in ("", ".", "..", *OURS)
     assert "/" not in path.name
 
 
 def test_the_ending_of_a_name_stays():
     """It says what runs the file."""
     assert inline_path(Path("/r"), "s", "../../x y/träin.py").name == "tr-in.py"
-    assert inline_path(Path("/r"), "s", "versions").name == "script"
+    assert {inline_path(Path("/r"), "s", name).name for name in OURS} == {"script"}
 
 
 # -- crashes --------------------------------------------------------------------------------------------------

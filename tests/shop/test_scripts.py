@@ -478,6 +478,23 @@ async def test_output_is_rotated_by_count(shop):
     assert (await shop.find(TaskQuery(script="hello"))).total == 4
 
 
+async def test_a_start_does_not_look_at_every_run_again(shop, monkeypatch):
+    """A mark says up to which there is nothing left; one of another database counts for nothing."""
+    monkeypatch.setattr(rotation, "MARK_RUNS", 1)
+    await inline(shop, keep_runs=1)
+    for _ in range(3):
+        await run(shop)
+    look = (shop._archive, shop.home, entry_of(shop))
+    first = await shop._read(rotation.rotate, *look, None, shop.clock())
+    assert (first.runs, first.size_bytes) == (2, 20)
+    again = await shop._read(rotation.rotate, *look, None, shop.clock())
+    assert again == (0, 0, first.done)
+    (mark,) = (shop.home.scripts).glob("*/rotated")
+    assert mark.read_text().split()[0] == str(first.done)
+    mark.write_text(f"{first.done} 0\n")
+    assert (await shop._read(rotation.rotate, *look, None, shop.clock())).done == first.done
+
+
 @pytest.mark.usefixtures("at_once")
 async def test_output_is_rotated_by_size(shop):
     """The newest that fit are kept, and the newest in any case."""
