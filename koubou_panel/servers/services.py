@@ -95,6 +95,8 @@ class Services:
         with suppress(OSError):  # the supervisor is gone: the life pipe says so
             while line := await reader.readline():
                 self._take(msgspec.json.decode(line, type=_Told).services)
+        if self._writer is not None:
+            self._writer.close()
 
     def _take(self, services: Sequence[Service]) -> None:
         changed = [service for service in services if self.records.get(service.name) != service]
