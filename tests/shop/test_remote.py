@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from koubou_panel.core.commands import Caller, CancelTask, RetryTask, ScaleWorkers, SubmitTask
-from koubou_panel.core.events import TasksSampled
+from koubou_panel.core.commands import Caller, CancelTask, RetryTask, RunScript, ScaleWorkers, SubmitTask
+from koubou_panel.core.events import ScriptSaved, TasksSampled
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Limits, Request, TaskId, Use
+from koubou_panel.core.script import Script
 from koubou_panel.errors import Refused
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import connection
@@ -272,11 +273,12 @@ class _Holding:
         return answers
 
 
-@pytest.mark.parametrize("again", ["submit", "retry"])
+@pytest.mark.parametrize("again", ["submit", "retry", "run"])
 async def test_command_that_names_its_task_is_resent_and_done_once(tmp_path, again) -> None:
-    """A submit or retry cut off before its answer is sent again, and is one task all the same."""
+    """A submit, a retry or a run of a script cut off before its answer is sent again, and is one task all the same."""
     path = tmp_path / "shop.sock"
     async with open_inline_shop() as shop:
+        shop.hub.note(ScriptSaved(1.0, Script(name="s", path="/s.sh"), 1, 1.0))
         old = await shop.do(_submission(shop), CALLER)
         await until(lambda: old in shop.engine.jobs)
         shop.engine.finish(old)
@@ -284,7 +286,13 @@ async def test_command_that_names_its_task_is_resent_and_done_once(tmp_path, aga
         holding = _Holding(shop)
         async with _serving(holding, path):
             remote = await RemoteShop.connect(path, by="test")
-            command = _submission(remote) if again == "submit" else RetryTask(old, remote.next_id())
+            new_id = remote.next_id()
+            commands = {
+                "submit": _submission(remote),
+                "retry": RetryTask(old, new_id),
+                "run": RunScript("s", new_id),
+            }
+            command = commands[again]
             asking = asyncio.create_task(remote.do(command, CALLER))
             await until(lambda: holding.asked)
         async with remote, _serving(shop, path):
