@@ -41,6 +41,14 @@ async def client(door):
         yield client
 
 
+@pytest.fixture
+def backup(tmp_path):
+    """The path of a script."""
+    path = tmp_path / "backup.sh"
+    path.write_text("true\n", encoding="utf-8")
+    return str(path)
+
+
 # -- on connect, and commands ---------------------------------------------------------------------------------
 
 
@@ -251,17 +259,17 @@ async def test_stats_and_ping(client, door):
     assert (await client.ask("ping"))["type"] == "pong"
 
 
-async def test_an_unknown_script_is_refused_with_the_nearest(client, shop):
+async def test_an_unknown_script_is_refused_with_the_nearest(client, shop, backup):
     """`run_script` names the script that was probably meant."""
-    await shop.do(SaveScript(Script(name="backup", path="/backup.sh")), CALLER)
+    await shop.do(SaveScript(Script(name="backup", path=backup)), CALLER)
     data = (await client.ask("run_script", script_name="bakcup"))["data"]
     assert (data["code"], data["nearest"]) == ("not_found", "backup")
 
 
-async def test_parameters_are_checked(client, shop):
+async def test_parameters_are_checked(client, shop, backup):
     """A parameter of another type is refused with its name, and nothing is submitted."""
     parameters = (Parameter(name="copies", type="integer"),)
-    await shop.do(SaveScript(Script(name="backup", path="/backup.sh", parameters=parameters)), CALLER)
+    await shop.do(SaveScript(Script(name="backup", path=backup, parameters=parameters)), CALLER)
     told = await client.ask("run_script", script_name="backup", parameters={"copies": "many"})
     assert (told["data"]["code"], told["data"]["field"]) == ("invalid", "parameters.copies")
     assert shop.state.scripts["backup"].active == ()
@@ -373,12 +381,12 @@ async def test_a_script_of_the_catalogue_is_followed_to_its_end(tmp_path):
                 assert 0 < told["data"]["duration"] < 20_000
 
 
-async def test_the_dashboards_door_tells_of_scripts_at_once(shop):
+async def test_the_dashboards_door_tells_of_scripts_at_once(shop, backup):
     """`/ws` follows `script` from the start: what is saved is told there without asking."""
     async with open_door("ws", shop) as door, door.client() as client:
-        await shop.do(SaveScript(Script(name="backup", path="/backup.sh")), CALLER)
+        await shop.do(SaveScript(Script(name="backup", path=backup)), CALLER)
         told = await client.next("script_update")
-        assert (told["event"], told["data"]["path"]) == ("saved", "/backup.sh")
+        assert (told["event"], told["data"]["path"]) == ("saved", backup)
 
 
 async def test_a_real_script_is_followed_to_its_end(tmp_path):
