@@ -196,6 +196,7 @@ async def test_a_change_on_a_stale_copy_is_refused_and_tells_both(rest, greet):
         ({"max_log_lines": 0}, "max_log_lines", ">= 1"),
         ({"max_log_lines": 2.5}, "max_log_lines", "int"),
         ({"path": "greet.sh"}, "path", "absolute"),
+        ({"path": "/nowhere/at.sh"}, "path", "/nowhere/at.sh"),
         ({"name": "other"}, "name", "keeps its name"),
         ({"intervall": 5}, "intervall", "did you mean 'interval'"),
         ({"schedule": {"cron": "* * *"}}, "cron", "no cron expression"),
