@@ -10,8 +10,9 @@ import pytest
 from koubou_panel.core.commands import Caller, CloseShop, DrainPool, ResumePool, SaveScript
 from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.access import Allow, Role, token_hash
+from koubou_panel.servers.agents import rest_http
 from koubou_panel.testing import open_inline_shop, open_shop, submit, until
-from tests.servers.agents.rest_door import JSON, READ, open_door
+from tests.servers.agents.rest_door import JSON, READ, TOKEN, open_door
 
 ME = Caller("test")
 RUN = "n" * 43
@@ -151,11 +152,11 @@ async def test_files_are_made_known(shop, rest, tmp_path):
     assert spec["env"] == {"TASK_FILES": f"{first}\n{second}"}
 
 
-@pytest.mark.parametrize("name", ["a.txt", "/nowhere/x", "/tmp", "/dev/zero", "/a\0b", ""])
-async def test_a_file_that_is_none_is_refused(rest, name):
+async def test_a_file_that_is_none_is_refused(rest):
     """A name that is not absolute, not there, or no plain file is refused with the field."""
-    for body in ({"command": ["cat"]}, {"prompt": "x"}):
-        assert problem(await delegate(rest, files=[name], **body), 400)["field"] == "files"
+    for name in ("a.txt", "/nowhere/x", "/tmp", "/dev/zero", "/a\0b", ""):
+        for body in ({"command": ["cat"]}, {"prompt": "x"}):
+            assert problem(await delegate(rest, files=[name], **body), 400)["field"] == "files"
 
 
 async def test_files_are_bounded(rest, tmp_path):
@@ -263,43 +264,30 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("body", "field", "near"), BAD)
-async def test_bad_fields_are_refused_by_name(shop, rest, body, field, near):
+async def test_bad_fields_are_refused_by_name(shop, rest):
     """What is wrong is 400 (404 where something named is unknown) with the field, and the nearest name."""
-    reply = await rest.post("/task/delegate", content=json.dumps(body), headers=JSON)
-    found = problem(reply, 404 if field == "options.after" else 400)
-    assert found.get("field") == field
-    assert found.get("nearest") == near
+    for body, field, near in BAD:
+        reply = await rest.post("/task/delegate", content=json.dumps(body), headers=JSON)
+        found = problem(reply, 404 if field == "options.after" else 400)
+        assert (found.get("field"), found.get("nearest")) == (field, near), body
     assert not shop.state.tasks
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'"x"',
-        b"\xff",
-        b'{"prompt":"a","prompt":"b"}',
-        b'{"prompt":NaN}',
-        b"[" * 5000,
-    ],
-)
-async def test_what_is_no_json_object_is_refused(rest, content):
+NO_OBJECT = [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"prompt":"a","prompt":"b"}', b'{"prompt":NaN}']
+
+
+async def test_what_is_no_json_object_is_refused(rest):
     """A body that is no JSON object, or not strictly one, is 400."""
-    reply = await rest.post("/task/delegate", content=content, headers=JSON)
-    assert problem(reply, 400)["code"] in ("bad_json", "bad_request")
+    for content in (*NO_OBJECT, b"[" * 5000):
+        reply = await rest.post("/task/delegate", content=content, headers=JSON)
+        assert problem(reply, 400)["code"] in ("bad_json", "bad_request")
 
 
-@pytest.mark.parametrize(
-    "media", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"]
-)
-async def test_another_media_type_is_refused(rest, media):
+async def test_another_media_type_is_refused(rest):
     """A body that is said to be something else is 415, whatever it is."""
-    reply = await rest.post("/task/delegate", content=b"{}", headers={"Content-Type": media})
-    assert problem(reply, 415)["code"] == "media_type"
+    for media in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"):
+        reply = await rest.post("/task/delegate", content=b"{}", headers={"Content-Type": media})
+        assert problem(reply, 415)["code"] == "media_type"
 
 
 async def test_a_body_is_bounded(shop, rest):
@@ -319,24 +307,24 @@ async def test_a_body_is_bounded(shop, rest):
     assert len(shop.state.tasks) == 1
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("status=complted", "status"),
-        ("status=", "status"),
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("limit=x", "limit"),
-        ("offset=-1", "offset"),
-        ("offset=99999999999999999999", "offset"),
-        ("limt=1", "limt"),
-        ("limit=1&limit=2", "limit"),
-        ("limit=%ff", "limit"),
-    ],
-)
-async def test_a_bad_query_is_refused_by_name(rest, query, field):
+BAD_QUERIES = [
+    ("status=complted", "status"),
+    ("status=", "status"),
+    ("limit=0", "limit"),
+    ("limit=1001", "limit"),
+    ("limit=x", "limit"),
+    ("offset=-1", "offset"),
+    ("offset=99999999999999999999", "offset"),
+    ("limt=1", "limt"),
+    ("limit=1&limit=2", "limit"),
+    ("limit=%ff", "limit"),
+]
+
+
+async def test_a_bad_query_is_refused_by_name(rest):
     """What stands in the address is checked as strictly as a body."""
-    assert problem(await rest.get(f"/tasks?{query}"), 400)["field"] == field
+    for query, field in BAD_QUERIES:
+        assert problem(await rest.get(f"/tasks?{query}"), 400)["field"] == field, query
 
 
 async def test_paths_and_verbs_are_told(rest):
@@ -420,3 +408,51 @@ async def test_the_role_run_runs_scripts_alone(shop, door, tmp_path):
             assert problem(await delegate(rest, **body), 403)["code"] == "forbidden"
         assert problem(await rest.delete(f"/task/{reply.json()['task_id']}"), 403)["code"] == "forbidden"
         assert (await rest.get("/tasks")).json()["total"] == 1
+
+
+# -- clients that misbehave -----------------------------------------------------------------------------------
+
+
+async def open_raw(door, length: int, *more: str):
+    """A connection on which a body of `length` bytes was announced."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    lines = ["POST /task/delegate HTTP/1.1", f"Host: 127.0.0.1:{door.port}", f"Authorization: Bearer {TOKEN}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {length}", *more]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    return reader, writer
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(shop, door, monkeypatch):
+    """Who announces a body and sends none is told so after a while, and nothing is left of it."""
+    monkeypatch.setattr(rest_http, "BODY_S", 0.05)
+    reader, writer = await open_raw(door, 100)
+    writer.write(b'{"prompt"')
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"408"
+    writer.close()
+    assert not shop.state.tasks
+
+
+async def test_a_body_that_is_cut_off_submits_nothing(shop, door):
+    """Who hangs up in the middle of a body has asked for nothing."""
+    body = json.dumps({"command": ["true"]}).encode()
+    reader, writer = await open_raw(door, len(body) + 1)
+    writer.write(body)
+    await writer.drain()
+    writer.write_eof()
+    writer.close()
+    await asyncio.wait_for(reader.read(), 10)
+    async with door.client() as rest:
+        assert (await rest.get("/tasks")).json()["total"] == 0
+    assert not shop.state.tasks
+
+
+async def test_who_asks_before_sending_is_told_to_go_on(door):
+    """`Expect: 100-continue` is answered, but only once the request is let in and its body wanted."""
+    reader, writer = await open_raw(door, 2, "Expect: 100-continue")
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"100"
+    writer.write(b"{}")
+    assert b" 400 " in await asyncio.wait_for(reader.readuntil(b"Bad Request"), 10)
+    writer.close()
+    reader, writer = await open_raw(door, 1 << 30, "Expect: 100-continue", "Origin: http://evil.example")
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"403"
+    writer.close()
