@@ -223,7 +223,17 @@ def _start(job: Job, fence: Fence) -> tuple[subprocess.Popen[bytes], int, int | 
         os.close(write_end)
         if input_end not in (subprocess.DEVNULL, write_end):
             os.close(input_end)
+    _give_way(process.pid)
     return process, read_end, input_fd
+
+
+def _give_way(pid: int) -> None:
+    """Have the command's own session give way as its worker does; its processes do already.
+
+    Linux shares the cores out by session first, where it is told to (autogroup).
+    """
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
+        file.write(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _window(env: Mapping[str, str]) -> tuple[int, int]:
