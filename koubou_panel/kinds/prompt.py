@@ -112,7 +112,7 @@ def _question(spec: Mapping[str, object]) -> dict[str, object]:
         text = _text(prompt, "spec.prompt")
         if not text.strip():
             raise Refused("invalid", "spec.prompt is empty", field="spec.prompt")
-        return {"prompt": _short_enough(text, "spec.prompt")}
+        return {"prompt": text}
     if not isinstance(messages, list) or not messages:
         raise Refused("invalid", "spec.messages must be a list of {role, content}", field="spec.messages")
     checked = [_message(message, f"spec.messages[{place}]") for place, message in enumerate(messages)]
@@ -131,11 +131,14 @@ def _message(message: object, field: str) -> dict[str, str]:
 def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise Refused("invalid", f"{field} must be a string", field=field)
-    return value
+    try:
+        return _short_enough(value, field)
+    except UnicodeEncodeError:
+        raise Refused("invalid", f"{field} must be valid UTF-8", field=field) from None
 
 
 def _short_enough(text: str, field: str) -> str:
-    if len(text.encode("utf-8", "replace")) > MOST_PROMPT_BYTES:
+    if len(text.encode()) > MOST_PROMPT_BYTES:
         raise Refused("invalid", f"{field} is longer than {MOST_PROMPT_BYTES >> 20} MB", field=field)
     return text
 

@@ -35,6 +35,8 @@ def ask(context, **spec: object) -> Outcome:
         ({"prompt": "  "}, "spec.prompt"),
         ({"prompt": 3}, "spec.prompt"),
         ({"prompt": "a" * 1_048_577}, "spec.prompt"),
+        ({"prompt": "a\udcff"}, "spec.prompt"),
+        ({"prompt": "a", "system": "a" * 1_048_577}, "spec.system"),
         ({"prompt": "a", "messages": []}, "spec.prompt"),
         ({"messages": []}, "spec.messages"),
         ({"messages": ["a"]}, "spec.messages[0]"),
