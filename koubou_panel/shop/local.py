@@ -232,6 +232,8 @@ class LocalShop:
         """A run of a script, as the task that it is."""
         check_role(command, caller.role)
         await self._check_id(command.task_id)
+        if command.name not in self.state.scripts:
+            await self.hub.stored()  # one of the commands before this may have added it
         entry = find_entry(self.state.scripts, command.name)
         request = registry.prepare(run_request(entry.script, command), from_network=False)
         return Ask(

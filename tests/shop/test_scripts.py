@@ -307,6 +307,43 @@ async def test_nothing_that_says_what_runs_a_file_is_told(shop, tmp_path):
     assert (await run(shop, "true")).status == "completed"
 
 
+async def test_a_script_is_added_and_run_in_one_go(shop):
+    """Commands that come together are carried out in order."""
+    task_id = shop.next_id()
+    save = SaveScript(Script(name="hello", path=""), text=HEADED)
+    assert await shop.do_many([save, RunScript("hello", task_id)], ME) == [None, task_id]
+
+
+def test_python3_runs_what_python_would(tmp_path, monkeypatch):
+    """On a machine that has it alone."""
+    script = Script(name="s", path="/s.py")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for program, interpreter in (("python3", ("python3",)), ("python", ())):
+        (tmp_path / program).write_text("")
+        (tmp_path / program).chmod(0o755)
+        assert definition.completed(script, "print()", is_executable=False).interpreter == interpreter
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "given"),
+    [
+        (None, {}, ()),
+        (None, {"timeout_s": 3.0, "description": "x"}, ("timeout_s", "description")),
+        (None, {"given": ("timeout_s",)}, ("timeout_s",)),
+        ({"description": "read"}, {"description": "read"}, ()),
+        ({"description": "read"}, {"description": "mine"}, ("description",)),
+        ({"description": "mine", "given": ("description",)}, {"description": "mine"}, ("description",)),
+        ({"description": "mine", "given": ("description",)}, {"description": ""}, ()),
+        ({"interpreter": ("sh",)}, {"interpreter": ("bash",)}, ("interpreter",)),
+        ({"timeout_s": 3.0}, {"timeout_s": None}, ("timeout_s",)),
+    ],
+)
+def test_what_differs_was_given(before, now, given):
+    """What a definition says anew is its owner's word; what it empties is read again."""
+    old = None if before is None else Script(name="s", path="/s", **before)
+    assert definition.with_given(Script(name="s", path="/s", **now), old).given == given
+
+
 # -- schedules ------------------------------------------------------------------------------------------------
 
 
