@@ -43,6 +43,7 @@ LAST_BYTES = 1
 )
 @click.option("--name", metavar="N", default="", help="A name for the list; `prompt` unless given.")
 @click.option("--priority", type=click.IntRange(1, 10), default=5, help="10 goes first; 5 unless given.")
+@click.option("--retries", type=click.IntRange(0, 1000), default=0, help="Try again N times if it fails.")
 @click.option("--detach", is_flag=True, help="Do not follow it: print its id and end.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print its record when it ends; its answer goes to stderr."
@@ -62,6 +63,7 @@ def prompt(
     timeout_s: float | None,
     name: str,
     priority: int,
+    retries: int,
     detach: bool,
     as_json: bool,
 ) -> int:
@@ -88,6 +90,7 @@ def prompt(
         spec=spec,
         name=name,
         priority=priority,
+        retries=retries,
         timeout_s=timeout_s,
     )
     request = registry.prepare(request, from_network=False)

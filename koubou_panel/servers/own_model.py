@@ -71,6 +71,7 @@ class OwnModel:
             os.close(life_fd)
             os.close(ready_fd)
             self._hearing = asyncio.get_running_loop().create_task(self._hear(ready_end))
+            self.prompting.offer()
         return True
 
     async def _hear(self, ready_end: int) -> None:

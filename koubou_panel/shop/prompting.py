@@ -144,6 +144,10 @@ class Prompting:
         """Tell the workers that the embedded model cannot be had."""
         self._tell(replace(self._guide, embedded="", reason=reason))
 
+    def offer(self) -> None:
+        """Tell the workers that the embedded model can be had after all."""
+        self._tell(self._guide)
+
     async def close(self) -> None:
         """Look for nothing any more."""
         if self._looking is not None:

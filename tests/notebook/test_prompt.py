@@ -46,6 +46,18 @@ def test_bad_prompt_is_refused_at_once(asking) -> None:
         asking.prompt("a", timeout=9)
 
 
+def test_model_that_cannot_be_loaded_is_told(tmp_path, monkeypatch) -> None:
+    """Where the model does not come up, a prompt fails with its words, and does not wait for it."""
+    file = tmp_path / "own.gguf"
+    file.write_bytes(b"no model")
+    monkeypatch.setenv("KOUBOU_MODEL_URL", "embedded")
+    monkeypatch.setenv("KOUBOU_MODEL_FILE", str(file))
+    with Workshop(tmp_path / "home", workers=1) as opened:
+        future = opened.prompt("a")
+        with pytest.raises(TaskFailure, match=r"own\.gguf cannot be loaded"):
+            future.result(timeout=60)
+
+
 def test_failure_is_the_futures(asking) -> None:
     """A prompt that fails raises what went wrong."""
     with pytest.raises(TaskFailure, match="unknown model 'llama'"):
