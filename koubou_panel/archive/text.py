@@ -356,8 +356,14 @@ class TextStore:
         write_file(path, data)
         return version, before
 
-    def put_back(self, path: Path, before: bytes | None) -> None:
-        """Undo a save."""
+    def put_back(self, path: Path, version: str, before: bytes | None) -> None:
+        """Undo a save that made the file `version`, unless somebody has saved another since."""
+        try:
+            held, _ = read_file(path)
+        except Refused:
+            return
+        if version_of(held) != version:
+            return
         if before is not None:
             write_file(path, before)
             return

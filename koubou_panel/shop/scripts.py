@@ -157,49 +157,55 @@ class Scripts:
             Refused: it would be refused now; nothing was written.
         """
         check_role(command, caller.role)
-        script, text = command.script, command.text
-        entry = self._hub.state.scripts.get(script.name)
+        entry = self._hub.state.scripts.get(command.script.name)
         before = None if entry is None or command.revision is None else entry.script
-        if text is not None:
-            encoded(text)
-            path = inline_path(self._home.scripts, script.name, script.path)
-            script = replace(script, path=str(path), is_inline=True)
-        path = Path(script.path)
-        script = with_given(script, before)
+        command = self._placed(command, before)
+        script, text = command.script, command.text
         # Whatever is wrong with it is told before anything is written.
-        save_script(self._hub.state, replace(command, script=script), self._clock(), caller.by)
+        save_script(self._hub.state, command, self._clock(), caller.by)
         is_read = text is not None or is_to_be_read(script, before)
         if is_read:
-            if text is None:
-                text = await self._in_thread(text_of, path)
-            script = await self._in_thread(_said, script, text)
+            text = await self._in_thread(text_of, Path(script.path)) if text is None else text
+            await self._in_thread(_said, script, text)
         if command.revision is None:
             fired_at = await self._in_thread(self._archive.last_fire, script.name)
             command = replace(command, fired_at=fired_at)
-        if command.text is None:
-            script = await self._completed(script, text) if is_read else script
-            return replace(command, script=script), _passed_on
+        settle = _passed_on if command.text is None else await self._written(command, caller)
+        script = await self._completed(script, text) if is_read else script
+        return replace(command, script=script), settle
+
+    def _placed(self, command: SaveScript, before: Script | None) -> SaveScript:
+        """The command with the place of its text, and with what its owner gave."""
+        script = command.script
+        if command.text is not None:
+            encoded(command.text)
+            path = inline_path(self._home.scripts, script.name, script.path)
+            script = replace(script, path=str(path), is_inline=True)
+        return replace(command, script=with_given(script, before))
+
+    async def _written(self, command: SaveScript, caller: Caller) -> Settle:
+        """Put the text of an inline script on the disk; what is to be done once its definition is decided."""
+        name, path = command.script.name, Path(command.script.path)
         async with self._writing:
             version, held = await self._in_thread(
-                self._texts.save, script.name, path, command.text, None, caller.by
+                self._texts.save, name, path, command.text or "", None, caller.by
             )
-        command = replace(command, script=await self._completed(script, text))
 
         def settle(reply: Reply, answer: TaskId | Refused | None) -> None:
             if isinstance(answer, Refused):
-                self._put_back(path, held)
+                self._put_back(path, version, held)
             else:
-                self._hub.note(ScriptEdited(self._clock(), command.script.name, version, caller.by))
+                self._hub.note(ScriptEdited(self._clock(), name, version, caller.by))
             reply(answer)
 
-        return command, settle
+        return settle
 
-    def _put_back(self, path: Path, before: bytes | None) -> None:
+    def _put_back(self, path: Path, version: str, before: bytes | None) -> None:
         """What was decided meanwhile would not have this text: have the file as it was."""
 
         async def undo() -> None:
             async with self._writing:
-                await self._in_thread(self._texts.put_back, path, before)
+                await self._in_thread(self._texts.put_back, path, version, before)
 
         task = asyncio.get_running_loop().create_task(undo())
         self._undos.add(task)

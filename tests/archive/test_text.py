@@ -105,6 +105,20 @@ def test_a_save_that_is_sent_again_is_one(store, file):
     assert len(store.list("s", file)) == 2
 
 
+def test_a_save_is_undone_unless_somebody_saved_since(store, file):
+    """The file is as it was, or as they left it."""
+    made, before = store.save("s", file, "two\n", None, "ann")
+    store.put_back(file, made, before)
+    assert file.read_text() == "one\n"
+    made, before = store.save("s", file, "three\n", None, "ann")
+    file.write_text("theirs\n")
+    store.put_back(file, made, before)
+    assert file.read_text() == "theirs\n"
+    file.unlink()
+    store.put_back(file, *store.save("s", file, "four\n", None, "ann"))
+    assert not file.exists()
+
+
 def test_a_missing_file_is_made_when_that_is_what_was_meant(store, file):
     """An edit that began from a text is refused."""
     file.unlink()
