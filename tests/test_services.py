@@ -25,6 +25,7 @@ from koubou_panel.home import Home
 from koubou_panel.settings import load
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.supervising.patience import Patience
+from koubou_panel.supervising.process import Child, Program
 from koubou_panel.supervising.status import SERVICES, status_path, wish_path
 from koubou_panel.supervisor import WISH, Supervisor
 from koubou_panel.testing import until
@@ -303,3 +304,27 @@ def test_what_dies_five_times_in_a_minute_is_started_again_ever_more_slowly() ->
     assert patience.delay_after(later, 62.5, waited_s) == 5.0
     assert list(later) == [3.0, 4.0, 62.5]
     assert patience.delay_after(later, 200.0, 5.0) == 0.2
+
+
+async def test_death_is_noticed_while_an_orphan_holds_the_output() -> None:
+    """A process that is gone counts as gone, with its last words, whatever it left behind with its output open."""
+    code = (
+        "import os, subprocess, sys\n"
+        "orphan = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        "print('left', orphan.pid, flush=True)\n"
+        "os.write(int(sys.argv[sys.argv.index('--ready-fd') + 1]), b'{\"port\": 1}\\n')\n"
+        "sys.exit(3)"
+    )
+    said: list[str] = []
+    child = Child("model", ("model",), Program([sys.executable, "-c", code], {}), {}, said.append)
+    life = os.pipe()
+    try:
+        await child.start(life[0], lambda: None)
+        async with asyncio.timeout(10):
+            assert await child.wait() == 3
+            await child.end(1.0, 1.0, asyncio.Event())
+    finally:
+        os.close(life[0])
+        os.close(life[1])
+        os.kill(int(said[0].split()[1]), signal.SIGKILL)
+    assert list(child.tail) == said
