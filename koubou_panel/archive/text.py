@@ -199,11 +199,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a private folder, durably, with those above it that are missing."""
+    """Make a private folder, durably, with those above it that are missing.
+
+    Raises:
+        Refused: `storage`.
+    """
     missing = [folder, *folder.parents]
-    for one in reversed([one for one in missing if not one.exists()]):
-        one.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(one.parent)
+    try:
+        for one in reversed([one for one in missing if not one.exists()]):
+            one.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(one.parent)
+    except OSError as error:
+        raise Refused("storage", f"{folder} cannot be made: {error.strerror}") from None
 
 
 class Versions:
@@ -221,7 +228,7 @@ class Versions:
         """What is kept, newest first."""
         try:
             names = [path.name for path in self._folder.iterdir()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = [kept for name in names if (kept := self._kept(name)) is not None]
         return sorted(found, key=lambda kept: kept.number, reverse=True)

@@ -157,6 +157,14 @@ def test_a_file_that_cannot_be_written_is_refused_by_an_ordinary_user(store, fil
     assert file.read_text() == "one\n"
 
 
+def test_a_home_that_takes_no_folder_is_told(file, tmp_path):
+    """Nothing of the script's own file is touched."""
+    (tmp_path / "scripts").write_text("in the way")
+    with pytest.raises(Refused, match="cannot be made") as refusal:
+        TextStore(tmp_path / "scripts").save("s", file, "two\n", None, "ann")
+    assert (refusal.value.code, file.read_text()) == ("storage", "one\n")
+
+
 def test_a_folder_that_is_gone_is_told(store, tmp_path):
     """With the reason of the system."""
     with pytest.raises(Refused, match="No such file or directory"):
