@@ -184,6 +184,8 @@ async def _open_doors(
         agent_tasks=args.agent_tasks,
     )
     agents_port = await agents.start()
+    settling = asyncio.create_task(_settle(agents.ready))
+    stack.callback(settling.cancel)
     stack.push_async_callback(agents.close)
 
     def renew(new: str) -> None:
@@ -204,6 +206,12 @@ async def _open_doors(
     following = asyncio.create_task(follow_token(home.runtime, os.environ, renew, on_named=name))
     stack.callback(following.cancel)
     return {"websocket": port, "agents": agents_port}
+
+
+async def _settle(ready: asyncio.Event) -> None:
+    """Have the collector pass over what the agents' port has loaded, too: looking at it stops the loop for 100 ms."""
+    await ready.wait()
+    gc.freeze()
 
 
 def _access(args: argparse.Namespace, token: str) -> Access:

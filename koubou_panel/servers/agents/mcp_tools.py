@@ -29,6 +29,7 @@ from koubou_panel.servers.agents.mcp_views import (
 from koubou_panel.servers.agents.mcp_wait import MOST_TASKS, MOST_WAIT_S, WAIT_S, Waiting
 
 MOST_OUTPUT_BYTES = 256 * 1024
+MOST_LISTED = 100  # 200 would hold the loop for more than 10 ms
 OUTPUT_BYTES = 16 * 1024
 
 READS = ToolAnnotations(
@@ -262,7 +263,7 @@ class Tools:
         script_name: Annotated[
             str | None, Field(description="Only runs of this registered script", max_length=200)
         ] = None,
-        limit: Annotated[int, Field(description="At most so many", ge=1, le=200)] = 20,
+        limit: Annotated[int, Field(description="At most so many", ge=1, le=MOST_LISTED)] = 20,
         cursor: Annotated[
             str | None, Field(description="Where the last page ended: its `cursor`", max_length=200)
         ] = None,

@@ -91,8 +91,14 @@ class AgentsServer:
             )
             server = uvicorn.Server(config)
             server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+            startup = server.startup
+
+            async def started(sockets: list[socket.socket] | None = None) -> None:
+                await startup(sockets)
+                self.ready.set()
+
+            server.startup = started  # type: ignore[method-assign]
             serving = loop.create_task(server.serve(sockets=[sock]))
-            self.ready.set()
             await self._ending.wait()
             server.should_exit = True
             await serving
