@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from koubou_panel.errors import KoubouError
@@ -108,8 +109,10 @@ class Ending:
             self.ask_now()
 
 
-def end_within(limit_s: float) -> None:
+def end_within(limit_s: float, last: Callable[[], None] | None = None) -> None:
     """End this process with code 0 in `limit_s` seconds, whatever still holds it: all that counts is done.
+
+    `last` is called before that, and removes what is not to be left.
 
     A thread that waits for something outside (a process that does not end, a disk, a name server) would be waited for
     when the interpreter ends, and there is no limit to that.
@@ -118,6 +121,9 @@ def end_within(limit_s: float) -> None:
     def end() -> None:
         sys.stderr.write("something did not close in time; it is left to the system\n")
         sys.stderr.flush()
+        if last is not None:
+            with suppress(OSError):
+                last()
         os._exit(0)
 
     timer = threading.Timer(limit_s, end)

@@ -110,7 +110,7 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
         await ending.asked.wait()
         # Closed first: followers are to see what becomes of their tasks. Then the doors, by the stack.
         await shop.close(args.grace, ending.skip)
-        child.end_within(REST_S)
+        child.end_within(REST_S, partial(home.socket.unlink, missing_ok=True))
     return 0
 
 

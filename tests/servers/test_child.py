@@ -152,10 +152,11 @@ def test_an_end_is_not_held_up_by_a_thread() -> None:
     """A process whose thread waits for ever ends all the same, with code 0, a while after all that counts is done."""
     code = (
         "import threading; from koubou_panel.servers import child\n"
-        "child.end_within(0.1); threading.Thread(target=threading.Event().wait).start()"
+        "child.end_within(0.1, lambda: print('tidied', flush=True))\n"
+        "threading.Thread(target=threading.Event().wait).start()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
-    assert done.returncode == 0
+    assert (done.returncode, done.stdout) == (0, "tidied\n")
     assert "did not close in time" in done.stderr

@@ -71,7 +71,11 @@ class AgentsServer:
         """Answer no more."""
         self._ending.set()
         if self._work is not None:
-            await self._work
+            if (
+                not self.ready.is_set()
+            ):  # what speaks HTTP is still being loaded, and nobody needs it any more
+                self._work.cancel()
+            await asyncio.wait({self._work})
 
     async def _serve(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
