@@ -26,6 +26,7 @@ from koubou_panel.servers.agents.mcp_notices import LIST, Notices
 from koubou_panel.servers.agents.mcp_views import (
     OUTPUT,
     POOL,
+    SCRIPT,
     SCRIPTS,
     TASK,
     PoolView,
@@ -33,6 +34,7 @@ from koubou_panel.servers.agents.mcp_views import (
     ScriptView,
     TaskView,
     output_uri,
+    script_uri,
     task_uri,
 )
 
@@ -67,6 +69,13 @@ class Resources:
         """The registered scripts, with their parameters."""
         scripts = self._shop.state.scripts
         return ScriptListView(scripts=[ScriptView.of(scripts[name]) for name in sorted(scripts)]).as_text()
+
+    async def script(self, script_name: str) -> str:
+        """One registered script: its parameters, its schedule's next time, how its last run stands."""
+        entry = self._shop.state.scripts.get(script_name)
+        if entry is None:
+            raise ResourceNotFoundError(f"Unknown resource: {script_uri(script_name)[:200]}")
+        return ScriptView.of(entry).as_text()
 
     async def _task(self, task_id: str) -> Task:
         task = await self._shop.get(TaskId(task_id))
@@ -128,7 +137,10 @@ class Changes:
                 notices.touch(output_uri(record.task_id))
                 if isinstance(fact, TaskSubmitted):
                     notices.touch(LIST)
-            elif isinstance(record, Entry) or fact.channel == "script":
+            elif isinstance(record, Entry):
+                notices.touch(SCRIPTS)
+                notices.touch(script_uri(record.name))
+            elif fact.channel == "script":
                 notices.touch(SCRIPTS)
             if isinstance(record, Task | Worker) or fact.channel == "system":
                 notices.touch(POOL)
@@ -153,6 +165,7 @@ def add_resources(frame: Frame, shop: Shop) -> None:
         (resources.output, TASK + "{task_id}" + OUTPUT, "A task's output", "text/plain"),
         (resources.pool, POOL, "The pool", JSON),
         (resources.scripts, SCRIPTS, "The registered scripts", JSON),
+        (resources.script, SCRIPT + "{script_name}", "A registered script", JSON),
     ):
         frame.resource(
             uri,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,7 @@ TASK = "koubou://task/"
 OUTPUT = "/output"
 POOL = "koubou://pool"
 SCRIPTS = "koubou://scripts"
+SCRIPT = "koubou://script/"
 ERROR_CHARS = 4_000
 
 
@@ -30,6 +32,11 @@ def task_uri(task_id: str) -> str:
 def output_uri(task_id: str) -> str:
     """The address of a task's output as a resource."""
     return TASK + task_id + OUTPUT
+
+
+def script_uri(name: str) -> str:
+    """The address of a registered script as a resource."""
+    return SCRIPT + quote(name, safe="")
 
 
 class View(BaseModel):

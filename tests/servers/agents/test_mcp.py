@@ -316,7 +316,13 @@ async def test_resources_show_tasks_output_pool_and_scripts(door, version):
         assert await read(client, f"koubou://task/{task_id}/output") == "hello\n"
         assert json.loads(await read(client, "koubou://pool"))["tasks"]["completed"] == 1
         assert json.loads(await read(client, "koubou://scripts"))["scripts"][0]["name"] == "nightly"
-        for uri in ("koubou://task/00000000000000", "koubou://nothing", "koubou://task/../pool"):
+        assert json.loads(await read(client, "koubou://script/nightly"))["parameters"][0]["name"] == "depth"
+        for uri in (
+            "koubou://script/none",
+            "koubou://task/00000000000000",
+            "koubou://nothing",
+            "koubou://task/../pool",
+        ):
             with pytest.raises(MCPError):
                 await client.read_resource(uri)
 
@@ -340,9 +346,13 @@ async def test_prompts_teach_to_delegate_and_explain_a_task(door):
             await client.get_prompt("explain_task", {"task_id": "00000000000000"})
 
 
-async def test_task_ids_are_completed(door):
-    """A task's id is offered for the template of a task and for the prompt about one."""
+async def test_task_ids_and_names_of_scripts_are_completed(door):
+    """A task's id is offered for the template of a task and for the prompt about one, a name for that of a script."""
+    await save_script(door.shop)
     async with door.client() as client:
+        script = ResourceTemplateReference(type="ref/resource", uri="koubou://script/{script_name}")
+        found = await client.complete(script, {"name": "script_name", "value": "ni"})
+        assert found.completion.values == ["nightly"]
         task_id = await submitted(client, ["true"])
         refs = [
             ResourceTemplateReference(type="ref/resource", uri="koubou://task/{task_id}"),
