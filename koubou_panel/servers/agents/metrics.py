@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from koubou_panel.core.events import Sample, TaskCompleted, TaskFailed
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import Task
 from koubou_panel.core.state import Folded, State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -119,11 +118,12 @@ class Exposition(Collector):
 
     def on_facts(self, folded: Sequence[Folded]) -> None:
         """Count tokens."""
-        for fact, _, record in folded:
-            if isinstance(fact, TaskCompleted | TaskFailed) and isinstance(record, Task):
+        for fact, _, _ in folded:
+            if type(fact) is TaskCompleted or type(fact) is TaskFailed:
                 usage = fact.usage
-                self._tokens["prompt"] += usage.prompt_tokens or 0
-                self._tokens["completion"] += usage.completion_tokens or 0
+                if usage.prompt_tokens or usage.completion_tokens:
+                    self._tokens["prompt"] += usage.prompt_tokens or 0
+                    self._tokens["completion"] += usage.completion_tokens or 0
 
     def on_samples(self, samples: Sequence[Sample]) -> None:
         """Samples are read from the state."""

@@ -13,7 +13,7 @@ from koubou_panel.errors import Refused
 AGENTS = ("agent:", "rest", "mcp")
 """What the name of a caller begins with that is an agent: only their tasks are counted."""
 
-_CHANGES = (TaskSubmitted, TaskCompleted, TaskFailed, TaskCancelled)
+_ENDS = frozenset((TaskCompleted, TaskFailed, TaskCancelled))
 
 
 class Quota:
@@ -62,11 +62,12 @@ class Quota:
 
     def on_facts(self, folded: Sequence[Folded]) -> None:
         """Count what was submitted and what ended."""
-        for fact, _, record in folded:
-            if isinstance(fact, _CHANGES) and isinstance(record, Task):
-                by = record.request.submitted_by
+        for fact, _, record in folded:  # on the way of every task: no more is looked at than must be
+            kind = type(fact)
+            if kind is TaskSubmitted or (kind in _ENDS and self._unfinished):
+                by = record.request.submitted_by  # type: ignore[union-attr]
                 if by.startswith(AGENTS):
-                    self._note(by, record)
+                    self._note(by, record)  # type: ignore[arg-type]
 
     def on_samples(self, samples: Sequence[Sample]) -> None:
         """A sample ends nothing."""
