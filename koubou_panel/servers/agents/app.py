@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +24,11 @@ from koubou_panel.servers.agents.rest_http import failure
 from koubou_panel.servers.guard import Guard
 
 
-def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100) -> ASGIApp:
-    """The application over `shop`, with `guard` before every request; an agent has at most `agent_tasks` in flight."""
+def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100, ending: asyncio.Event | None = None) -> ASGIApp:
+    """The application over `shop`, with `guard` before every request; an agent has at most `agent_tasks` in flight.
+
+    Once `ending` is set, what is still open over MCP comes to its end.
+    """
     delegation = Delegation(shop, agent_tasks=agent_tasks)
     exposition = Exposition(shop, time.time)
     mcp = McpMount(delegation)
@@ -32,7 +36,9 @@ def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100) -> ASGIApp:
     @asynccontextmanager
     async def running(_app: Starlette) -> AsyncIterator[None]:
         async with mcp.running():
+            ends = asyncio.create_task(_end(mcp, ending or asyncio.Event()))
             yield
+            ends.cancel()
         exposition.close()
         delegation.close()
 
@@ -43,6 +49,11 @@ def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     return Guarded(app, guard)
+
+
+async def _end(mcp: McpMount, ending: asyncio.Event) -> None:
+    await ending.wait()
+    await mcp.end()
 
 
 async def _http_failure(request: Request, error: Exception) -> Response:

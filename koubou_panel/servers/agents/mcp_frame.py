@@ -20,6 +20,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -96,6 +97,7 @@ class Frame(MCPServer[Any]):
         self.notices = Notices(self._is_resource)
         self.needs: dict[str, str] = {}
         self.more_resources: Callable[[], list[Resource]] = list
+        self.ending = asyncio.Event()
         super().__init__(
             name,
             title=title,
@@ -190,6 +192,12 @@ class Frame(MCPServer[Any]):
         """The resources that there always are, and those of `more_resources`."""
         return [*await super().list_resources(), *self.more_resources()]
 
+    def end_listening(self) -> None:
+        """End every stream that listens, in the protocol's own way."""
+        entry = self._lowlevel_server.get_request_handler("subscriptions/listen")
+        if entry is not None and isinstance(entry.handler, ListenHandler):
+            entry.handler.close()
+
     def _is_resource(self, uri: str) -> bool:
         """Whether `uri` is the address of a resource, or could be one by a template."""
         known = self._resource_manager
@@ -215,6 +223,7 @@ class Mount:
         self._idle_s = idle_s
         self._max_sessions = max_sessions
         self.manager: StreamableHTTPSessionManager | None = None
+        self.frame: Frame | None = None
         self.route = Route(PATH, endpoint=self)
 
     @asynccontextmanager
@@ -229,11 +238,21 @@ class Mount:
             max_request_body_size=MAX_BODY_BYTES,
         )
         async with frame.session_manager.run():
-            self.manager = frame.session_manager
+            self.manager, self.frame = frame.session_manager, frame
             try:
                 yield frame
             finally:
                 frame.notices.close()
+
+    async def end(self) -> None:
+        """Have streams and waits come to their end, as the port is about to close: each is told so, none is cut."""
+        if self.frame is None:
+            return
+        self.frame.ending.set()
+        self.frame.end_listening()
+        # The manager ends sessions only when it is left, which waits for their streams.
+        for transport in list(self.frame.session_manager._server_instances.values()):  # noqa: SLF001
+            await transport.terminate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a session belongs to the credentials that opened it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
@@ -76,9 +77,10 @@ After = Annotated[
 class Tools:
     """The tools over one delegation. Loop thread only."""
 
-    def __init__(self, delegation: Delegation) -> None:
-        """Submit and look through `delegation`."""
+    def __init__(self, delegation: Delegation, ending: asyncio.Event) -> None:
+        """Submit and look through `delegation`, until `ending`."""
         self._delegation = delegation
+        self._ending = ending
 
     # -- submitting -------------------------------------------------------------------------------------------
 
@@ -240,7 +242,8 @@ class Tools:
         At its time limit it returns with how the tasks stand, and `is_done` false: call it again. Neither that nor
         your leaving ends a task.
         """
-        waiting = Waiting(self._delegation, [TaskId(task_id) for task_id in task_ids], until=until)
+        ids = [TaskId(task_id) for task_id in task_ids]
+        waiting = Waiting(self._delegation, ids, until=until, ending=self._ending)
         return (await waiting.run(timeout_s, ctx.report_progress)).as_result()
 
     async def get_task(self, task_id: Id) -> Annotated[CallToolResult, TaskView]:
@@ -325,7 +328,7 @@ def _options(*, labels: dict[str, str] | None, after: list[str] | None, **given:
 
 def add_tools(frame: Frame, delegation: Delegation) -> None:
     """Offer the tools: each with the role it takes."""
-    tools = Tools(delegation)
+    tools = Tools(delegation, frame.ending)
     for function, title, need, hints in (
         (tools.submit_command, "Run a command", "full", SUBMITS),
         (tools.run_script, "Run a registered script", "run", RUNS),

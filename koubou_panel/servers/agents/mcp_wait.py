@@ -22,8 +22,11 @@ Report = Callable[[float, float | None, str | None], Awaitable[None]]
 class Waiting:
     """One wait for some tasks. Loop thread only; whoever cancels it cancels no task."""
 
-    def __init__(self, delegation: Delegation, task_ids: Sequence[TaskId], *, until: str) -> None:
-        """Wait for `all` of them, or `any`."""
+    def __init__(
+        self, delegation: Delegation, task_ids: Sequence[TaskId], *, until: str, ending: asyncio.Event
+    ) -> None:
+        """Wait for `all` of them, or `any`, but not past `ending`."""
+        self._ending = ending
         self._delegation = delegation
         self._ids = list(dict.fromkeys(task_ids))
         self._until = until
@@ -54,10 +57,11 @@ class Waiting:
         loop = asyncio.get_running_loop()
         open_ids = [task_id for task_id in self._ids if not self._stands[task_id].is_finished]
         waits = [loop.create_task(self._one(task_id)) for task_id in open_ids]
+        waits.append(loop.create_task(self._see_the_end()))
         told_at = -HEARTBEAT_S
         has_news = True
         try:
-            while not self._is_done() and (left := began + timeout_s - loop.time()) > 0:
+            while not self._is_over() and (left := began + timeout_s - loop.time()) > 0:
                 since = loop.time() - told_at
                 if since >= (NEWS_GAP_S if has_news else HEARTBEAT_S):
                     told_at, has_news = loop.time(), False
@@ -84,6 +88,13 @@ class Waiting:
     def _note(self, task: Task) -> None:
         self._stands[task.task_id] = task
         self._news.set()
+
+    async def _see_the_end(self) -> None:
+        await self._ending.wait()
+        self._news.set()
+
+    def _is_over(self) -> bool:
+        return self._ending.is_set() or self._is_done()
 
     def _is_done(self) -> bool:
         ended = [self._stands[task_id].is_finished for task_id in self._ids]

@@ -86,7 +86,7 @@ class AgentsServer:
             import uvicorn
 
             config = uvicorn.Config(
-                app.make(self._shop, self.guard, agent_tasks=self._agent_tasks),
+                app.make(self._shop, self.guard, agent_tasks=self._agent_tasks, ending=self._ending),
                 log_config=None,
                 access_log=False,
                 ws="none",

@@ -15,6 +15,7 @@ from mcp_types import Implementation
 from koubou_panel.core.commands import Caller, SaveScript
 from koubou_panel.core.script import Script
 from koubou_panel.servers.access import Allow, Role, token_hash
+from koubou_panel.servers.agents.server import END_S
 from koubou_panel.testing import open_inline_shop
 from tests.servers.agents.mcp_door import LEGACY, MODERN, MODES, VERSIONS, bad, good
 from tests.servers.agents.rest_door import open_door
@@ -108,3 +109,19 @@ async def test_a_revoked_session_hears_nothing_more(shop, door) -> None:
         door.server.guard.name({})
         with pytest.raises(Exception, match=r"401|nauthorized|rror"):
             await client.call_tool("get_statistics")
+
+
+async def test_a_port_that_closes_tells_those_who_listen_and_wait(shop, door) -> None:
+    """A stream ends in the protocol's own way and a wait with how its task stands; neither holds up the end."""
+    async with connected(door, MODERN, CI) as client, connected(door, LEGACY, CI) as other:
+        task_id = good(await client.call_tool("submit_command", {"command": ["true"]}))["task_id"]
+        waits = [
+            asyncio.create_task(one.call_tool("wait", {"task_ids": [task_id]})) for one in (client, other)
+        ]
+        async with client.listen(resource_subscriptions=["koubou://scripts"]) as listening:
+            began = asyncio.get_running_loop().time()
+            await door.server.close()
+            assert asyncio.get_running_loop().time() - began < END_S
+            assert [event async for event in listening] == []
+        assert not good(await waits[0])["is_done"]
+        await asyncio.gather(*waits, return_exceptions=True)
