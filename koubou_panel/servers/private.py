@@ -25,6 +25,7 @@ from koubou_panel.wire.replica import fact_frames
 
 BEAT_S = 1.0
 BACKLOG = 1_024
+FOLLOWERS_S = 1.0  # what is followed may be pending, and so not end before this
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class PrivateServer:
         self.python = f"{sys.version_info.major}.{sys.version_info.minor}"
         self._path = path
         self._clients: set[PrivateClient] = set()
+        self._left = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._beats: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -73,7 +75,8 @@ class PrivateServer:
             before.close()
 
     async def close(self) -> None:
-        """Hang up on everybody and remove the socket."""
+        """Hang up on everybody and remove the socket; who follows a task may read how it ended first."""
+        await self._let_followers_end()
         if self._unsubscribe is not None:
             self._unsubscribe()
         if self._beats is not None:
@@ -90,6 +93,13 @@ class PrivateServer:
         if self._server is not None:
             await self._server.wait_closed()
 
+    async def _let_followers_end(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOWERS_S):
+                while self._followers():
+                    self._left.clear()
+                    await self._left.wait()
+
     # -- what peers need (Desk) -------------------------------------------------------------------------------
 
     def joined(self, client: PrivateClient) -> None:
@@ -99,6 +109,7 @@ class PrivateServer:
     def left(self, client: PrivateClient) -> None:
         """The client is gone."""
         self._clients.discard(client)
+        self._left.set()
 
     # -- what the shop tells (Subscriber) ---------------------------------------------------------------------
 

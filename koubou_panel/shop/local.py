@@ -70,6 +70,7 @@ MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
 STORE_LIMIT_S = 15.0
+OF_FILES: frozenset[object] = frozenset({read_output, read_output_bytes})
 FOUND = (RetryTask, CancelTask, SendInput)
 
 
@@ -366,7 +367,9 @@ class LocalShop:
     async def _read(self, function: Callable[..., T], *args: object) -> T:
         try:
             reading = asyncio.get_running_loop().run_in_executor(self._readers, function, *args)
-        except RuntimeError:  # the readers have ended before the doors: who asks now is told
+        except RuntimeError:  # the readers have ended before the doors
+            if function in OF_FILES:
+                return function(*args)  # a file: who follows a task reads how it ended
             raise Refused(
                 "unavailable", "the workshop ends and answers no more; `koubou up` starts it"
             ) from None
