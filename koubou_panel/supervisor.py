@@ -138,8 +138,6 @@ class Supervisor:
             self._code = failure.code
         finally:
             await self._end_all()
-            if not self.is_to_return:
-                self._hear_no_more()
         return self._code
 
     # -- what it is asked -------------------------------------------------------------------------------------
@@ -151,13 +149,6 @@ class Supervisor:
                 loop.add_signal_handler(number, self._ask)
         loop.add_signal_handler(RESTART, self._ask_to_return)
         loop.add_signal_handler(WISH, self._grant_wish)
-
-    def _hear_no_more(self) -> None:
-        """Everything has ended: one more signal must not make the exit code that of a killed process."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
 
     def _ask_to_return(self) -> None:
         if self.is_to_return or not self._asked.is_set():  # what was asked to end stays ended

@@ -21,7 +21,7 @@ import click
 from koubou_panel.cli.ending import say
 from koubou_panel.cli.link import settings_of
 from koubou_panel.cli.running import link_to
-from koubou_panel.cli.service import browse, forget_way_in, has_browser
+from koubou_panel.cli.service import browse, forget_way_in, has_browser, hear_no_more
 from koubou_panel.core.commands import Caller, Command, SaveScript, SubmitTask
 from koubou_panel.core.records import NO_LIMITS, Kind, Limits, Request
 from koubou_panel.core.script import Schedule, Script
@@ -146,6 +146,7 @@ async def _run(settings: Settings, *, opens: bool, insecure_no_auth: bool) -> in
     finally:
         load.cancel()
         await asyncio.wait({load})
+        hear_no_more()
         if opens:
             forget_way_in(home.runtime)
 

@@ -111,7 +111,10 @@ def up(
             browse=partial(browse, folder=kept.runtime) if opens else None,
         )
         try:
-            return await supervisor.run(), supervisor.is_to_return
+            code = await supervisor.run()
+            if not supervisor.is_to_return:
+                hear_no_more()
+            return code, supervisor.is_to_return
         finally:
             if opens:
                 forget_way_in(kept.runtime)
@@ -122,6 +125,14 @@ def up(
         more = [] if again else ["--no-browser", "--again"]
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *more])  # noqa: S606 - it is our own
     return code
+
+
+def hear_no_more() -> None:
+    """Everything has ended: one more signal must not make this process' exit code that of a killed one."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def has_browser(environ: dict[str, str]) -> bool:

@@ -6,7 +6,8 @@ import pytest
 
 from koubou_panel.cli.ending import clean, code_of, say
 from koubou_panel.cli.follow import exit_code
-from koubou_panel.cli.load import PROFILES, _plan, quantiles
+from koubou_panel.cli.load import PROFILES, _plan
+from koubou_panel.cli.load_report import quantiles
 from koubou_panel.cli.run import environment
 from koubou_panel.cli.show import (
     clean_lines,
