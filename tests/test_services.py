@@ -111,6 +111,7 @@ async def started(
     home: Path, *, dashboard: bool = True, wishes: Sequence[dict[str, str]] = ()
 ) -> AsyncIterator[Up]:
     """`koubou up` in this process, until it is ready; nothing of it is left at the end."""
+    others = set(psutil.Process().children(recursive=True))  # what other tests share
     up = Up(home, dashboard=dashboard)
     for wish in wishes:
         up.supervisor._take_request(wish)
@@ -118,7 +119,7 @@ async def started(
     try:
         await until(lambda: up.work.done() or "ready in" in up.out.getvalue(), START_S)
         assert not up.work.done(), up.err.getvalue()
-        below = psutil.Process().children(recursive=True)
+        below = set(psutil.Process().children(recursive=True)) - others
         yield up
         if not up.work.done():
             os.kill(os.getpid(), signal.SIGTERM)
