@@ -85,12 +85,16 @@ class AgentsServer:
                 return
             import uvicorn
 
+            from koubou_panel.servers.agents.protocol import KEEP_ALIVE_S, make_protocol
+
             config = uvicorn.Config(
                 app.make(self._shop, self.guard, agent_tasks=self._agent_tasks, ending=self._ending),
                 log_config=None,
                 access_log=False,
+                http=make_protocol(),
                 ws="none",
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=END_S,
             )
             server = uvicorn.Server(config)
