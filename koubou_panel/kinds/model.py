@@ -7,11 +7,15 @@ workshop leaves word for its workers in `<home>/runtime/prompts.json` (`Guide`),
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,6 +24,7 @@ from msgspec import Struct
 
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import KoubouError
+from koubou_panel.kinds.birth import birth_of
 
 EMBEDDED = "embedded"
 OLLAMA = "http://127.0.0.1:11434"
@@ -32,9 +37,10 @@ ANSWER_S = 3.0
 SEND_S = 30.0
 OK, UNAVAILABLE, UNAUTHORIZED = 200, 503, (401, 403)
 MOST_MODELS = 1_000
+MOST_ANSWER_BYTES = 1 << 20
 
 if TYPE_CHECKING:
-    from httpx2 import Client
+    from httpx2 import Client, Response
 
 T = TypeVar("T")
 State = Literal["ready", "loading", "empty", "away"]
@@ -70,12 +76,18 @@ class Guide(Struct, frozen=True, omit_defaults=True):
 
 
 class Embedded(Struct, frozen=True):
-    """The embedded model server that runs."""
+    """The embedded model server that runs; `born` tells its process from a later one with the same number."""
 
     url: str
     key: str
     model: str
     pid: int
+    born: str = ""
+
+    @classmethod
+    def here(cls, url: str, key: str, model: str) -> Embedded:
+        """The word of this process."""
+        return cls(url, key, model, os.getpid(), birth_of(os.getpid()))
 
 
 class Server(NamedTuple):
@@ -177,9 +189,9 @@ def read_guide(home: str | Path) -> Guide:
 
 
 def read_embedded(home: str | Path) -> Embedded | None:
-    """The embedded server of `home`, if its process lives."""
+    """The embedded server of `home`, if the very process that left the word lives."""
     found = _read(Path(home) / "runtime" / EMBEDDED_FILE, Embedded)
-    return found if found is not None and _lives(found.pid) else None
+    return found if found is not None and found.born and found.born == birth_of(found.pid) else None
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
@@ -206,14 +218,9 @@ def take_back(home: str | Path) -> None:
         (Path(home) / "runtime" / EMBEDDED_FILE).unlink(missing_ok=True)
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def forget_embedded(home: str | Path) -> None:
+    """Take any word of an embedded server away: one of an earlier process, which was killed."""
+    (Path(home) / "runtime" / EMBEDDED_FILE).unlink(missing_ok=True)
 
 
 def embedded_file(model_file: str = "") -> Path:
@@ -273,32 +280,90 @@ def client(url: str, read_s: float | None) -> Client:
     return httpx2.Client(trust_env=False, timeout=timeout, verify=context)
 
 
-def get_json(place: Place, path: str) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON object that `GET path` gives; an empty one if it is something else.
+def get_json(place: Place, path: str, within_s: float = ANSWER_S) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON object that `GET path` gives; an empty one if it is something else, or endless.
 
     Raises:
-        OSError: nothing answers, in words.
+        OSError: nothing answers, or not to the end within `within_s`, in words.
     """
     import httpx2  # most runs are no prompts
 
+    cut = _Cut(within_s)
+    headers = {**headers_of(place), "Accept-Encoding": "identity"}
     try:
-        with client(place.url, ANSWER_S) as asking:
-            answer = asking.get(place.url + path, headers=headers_of(place))
+        with (
+            client(place.url, within_s) as asking,
+            asking.stream("GET", place.url + path, headers=headers, extensions={"trace": cut.note}) as answer,
+        ):
+            found = answer.status_code, _object_of(answer)
     except httpx2.ConnectError:
         raise ConnectionError("nothing answers") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise ConnectionError(str(error) or type(error).__name__) from None
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    return answer.status_code, found if isinstance(found, dict) else {}
+        words = f"no whole answer in {within_s:g} s" if cut.is_over else str(error) or type(error).__name__
+        raise ConnectionError(words) from None
+    finally:
+        cut.end()
+    if cut.is_over:
+        raise ConnectionError(f"no whole answer in {within_s:g} s")
+    return found
 
 
-def look(place: Place) -> Server:
-    """What is at a place."""
+def _object_of(answer: Response) -> dict[str, Any]:
+    """The JSON object that an answer is; what is another kind of thing, or too large, is not read on."""
+    if answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        return {}
+    held = bytearray()
+    for chunk in answer.iter_raw():
+        held += chunk
+        if len(held) > MOST_ANSWER_BYTES:
+            return {}
     try:
-        status, found = get_json(place, "/v1/models")
+        found = json.loads(held)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class _Cut:
+    """Cuts a question's connection when its time is up: a time-out between two pieces ends no endless answer."""
+
+    def __init__(self, within_s: float) -> None:
+        self.is_over = False
+        self._within_s = within_s
+        self._lock = Lock()
+        self._timer: Timer | None = None
+        self._sockets: list[socket.socket] = []
+
+    def note(self, event: str, told: Mapping[str, Any]) -> None:
+        """Hear what the client does; the time counts from the connection on."""
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        with self._lock:
+            self._sockets.append(told["return_value"].get_extra_info("socket"))
+            if self._timer is None:
+                self._timer = Timer(self._within_s, self._cut)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.is_over = True
+            for sock in self._sockets:
+                with suppress(OSError):  # closed by now, or wrapped by the next
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """The answer is there, or never will be."""
+        with self._lock:
+            self._sockets.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+
+
+def look(place: Place, within_s: float = ANSWER_S) -> Server:
+    """What is at a place, as far as it answers within `within_s`."""
+    try:
+        status, found = get_json(place, "/v1/models", within_s)
     except OSError as error:
         return Server(place, "away", (), str(error))
     if status == OK and isinstance(found.get("data"), list):

@@ -38,7 +38,11 @@ def find_model(context: RunContext, *, url: str, wanted: str, limit_s: float = S
         choice = choose(servers, model, preferred=guide.model)
         if choice is not None:
             return choice
-        words = _awaited(servers, guide, url, model, has_embedded=embedded is not None)
+        # What has ended, or hangs, may be started anew: its word alone does not count.
+        has_embedded = embedded is not None and any(
+            server.state != "away" for server in servers if server.place.url == embedded.url
+        )
+        words = _awaited(servers, guide, url, model, has_embedded=has_embedded)
         if not words or time.monotonic() > deadline:
             offers = is_embedded_wanted(url, guide) and embedded is None
             raise NoModel(no_model_words(servers, model, guide, embedded=offers))

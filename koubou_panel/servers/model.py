@@ -20,7 +20,15 @@ from urllib.parse import urlsplit
 from koubou_panel import settings
 from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
-from koubou_panel.kinds.model import Embedded, NoModel, embedded_file, leave_word, model_name, take_back
+from koubou_panel.kinds.model import (
+    Embedded,
+    NoModel,
+    embedded_file,
+    forget_embedded,
+    leave_word,
+    model_name,
+    take_back,
+)
 from koubou_panel.servers import child
 from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.settings import EXIT_FAILED, EXIT_USAGE
@@ -73,6 +81,7 @@ async def _serve(args: argparse.Namespace) -> int:
     ending = Ending.watch(args.life_fd)
     home = Home(args.home)
     home.prepare()
+    forget_embedded(home.root)
     path = _model_file(home)
     if args.port:
         child.require_free(HOST, args.port, flag="--port")
@@ -87,7 +96,7 @@ async def _serve(args: argparse.Namespace) -> int:
         return 0
     server = loading.result()  # it ends when nobody holds it any more
     address = server.listening_address
-    leave_word(home.root, Embedded(address, key, name, os.getpid()))
+    leave_word(home.root, Embedded.here(address, key, name))
     try:
         child.announce(args.ready_fd, {"port": urlsplit(address).port, "pid": os.getpid(), "model": name})
         await asked

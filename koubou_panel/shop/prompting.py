@@ -117,8 +117,11 @@ class Prompting:
 
     def _needs_start(self, wanted: set[str]) -> bool:
         """Whether one of the models that are `wanted` is not to be had without the embedded server. Any thread."""
-        if read_embedded(self._home) is not None:
-            return False
+        embedded = read_embedded(self._home)
+        if embedded is not None:
+            (own_server,) = self._look(places(EMBEDDED, self._guide, embedded))
+            if own_server.state != "away":
+                return False
         own = wanted & {EMBEDDED, self._guide.embedded}
         if own:
             return True

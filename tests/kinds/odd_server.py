@@ -22,8 +22,8 @@ def stream(handler: BaseHTTPRequestHandler, *pieces: bytes) -> None:
 
 
 def send_json(handler: BaseHTTPRequestHandler, document: object, status: int = 200) -> None:
-    """Answer with one document."""
-    body = json.dumps(document).encode()
+    """Answer with one document, or these bytes in its place."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(body)))

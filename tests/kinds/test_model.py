@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import time
+from contextlib import suppress
 
 import pytest
 
 from koubou_panel.kinds import model as model_module
+from koubou_panel.kinds.birth import birth_of
 from koubou_panel.kinds.model import (
     INSTALL,
     Embedded,
@@ -17,6 +21,7 @@ from koubou_panel.kinds.model import (
     Server,
     choose,
     embedded_file,
+    forget_embedded,
     leave_word,
     look,
     look_at_all,
@@ -28,7 +33,7 @@ from koubou_panel.kinds.model import (
     take_back,
 )
 from koubou_panel.kinds.waiting import find_model
-from tests.kinds.odd_server import models, send_json, serving
+from tests.kinds.odd_server import event, models, send_json, serving, stream
 
 OWN = Embedded("http://127.0.0.1:5", "key", "small", 1)
 A, B = Place("A", "http://a"), Place("B", "http://b")
@@ -131,7 +136,7 @@ def test_word_is_private_and_taken_back(tmp_path) -> None:
     assert "koubou up" in read_guide(tmp_path).reason
     leave_word(tmp_path, Guide(url="http://x"))
     assert read_guide(tmp_path).url == "http://x"
-    leave_word(tmp_path, Embedded("http://x", "secret", "m", os.getpid()))
+    leave_word(tmp_path, Embedded.here("http://x", "secret", "m"))
     file = tmp_path / "runtime" / "model.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert read_embedded(tmp_path).key == "secret"
@@ -141,8 +146,89 @@ def test_word_is_private_and_taken_back(tmp_path) -> None:
     assert read_embedded(tmp_path) is None
     take_back(tmp_path)
     assert file.exists()
+    forget_embedded(tmp_path)
+    assert not file.exists()
     file.write_text("{")
     assert read_embedded(tmp_path) is None
+
+
+@pytest.mark.parametrize("born", ["", "another boot 12", f"{birth_of(os.getpid())}0"])
+def test_word_of_a_process_whose_number_is_another_s_now_does_not_count(tmp_path, born) -> None:
+    """A number that lives proves nothing: the process must have been born when the one that left the word was."""
+    (tmp_path / "runtime").mkdir()
+    leave_word(tmp_path, Embedded("http://x", "secret", "m", os.getpid(), born))
+    assert read_embedded(tmp_path) is None
+
+
+def test_birth_is_of_one_process_that_lives() -> None:
+    """It stays the same, is another for another process, and there is none of what has ended, waited for or not."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert birth_of(child.pid) == birth_of(child.pid) != birth_of(os.getpid())
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert birth_of(child.pid) == ""
+    assert birth_of(child.pid) == ""
+
+
+def test_embedded_model_that_does_not_answer_is_waited_for_as_one_that_is_not_there(bare) -> None:
+    """Where its word stands and nobody answers, a run waits for the model to be started, and goes to it."""
+    with serving({"/v1/models": models("small")}) as (url, _):
+        leave_word(bare.home, Guide(url="embedded", embedded="small"))
+        leave_word(bare.home, Embedded.here("http://127.0.0.1:9", "k", "small"))
+        bare.progress = lambda *told: leave_word(bare.home, Embedded.here(url, "k", "small"))
+        assert find_model(bare, url="", wanted="").server.place.url == url
+
+
+def flood(handler, body) -> None:
+    """Answer with JSON that does not end."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b"[" * 65536)
+
+
+def endless_head(handler, body) -> None:
+    """Answer with headers alone, for ever, each soon after the one before."""
+    handler.send_response(200)
+    with suppress(OSError):
+        while True:
+            handler.send_header("X-More", "x")
+            handler.flush_headers()
+            time.sleep(0.02)
+
+
+def slow_json(handler, body) -> None:
+    """Answer with JSON, a space at a time, for ever."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b" ")
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (lambda handler, body: stream(handler, event("x"), event(finish="stop")), "no model server"),
+        (flood, "no model server"),
+        (slow_json, "no whole answer in 0.5 s"),
+        (endless_head, "no whole answer in 0.5 s"),
+        (lambda h, b: send_json(h, {"data": [{"id": "x" * (1 << 20)}]}), "no model server"),
+        (lambda h, b: send_json(h, b"[" * 100_000), "no model server"),
+    ],
+)
+def test_what_answers_without_end_is_no_model_server(answer, why) -> None:
+    """An answer that is too slow as a whole, too long, too deep, or no JSON is left, and holds up nothing."""
+    with serving({"/v1/models": answer}) as (url, _):
+        began = time.monotonic()
+        found = look(Place("", url), 0.5)
+        assert time.monotonic() - began < 3
+    assert (found.state, found.models) == ("away", ())
+    assert why in found.why
 
 
 def test_model_file_is_found_or_said_how_to_get(tmp_path, monkeypatch) -> None:
@@ -182,7 +268,7 @@ def test_model_that_is_being_started_is_waited_for(bare) -> None:
 
         def started(*told: object) -> None:
             tell(*told)
-            leave_word(bare.home, Embedded(url, "k", "small", os.getpid()))
+            leave_word(bare.home, Embedded.here(url, "k", "small"))
 
         bare.progress = started
         assert find_model(bare, url="", wanted="").model == "small"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from msgspec.structs import replace
 
 from koubou_panel import settings
 from koubou_panel.core.commands import Caller, SubmitTask
@@ -83,15 +82,28 @@ async def test_named_server_or_no_model_starts_nothing(tmp_path, guide) -> None:
 
 
 async def test_running_model_is_not_asked_for(tmp_path) -> None:
-    """While the embedded server runs nobody is asked to start it."""
-    desk = Desk(tmp_path)
-    leave_word(tmp_path, Embedded("http://127.0.0.1:1", "k", "small", os.getpid()))
+    """While the embedded server answers nobody is asked to start it."""
+    desk = Desk(tmp_path, GUIDE, "small")
+    leave_word(tmp_path, Embedded.here("http://127.0.0.1:1", "k", "small"))
     async with open_inline_shop() as shop:
         shop.subscribe(desk.prompting)
         await ask(shop)
         await ask(shop, prompt="hi", model="small")
         await until(desk.prompting._looking.done)
-    assert (desk.looks, desk.starts) == (0, 0)
+    assert desk.starts == 0
+
+
+@pytest.mark.parametrize("born", ["", None])
+async def test_word_of_a_model_that_is_not_there_holds_up_no_start(tmp_path, born) -> None:
+    """Neither a word whose process has ended nor one at whose address nobody answers counts as a model."""
+    desk = Desk(tmp_path)
+    word = Embedded.here("http://127.0.0.1:1", "k", "small")
+    leave_word(tmp_path, word if born is None else replace(word, born=born))
+    async with open_inline_shop() as shop:
+        shop.subscribe(desk.prompting)
+        await ask(shop)
+        await until(lambda: desk.starts == 1)
+        await desk.prompting.close()
 
 
 async def test_prompts_that_wait_count_at_the_start(tmp_path) -> None:
