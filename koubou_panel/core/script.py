@@ -29,6 +29,7 @@ MAX_PARAMETERS = 64
 MAX_TEXT_BYTES = 1 << 20
 MAX_DEFINITION_BYTES = 1 << 18
 MAX_TIMEOUT_S = 1e9
+LEAST_INTEGER, MOST_INTEGER = -(1 << 63), (1 << 63) - 1
 _ENCODE = msgspec.msgpack.Encoder().encode
 # What runs a file that says nothing itself, by the end of its name.
 INTERPRETERS: dict[str, tuple[str, ...]] = {
@@ -335,17 +336,29 @@ def _number(parameter: Parameter, value: object) -> float:
             number = float(value)
         except ValueError:
             raise wrong from None
-    if not math.isfinite(number):
-        raise wrong
-    if not is_whole:
-        return number
-    if number != int(number):
-        raise wrong
-    return int(number)
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise wrong
+        if not is_whole:
+            return number
+        if number != int(number):
+            raise wrong
+    if LEAST_INTEGER <= number <= MOST_INTEGER:
+        return int(number)
+    if is_whole:
+        raise _wrong(parameter, "a whole number of at most 64 bits", value)
+    try:
+        return float(number)
+    except OverflowError:
+        raise wrong from None
 
 
 def _wrong(parameter: Parameter, wanted: str, value: object) -> Refused:
-    words = f"parameter {parameter.name!r} must be {wanted}, not {str(value)[:100]!r}"
+    try:
+        shown = repr(str(value)[:100])
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        shown = "a number of thousands of digits"
+    words = f"parameter {parameter.name!r} must be {wanted}, not {shown}"
     return Refused("invalid", words, field=f"parameters.{parameter.name}")
 
 

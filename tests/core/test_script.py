@@ -56,6 +56,10 @@ def test_parameters_become_arguments(given, arguments):
         ({"epochs": True}, "parameters.epochs", "a whole number"),
         ({"epochs": float("inf")}, "parameters.epochs", "a whole number"),
         ({"epochs": [5]}, "parameters.epochs", "a whole number"),
+        ({"epochs": "9" * 400}, "parameters.epochs", "64 bits"),
+        ({"epochs": -(2**63) - 1}, "parameters.epochs", "64 bits"),
+        ({"epochs": 10**5000}, "parameters.epochs", "64 bits, not a number of thousands of digits"),
+        ({"epochs": 1e308}, "parameters.epochs", "64 bits"),
         ({"loud": "perhaps"}, "parameters.loud", "true or false"),
         ({"loud": 1}, "parameters.loud", "true or false"),
         ({"mode": "medium"}, "parameters.mode", "one of fast, slow"),
@@ -68,6 +72,16 @@ def test_wrong_parameters_are_refused(given, field, words):
     with pytest.raises(Refused, match=words) as refusal:
         arguments_of(ALL, given)
     assert (refusal.value.code, refusal.value.field) == ("invalid", field)
+
+
+def test_a_number_may_be_larger_than_a_whole_one():
+    """It is a float then; one that no float holds is refused."""
+    number = Parameter(name="n", type="number", flag="--n")
+    assert arguments_of((number,), {"n": "9" * 30}) == ["--n", "1e+30"]
+    for value in ("9" * 400, 10**400, "9" * 5_000, 10**5_000):
+        with pytest.raises(Refused, match="a number") as refusal:
+            arguments_of((number,), {"n": value})
+        assert refusal.value.field == "parameters.n"
 
 
 def test_a_required_parameter_must_be_given():
