@@ -120,6 +120,25 @@ def run_request(script: Script, command: RunScript) -> Request:
     return replace(request, labels=command.labels, after=command.after, **changed)
 
 
+def check_narrower(script: Script, command: RunScript) -> None:
+    """Check that a run takes no more than the script's owner registered, as one must who may only run scripts.
+
+    Raises:
+        Refused: code `forbidden`, naming the field.
+    """
+    most = {"timeout_s": script.timeout_s, "retries": script.retries, "priority": script.priority}
+    wider = [
+        (field, f"at most {limit:g}")
+        for field, limit in most.items()
+        if limit is not None and (getattr(command, field) or 0) > limit
+    ]
+    if command.on_crash not in (None, "mark"):
+        wider.append(("on_crash", "'mark'"))
+    for field, allowed in wider:
+        words = f"this token runs scripts as they are registered, {script.name} with {field} {allowed}"
+        raise Refused("forbidden", f"{words}; leave it out", field=field)
+
+
 def _changed(
     entry: Entry, script: Script, now: float, by: str, *, anchor: float | None = None
 ) -> ScriptSaved:

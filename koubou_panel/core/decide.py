@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from koubou_panel.core.catalogue import enable_script, remove_script, save_script
+from koubou_panel.core.catalogue import check_narrower, enable_script, remove_script, save_script
 from koubou_panel.core.commands import (
     CancelTask,
     CloseShop,
@@ -55,8 +55,11 @@ MAX_WORKERS = 256
 MAX_RETRIES = 1_000
 MAX_TIMEOUT_S = 1e9
 MAX_AFTER = 1_000
+MAX_WORDS = 200
+MAX_LABELS = 64
 
 _ENCODE = msgspec.msgpack.Encoder().encode
+_NOT_STORABLE = (UnicodeError, OverflowError, TypeError, ValueError, RecursionError)
 
 
 class Context(Struct, frozen=True, gc=False):
@@ -88,11 +91,17 @@ def check_role(command: Command, role: str) -> None:
     Raises:
         Refused: code `forbidden`, saying what it takes.
     """
-    if role == "run" and type(command) is not RunScript:
-        words = "this token may only read and run registered scripts; use the full token"
-        raise Refused("forbidden", words)
-    if role not in ("full", "run"):
-        raise Refused("forbidden", "this token may only read; use the full token")
+    if role == "full" or (role == "run" and type(command) is RunScript):
+        return
+    raise role_refusal(role, "run" if type(command) is RunScript else "full")
+
+
+def role_refusal(role: str, need: str) -> Refused:
+    """What somebody of `role` is told who asks for what takes the role `need`: every door says it in these words."""
+    able = "read and run registered scripts" if role == "run" else "read"
+    scope = "run" if need == "run" else "edit"
+    words = f"this takes one that may {scope}: `koubou token add NAME --scope {scope}` makes it"
+    return Refused("forbidden", f"this token may only {able}; {words}")
 
 
 # -- commands -------------------------------------------------------------------------------------------------
@@ -162,8 +171,28 @@ def check_request(request: Request) -> None:
         raise Refused("invalid", f"retries must be 0 to {MAX_RETRIES}", field="retries")
     if len(request.after) > MAX_AFTER:
         raise Refused("invalid", f"a task can wait for at most {MAX_AFTER} others", field="after")
+    _check_words(request)
     check_limits(request.limits)
     _check_storable(request)
+
+
+def _check_words(request: Request) -> None:
+    """Words about a task are in every list and in the memory of the workshop: they are short."""
+    for field, text in (
+        ("name", request.name),
+        ("summary", request.summary),
+        ("idempotency_key", request.idempotency_key),
+    ):
+        if text is not None and len(text) > MAX_WORDS:
+            words = f"{field} must have at most {MAX_WORDS} characters, not {len(text)}"
+            raise Refused("invalid", words, field=field)
+    if len(request.labels) > MAX_LABELS:
+        words = f"a task has at most {MAX_LABELS} labels, not {len(request.labels)}"
+        raise Refused("invalid", words, field="labels")
+    for key, value in request.labels.items():
+        if len(key) > MAX_WORDS or len(value) > MAX_WORDS:
+            words = f"a label and its value must have at most {MAX_WORDS} characters each"
+            raise Refused("invalid", f"{words}, unlike {key[:40]!r}", field="labels")
 
 
 def _check_storable(request: Request) -> None:
@@ -171,8 +200,12 @@ def _check_storable(request: Request) -> None:
     try:
         _ENCODE((request.task_id, request.spec, request.name, request.summary, request.labels))
         _ENCODE((request.kind, request.submitted_by, request.idempotency_key, request.script_name))
-    except (UnicodeError, OverflowError, TypeError, ValueError, RecursionError) as error:
+    except _NOT_STORABLE as error:
         raise Refused("invalid", f"the request cannot be stored: {error}", field="spec") from None
+    try:
+        _ENCODE(request.parameters)
+    except _NOT_STORABLE as error:
+        raise Refused("invalid", f"parameters cannot be stored: {error}", field="parameters") from None
 
 
 def _cancel(state: State, command: CancelTask, context: Context) -> list[Event]:
@@ -258,7 +291,9 @@ def _restart_worker(state: State, command: RestartWorker, context: Context) -> l
 
 
 def _run_script(state: State, command: RunScript, context: Context) -> list[Event]:
-    find_entry(state.scripts, command.name)
+    entry = find_entry(state.scripts, command.name)
+    if context.role == "run":
+        check_narrower(entry.script, command)
     if command.request is None:
         raise Refused("internal", "a run of a script came without its request")
     return _submit(state, SubmitTask(command.request), context)

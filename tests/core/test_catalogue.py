@@ -18,6 +18,7 @@ from koubou_panel.core.commands import (
     ScheduleDue,
     SubmitTask,
 )
+from koubou_panel.core.decide import Context, decide
 from koubou_panel.core.events import (
     ScheduleFired,
     ScriptEdited,
@@ -197,6 +198,30 @@ def test_the_run_role_runs_and_nothing_else(catalogue):
         assert refusal.value.code == "forbidden"
     request = request_of(catalogue.entry.script, "new", {})
     assert catalogue.world.do(RunScript("backup", "new", request=request), role="run")
+
+
+@pytest.mark.parametrize(
+    ("field", "wider", "narrower"),
+    [("timeout_s", 601.0, 600.0), ("retries", 3, 0), ("priority", 7, 1), ("on_crash", "retry", "mark")],
+)
+def test_the_run_role_takes_no_more_than_is_registered(catalogue, field, wider, narrower):
+    """What it gives may only be narrower than what the owner registered; the owner may take more."""
+    catalogue.add(timeout_s=600.0, retries=2, priority=6)
+    request = request_of(catalogue.entry.script, "new", {})
+    wide = RunScript("backup", "new", request=request, **{field: wider})
+    with pytest.raises(Refused, match="as they are registered") as refusal:
+        catalogue.world.do(wide, role="run")
+    assert (refusal.value.code, refusal.value.field) == ("forbidden", field)
+    for command, role in ((RunScript("backup", "new", **{field: narrower}), "run"), (wide, "full")):
+        assert decide(catalogue.world.state, replace(command, request=request), Context(1.0, role=role))
+
+
+def test_a_refusal_for_a_role_says_what_would_do(catalogue):
+    """A token of that scope is what an agent asks for, never the owner's own."""
+    with pytest.raises(Refused, match="koubou token add NAME --scope edit"):
+        catalogue.world.do(RemoveScript("backup"), role="run")
+    with pytest.raises(Refused, match="koubou token add NAME --scope run"):
+        catalogue.world.do(RunScript("backup", "new"), role="read")
 
 
 def test_a_text_that_was_saved_is_told(catalogue):

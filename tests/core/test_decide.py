@@ -80,6 +80,12 @@ def test_whoever_submitted_it_for_somebody_is_kept(world):
         ("timeout_s", float("inf")),
         ("retries", -1),
         ("retries", 1_001),
+        ("name", "n" * 201),
+        ("summary", "s" * 201),
+        ("idempotency_key", "k" * 201),
+        ("labels", {"k" * 201: "v"}),
+        ("labels", {"k": "v" * 201}),
+        ("labels", {str(number): "" for number in range(65)}),
     ],
 )
 def test_a_request_out_of_range_is_refused(world, field, value):
@@ -91,7 +97,15 @@ def test_a_request_out_of_range_is_refused(world, field, value):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("priority", 1), ("priority", 10), ("timeout_s", 0.001), ("retries", 1_000)]
+    ("field", "value"),
+    [
+        ("priority", 1),
+        ("priority", 10),
+        ("timeout_s", 0.001),
+        ("retries", 1_000),
+        ("name", "n" * 200),
+        ("labels", {f"{number:0200}": "v" * 200 for number in range(64)}),
+    ],
 )
 def test_a_request_at_the_edge_of_its_range_is_taken(world, field, value):
     """The bounds themselves are allowed."""
@@ -107,6 +121,7 @@ def test_a_request_at_the_edge_of_its_range_is_taken(world, field, value):
         {"name": "\udcff"},
         {"labels": {"\ud800": "x"}},
         {"idempotency_key": "\ud800"},
+        {"parameters": {"n": 2**70}},
     ],
 )
 def test_what_cannot_be_stored_is_refused(world, fields):
