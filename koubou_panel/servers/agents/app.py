@@ -27,8 +27,9 @@ from koubou_panel.servers.guard import Guard
 def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100, ending: asyncio.Event | None = None) -> ASGIApp:
     """The application over `shop`, with `guard` before every request; an agent has at most `agent_tasks` in flight.
 
-    Once `ending` is set, what is still open over MCP comes to its end.
+    Once `ending` is set, what is still open comes to its end: who waits is told how things stand.
     """
+    ends = ending or asyncio.Event()
     delegation = Delegation(shop, agent_tasks=agent_tasks)
     exposition = Exposition(shop, time.time)
     mcp = McpMount(delegation)
@@ -36,19 +37,19 @@ def make(shop: Shop, guard: Guard, *, agent_tasks: int = 100, ending: asyncio.Ev
     @asynccontextmanager
     async def running(_app: Starlette) -> AsyncIterator[None]:
         async with mcp.running():
-            ends = asyncio.create_task(_end(mcp, ending or asyncio.Event()))
+            closing = asyncio.create_task(_end(mcp, ends))
             yield
-            ends.cancel()
+            closing.cancel()
         exposition.close()
         delegation.close()
 
     app = Starlette(
-        routes=[*Rest(delegation, exposition).routes(), mcp.route],
+        routes=[*Rest(delegation, exposition, ending=ends).routes(), mcp.route],
         lifespan=running,
         exception_handlers={HTTPException: _http_failure},
     )
     app.router.redirect_slashes = False
-    return Guarded(app, guard)
+    return Guarded(app, guard, ending=ends)
 
 
 async def _end(mcp: McpMount, ending: asyncio.Event) -> None:

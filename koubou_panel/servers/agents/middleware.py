@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow, Refuse, Request
@@ -17,6 +17,7 @@ __all__ = ["VERDICT", "Guarded", "request_of"]
 _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="koubou"')
 _CREDENTIALS = Refuse(401, "unauthorized", "Send credentials: `Authorization: Bearer TOKEN`.")
 _GONE = Refuse(401, "unauthorized", "This token was revoked meanwhile: ask for another.")
+_CLOSING = Refuse(503, "unavailable", "The workshop is closing: what was stored goes on when it is back.")
 
 
 class Guarded:
@@ -25,10 +26,12 @@ class Guarded:
     Args:
         app: what is guarded.
         guard: the port's guard.
+        ending: set when the port is about to close.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, *, ending: asyncio.Event | None = None) -> None:
         """Stand before `app`."""
+        self._ending = ending or asyncio.Event()
         self._app = app
         self._guard = guard
         self._open: dict[asyncio.Task[object], Request] = {}
@@ -57,12 +60,13 @@ class Guarded:
                 task.cancel()
 
     async def _pass(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
+        has_begun = is_whole = False
 
-        async def sending(message: object) -> None:
-            nonlocal has_begun
+        async def sending(message: Message) -> None:
+            nonlocal has_begun, is_whole
             has_begun = True
-            await send(message)  # type: ignore[arg-type]
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
 
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a server runs each request in a task
@@ -70,11 +74,14 @@ class Guarded:
         try:
             await self._app(scope, receive, sending)
         except asyncio.CancelledError:
-            if task not in self._cut:
+            # The server itself cuts off what is still open when a closing port has waited long enough.
+            if task not in self._cut and not self._ending.is_set():
                 raise
             task.uncancel()
             if not has_begun:
-                await _refuse(_GONE, scope, send)
+                await _refuse(_GONE if task in self._cut else _CLOSING, scope, send)
+            elif not is_whole:
+                await send({"type": "http.response.body", "body": b""})
         finally:
             self._open.pop(task, None)
             self._cut.discard(task)

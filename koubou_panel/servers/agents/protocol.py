@@ -84,7 +84,9 @@ class BoundedProtocol(H11Protocol):
         """What asks for a WebSocket here is answered as what it is without."""
 
     def _is_waiting(self) -> bool:
-        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
+        if self.transport.is_closing():
+            return False
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # it begins as None
 
     def _look(self) -> None:
         """See whether a head is awaited now. More bytes of it give no more time."""

@@ -57,13 +57,20 @@ class Rest:
     Args:
         delegation: the workshop.
         exposition: its metrics.
+        ending: set when the port is about to close; who waits for a task is answered then.
         now: UTC seconds.
     """
 
     def __init__(
-        self, delegation: Delegation, exposition: Exposition, *, now: Callable[[], float] = time.time
+        self,
+        delegation: Delegation,
+        exposition: Exposition,
+        *,
+        ending: asyncio.Event | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is served before the routes are mounted."""
+        self._ending = ending or asyncio.Event()
         self._delegation = delegation
         self._exposition = exposition
         self._now = now
@@ -112,16 +119,16 @@ class Rest:
         return reply(schema.Ended(task_id, task.status, await self._result(task)))
 
     async def _wait(self, call: Call, task_id: TaskId, wait_s: float) -> Task:
-        """Wait for a task, no longer than the client does; it goes on without."""
+        """Wait for a task, no longer than the client does or the port is open; it goes on without."""
         loop = asyncio.get_running_loop()
-        ending = loop.create_task(self._delegation.wait(task_id, wait_s))
-        leaving = loop.create_task(_gone(call))
+        waiting = loop.create_task(self._delegation.wait(task_id, wait_s))
+        others = (loop.create_task(_gone(call)), loop.create_task(self._ending.wait()))
         try:
-            await asyncio.wait({ending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return await ending if ending.done() else await self._delegation.task(task_id)
+            await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
+            return await waiting if waiting.done() else await self._delegation.task(task_id)
         finally:
-            ending.cancel()
-            leaving.cancel()
+            for one in (waiting, *others):
+                one.cancel()
 
     async def _submit(self, body: Delegate, caller: Caller) -> TaskId:
         given = _given(body)

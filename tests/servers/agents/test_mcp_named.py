@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx2
 import pytest
@@ -100,6 +100,16 @@ async def test_a_revoked_token_hears_nothing_more(shop, door) -> None:
                 await asyncio.wait_for(anext(listening), 10)
         with pytest.raises(Exception, match=r"401|nauthorized|rror"):
             await client.call_tool("get_statistics")
+
+
+async def test_a_revoked_stream_ends_without_a_word_in_the_log(shop, door, caplog) -> None:
+    """What is cut off while it streams comes to its end as a response does."""
+    async with connected(door, MODERN, CI) as client:
+        with suppress(SubscriptionLost):
+            async with client.listen(resource_subscriptions=["koubou://pool"]) as listening:
+                door.server.guard.name({})
+                assert [event async for event in listening] == []
+    assert not [record.message for record in caplog.records if record.name.startswith("uvicorn")]
 
 
 async def test_a_revoked_session_hears_nothing_more(shop, door) -> None:

@@ -11,6 +11,7 @@ from koubou_panel.core.commands import Caller, CloseShop, DrainPool, ResumePool,
 from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.access import Allow, Role, token_hash
 from koubou_panel.servers.agents import rest_http
+from koubou_panel.servers.agents.server import END_S
 from koubou_panel.testing import open_inline_shop, open_shop, submit, until
 from tests.servers.agents.rest_door import JSON, READ, TOKEN, open_door
 
@@ -101,6 +102,25 @@ async def test_waiting_is_bounded(rest):
     """When `options.wait` is over, the task is told of as it stands, and goes on."""
     reply = (await delegate(rest, command="sleep 60", sync=True, options={"wait": 0.05})).json()
     assert (reply["status"], reply["result"]) == ("in_progress", None)
+
+
+async def test_a_port_that_closes_answers_who_waits(shop, caplog):
+    """Who waits for a task is told at once how it stands; a body that does not come is answered 503 in the end."""
+    async with open_door(shop) as door, door.client() as rest:
+        asked = asyncio.create_task(delegate(rest, command="sleep 60", sync=True))
+        await until(lambda: shop.engine.jobs)
+        began = asyncio.get_running_loop().time()
+        await door.server.close()
+        assert asyncio.get_running_loop().time() - began < END_S
+        assert ((await asked).status_code, asked.result().json()["status"]) == (200, "in_progress")
+    async with open_door(shop) as door:
+        reader, writer = await open_raw(door, 100, "Expect: 100-continue")
+        assert (await reader.readline()).split()[1] == b"100"
+        await door.server.close()
+        head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"{")
+        assert (b" 503 " in head, b"retry-after" in head, b"unavailable" in body) == (True, True, True)
+        writer.close()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_who_goes_away_cancels_nothing(shop, door):
