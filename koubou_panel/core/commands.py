@@ -76,14 +76,16 @@ class SendInput(Struct, frozen=True, tag=True, gc=False):
 class SaveScript(Struct, frozen=True, tag=True, gc=False):
     """Add a script to the catalogue, or change one: then `revision` is what the change was made on.
 
-    With `text` the script is inline: its text is saved to a file in the home first. `anchor` is what an interval
-    counts from; the present where not given. `fired_at`, filled in by the shop, is the last due time that had a run
-    while a script of this name was in the catalogue before.
+    With `text` that is saved first: to the file that the script has, else to one in the home, which makes it inline;
+    `base` is the version that the text began from, None where it replaces any. `anchor` is what an interval counts
+    from; the present where not given. `fired_at`, filled in by the shop, is the last due time that had a run while a
+    script of this name was in the catalogue before.
     """
 
     script: Script
     revision: int | None = None
     text: str | None = None
+    base: str | None = None
     anchor: float | None = None
     fired_at: float | None = None
 

@@ -99,12 +99,14 @@ class LocalShop:
         workers: tuple[int, int] | None = None,
         clock: Clock = utc_now,
         open_files: int = 0,
+        agent_tasks: int | None = None,
     ) -> LocalShop:
         """Hold `home` (prepared and locked by the caller), rescue what is in it, and start the workers.
 
         Args:
             workers: (least, most); the stored bounds where not given, 1 to 3 at first.
             open_files: how many files tasks may have open; 0: as many as this process.
+            agent_tasks: how many unfinished tasks one agent may have; None: as many as it likes.
 
         Raises:
             HomeRefused: the home's data are corrupt or of a newer version.
@@ -119,6 +121,7 @@ class LocalShop:
             batches=registry.batches,
             clock=clock,
             node=platform.node() or "local",
+            agent_tasks=agent_tasks,
         )
         shop = cls(hub=hub, archive=archive, home=home, clock=clock)
         shop.engine = LocalEngine(
@@ -177,11 +180,12 @@ class LocalShop:
 
         for place, command in enumerate(commands):
             try:
-                ask = await self._asked(command, caller, partial(keep, place))
+                if type(command) is SaveScript:
+                    await self._scripts.save(command, caller, partial(keep, place))
+                else:
+                    self.hub.ask(await self._asked(command, caller, partial(keep, place)))
             except Refused as refusal:
                 keep(place, refusal)
-                continue
-            self.hub.ask(ask)
         if left:
             await done
         return answers
@@ -201,9 +205,6 @@ class LocalShop:
 
     async def _asked(self, command: Command, caller: Caller, reply: Reply) -> Ask:
         """The command as the hub is asked it, with what is to be done once it is decided."""
-        if type(command) is SaveScript:
-            command, settle = await self._scripts.prepared(command, caller)
-            reply = partial(settle, reply)
         ask = await self._checked(command, caller)
         ask.reply = partial(self._hand_over, command, reply) if type(command) is SendInput else reply
         return ask
@@ -213,7 +214,8 @@ class LocalShop:
         if type(command) is SubmitTask:
             await self._check_id(command.request.task_id)
             command = SubmitTask(registry.prepare(command.request, from_network=caller.from_network))
-            return Ask(command, caller, _nowhere, ended=await self._ended(command.request.after))
+            found = await self._by_key(command, caller)
+            return Ask(command, caller, _nowhere, found, await self._ended(command.request.after))
         if type(command) is RetryTask:
             await self._check_id(command.new_id)
         if type(command) is SendInput:
@@ -237,9 +239,14 @@ class LocalShop:
             await self.hub.stored()  # one of the commands before this may have added it
         entry = find_entry(self.state.scripts, command.name)
         request = registry.prepare(run_request(entry.script, command), from_network=False)
-        return Ask(
-            replace(command, request=request), caller, _nowhere, ended=await self._ended(request.after)
-        )
+        found = await self._by_key(command, caller)
+        command = replace(command, request=request)
+        return Ask(command, caller, _nowhere, found, await self._ended(request.after))
+
+    async def _by_key(self, command: Command, caller: Caller) -> Task | None:
+        """The task that may have the key of a command from a public door, to compare the two."""
+        task_id = self.hub.known.by_key(command, caller.by) if caller.from_network else None
+        return None if task_id is None else await self.get(task_id)
 
     def _hand_over(self, command: SendInput, reply: Reply, answer: TaskId | Refused | None) -> None:
         """Go on with input that was allowed, or not; what began the run is stored by now, and done."""
@@ -418,6 +425,7 @@ class LocalShop:
                 self._schedules.close()
             if self._rotation is not None:
                 await self._rotation.close()
+            await at_most(END_LIMIT_S, self._scripts.close(), "the save of a script")
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)

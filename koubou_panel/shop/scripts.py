@@ -7,10 +7,14 @@ threads, and one text is written at a time.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
@@ -49,10 +53,10 @@ from koubou_panel.shop.rotation import remove_ended
 from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
-Settle = Callable[[Reply, TaskId | Refused | None], None]
 
 SEARCH_S = 5.0
 SEARCH_PAGE = 200
+MOST_SEARCHES = 4  # one at work; at its worst the last has an answer within four times SEARCH_S
 MOST_MATCHES = 1_000
 MOST_CHARS = 1_000
 TRIES = 5
@@ -85,11 +89,43 @@ class Scripts:
         self._clock = clock
         self._read = read
         self._texts = TextStore(home.scripts)
-        self._writing = asyncio.Lock()
-        self._undos: set[asyncio.Task[None]] = set()
+        self._writing: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        self._work: set[asyncio.Task[object]] = set()
+        self._searcher = ThreadPoolExecutor(1, thread_name_prefix="searcher")
+        self._searches = 0
+        self._is_closing = threading.Event()
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await self._read(function, *args)  # type: ignore[return-value]
+
+    async def _whole(self, work: Coroutine[object, object, T]) -> T:
+        """Do it to its end, also when whoever asked goes away: half a save helps nobody."""
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        self._work.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked has it, if anybody still waits
+
+    def _writer_of(self, path: Path) -> asyncio.Lock:
+        """What whoever writes into the folder of `path` holds until it is decided whether that stays."""
+        lock = self._writing.get(path.parent)
+        if lock is None:
+            lock = self._writing[path.parent] = asyncio.Lock()
+        return lock
+
+    async def close(self) -> None:
+        """Wait for the saves that have begun."""
+        self._is_closing.set()
+        self._searcher.shutdown(wait=False, cancel_futures=True)
+        while self._work:
+            await asyncio.wait(set(self._work))
 
     # -- texts ------------------------------------------------------------------------------------------------
 
@@ -108,15 +144,19 @@ class Scripts:
 
     async def save_text(self, name: str, text: str, base: str, caller: Caller) -> str:
         """Save a text; see `core.ports.Shop.save_script_text`."""
+        return await self._whole(self._save_text(name, text, base, caller))
+
+    async def _save_text(self, name: str, text: str, base: str, caller: Caller) -> str:
         script = find_entry(self._hub.state.scripts, name).script
         check_role(SaveScript(script), caller.role)
         path = Path(script.path)
         await self._in_thread(_said, script, text)
-        async with self._writing:
+        async with self._writer_of(path):
             version, before = await self._in_thread(self._texts.save, name, path, text, base, caller.by)
-        if before is None or version_of(before) != version:
+        if _is_new(version, before):
             self._hub.note(ScriptEdited(self._clock(), name, version, caller.by))
-            await self._follow_text(name, text, caller)
+        # Also where the text is the same: what its definition says may not have followed it yet.
+        await self._follow_text(name, text, caller)
         return version
 
     async def _follow_text(self, name: str, text: str, caller: Caller) -> None:
@@ -150,66 +190,94 @@ class Scripts:
 
     # -- definitions ------------------------------------------------------------------------------------------
 
-    async def prepared(self, command: SaveScript, caller: Caller) -> tuple[SaveScript, Settle]:
-        """The command as it is to be decided, its text on the disk; and what is to be done with the answer.
+    async def save(self, command: SaveScript, caller: Caller, reply: Reply) -> None:
+        """Add or change a script; `reply` is called with what is decided, its text on the disk by then.
 
         Raises:
-            Refused: it would be refused now; nothing was written.
+            Refused: it would be refused now; nothing was written, and `reply` is not called.
         """
+        await self._whole(self._save(command, caller, reply))
+
+    async def _save(self, command: SaveScript, caller: Caller, reply: Reply) -> None:
         check_role(command, caller.role)
         entry = self._hub.state.scripts.get(command.script.name)
         before = None if entry is None or command.revision is None else entry.script
         command = self._placed(command, before)
-        script, text = command.script, command.text
         # Whatever is wrong with it is told before anything is written.
         save_script(self._hub.state, command, self._clock(), caller.by)
-        is_read = text is not None or is_to_be_read(script, before)
+        text = command.text
+        is_read = text is not None or is_to_be_read(command.script, before)
         if is_read:
-            text = await self._in_thread(text_of, Path(script.path)) if text is None else text
-            await self._in_thread(_said, script, text)
+            text = await self._in_thread(text_of, Path(command.script.path)) if text is None else text
+            await self._in_thread(_said, command.script, text)
         if command.revision is None:
-            fired_at = await self._in_thread(self._archive.last_fire, script.name)
+            fired_at = await self._in_thread(self._archive.last_fire, command.script.name)
             command = replace(command, fired_at=fired_at)
-        settle = _passed_on if command.text is None else await self._written(command, caller)
-        script = await self._completed(script, text) if is_read else script
-        return replace(command, script=script), settle
+        if command.text is not None:
+            await self._save_both(command, caller, reply)
+            return
+        if is_read:
+            command = replace(command, script=await self._completed(command.script, text))
+        self._hub.ask(Ask(command, caller, reply))
 
     def _placed(self, command: SaveScript, before: Script | None) -> SaveScript:
         """The command with the place of its text, and with what its owner gave."""
         script = command.script
         if command.text is not None:
             encoded(command.text)
-            path = inline_path(self._home.scripts, script.name, script.path)
-            script = replace(script, path=str(path), is_inline=True)
+            if before is None or script.path != before.path:
+                path = inline_path(self._home.scripts, script.name, script.path)
+                script = replace(script, path=str(path), is_inline=True)
         return replace(command, script=with_given(script, before))
 
-    async def _written(self, command: SaveScript, caller: Caller) -> Settle:
-        """Put the text of an inline script on the disk; what is to be done once its definition is decided."""
-        name, path = command.script.name, Path(command.script.path)
-        async with self._writing:
-            version, held = await self._in_thread(
-                self._texts.save, name, path, command.text or "", None, caller.by
-            )
+    async def _save_both(self, command: SaveScript, caller: Caller, reply: Reply) -> None:
+        """Put a text on the disk, and have its definition decided, with nobody else's text between the two."""
+        name, path, text = command.script.name, Path(command.script.path), command.text or ""
+        lock = self._writer_of(path)
+        await lock.acquire()
+        written: tuple[str, bytes | None] | None = None
+        try:
+            # Who came first may have made it wrong.
+            save_script(self._hub.state, command, self._clock(), caller.by)
+            written = await self._in_thread(self._texts.save, name, path, text, command.base, caller.by)
+            command = replace(command, script=await self._completed(command.script, text))
+        except BaseException:
+            self._settle(command, written, lock, is_kept=False)
+            raise
 
-        def settle(reply: Reply, answer: TaskId | Refused | None) -> None:
-            if isinstance(answer, Refused):
-                self._put_back(path, version, held)
-            else:
+        version, before = written
+
+        def settle(answer: TaskId | Refused | None) -> None:
+            is_kept = not isinstance(answer, Refused)
+            self._settle(command, written, lock, is_kept=is_kept)
+            if is_kept and (command.revision is None or _is_new(version, before)):
                 self._hub.note(ScriptEdited(self._clock(), name, version, caller.by))
             reply(answer)
 
-        return settle
+        self._hub.ask(Ask(command, caller, settle))
 
-    def _put_back(self, path: Path, version: str, before: bytes | None) -> None:
-        """What was decided meanwhile would not have this text: have the file as it was."""
+    def _settle(
+        self,
+        command: SaveScript,
+        written: tuple[str, bytes | None] | None,
+        lock: asyncio.Lock,
+        *,
+        is_kept: bool,
+    ) -> None:
+        """Let the next one write; what would not be had is undone before."""
+        if is_kept or written is None or not _is_new(*written):
+            lock.release()
+            return
+        self._begin(self._put_back(command.script, *written, lock))
 
-        async def undo() -> None:
-            async with self._writing:
-                await self._in_thread(self._texts.put_back, path, version, before)
-
-        task = asyncio.get_running_loop().create_task(undo())
-        self._undos.add(task)
-        task.add_done_callback(self._undos.discard)
+    async def _put_back(self, script: Script, version: str, before: bytes | None, lock: asyncio.Lock) -> None:
+        """Have a file as it was. One that a script of the catalogue names is never taken away."""
+        try:
+            entries = self._hub.state.scripts.values()
+            if before is not None or all(entry.script.path != script.path for entry in entries):
+                await self._in_thread(self._texts.put_back, Path(script.path), version, before)
+        finally:
+            lock.release()
 
     # -- output -----------------------------------------------------------------------------------------------
 
@@ -228,10 +296,29 @@ class Scripts:
         if not text.strip() or len(text) > MOST_CHARS or "\n" in text:
             words = f"the text to search for must be 1 to {MOST_CHARS} characters of one line"
             raise Refused("invalid", words, field="text")
-        found = await self._in_thread(self._search, script, text, limit)
+        found = await self._in_turn(partial(self._search, script, text, limit))
         if not found.runs:
             find_entry(self._hub.state.scripts, script)
         return found
+
+    async def _in_turn(self, look: Callable[[], OutputMatches]) -> OutputMatches:
+        """Search in the one thread for that: what else is read never waits for a search.
+
+        Raises:
+            Refused: `unavailable`: as many wait as may.
+        """
+        if self._searches >= MOST_SEARCHES:
+            words = f"{MOST_SEARCHES} searches of output are under way already; try again in a few seconds"
+            raise Refused("unavailable", words)
+        self._searches += 1
+        searching = asyncio.get_running_loop().run_in_executor(self._searcher, look)
+        searching.add_done_callback(self._searched)
+        return await searching
+
+    def _searched(self, searching: asyncio.Future[OutputMatches]) -> None:
+        self._searches -= 1
+        if not searching.cancelled():
+            searching.exception()
 
     def _search(self, script: str, text: str, limit: int) -> OutputMatches:
         deadline = time.monotonic() + SEARCH_S
@@ -251,7 +338,7 @@ class Scripts:
                                 task_id=task.task_id, line=found.line, offset=found.offset, text=found.text
                             )
                         )
-                    if time.monotonic() > deadline:
+                    if time.monotonic() > deadline or self._is_closing.is_set():
                         return OutputMatches(matches=matches, runs=runs, is_cut=True)
             cursor = page.cursor
             if cursor is None:
@@ -263,6 +350,6 @@ def _said(script: Script, text: str | None) -> Script:
     return completed(script, text, is_executable=is_executable(Path(script.path)))
 
 
-def _passed_on(reply: Reply, answer: TaskId | Refused | None) -> None:
-    """Nothing was written that would have to follow the answer."""
-    reply(answer)
+def _is_new(version: str, before: bytes | None) -> bool:
+    """Whether a file that held `before` is another since it holds `version`."""
+    return before is None or version_of(before) != version

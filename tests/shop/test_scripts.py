@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import definition, rotation
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.shop.schedules import Schedules
+from koubou_panel.shop.scripts import MOST_SEARCHES
 from koubou_panel.testing import Collector, ManualClock, open_inline_shop, open_shop, until
 
 ME = Caller("me")
@@ -72,9 +75,9 @@ async def remote(shop, tmp_path):
         await server.close()
 
 
-async def inline(shop, text=HEADED, name="hello", **fields):
+async def inline(shop, text=HEADED, name="hello", path_name="", **fields):
     """Add a script whose text the home keeps."""
-    await shop.do(SaveScript(Script(name=name, path="", **fields), text=text), ME)
+    await shop.do(SaveScript(Script(name=name, path=path_name, **fields), text=text), ME)
     return entry_of(shop, name)
 
 
@@ -160,21 +163,94 @@ async def test_a_definition_that_is_refused_leaves_no_text(shop, tmp_path):
     assert Path(path).read_text() == HEADED
 
 
-async def test_a_definition_that_loses_a_race_leaves_the_text_as_it_was(shop):
+async def test_a_definition_that_loses_a_race_leaves_the_text_as_it_was(shop, monkeypatch):
     """It was decided after its text was written, and refused."""
     entry = await inline(shop)
     first = SaveScript(replace(entry.script, description="first"), revision=1)
     second = SaveScript(entry.script, revision=1, text="#!/bin/sh\necho second\n")
-    scripts = shop._scripts
-    prepared, settle = await scripts.prepared(second, ME)
-    assert "second" in (await shop.read_script("hello")).text
-    await shop.do(first, ME)
-    answers = []
-    settle(answers.append, Refused("conflict", "changed meanwhile"))
-    await until(lambda: not scripts._undos)
-    assert answers[0].code == "conflict"
+    completed = shop._scripts._completed
+
+    async def overtaken(script, text):
+        monkeypatch.undo()
+        assert "second" in (await shop.read_script("hello")).text
+        await shop.do(first, ME)
+        return await completed(script, text)
+
+    monkeypatch.setattr(shop._scripts, "_completed", overtaken)
+    with pytest.raises(Refused) as refusal:
+        await shop.do(second, ME)
+    assert refusal.value.code == "conflict"
+    await until(lambda: not shop._scripts._work)
     assert (await shop.read_script("hello")).text == HEADED
-    assert prepared.script.path == entry.script.path
+    assert entry_of(shop).script.path == entry.script.path
+
+
+async def test_equal_adds_at_once_leave_one_script_with_its_file(shop):
+    """Those that are refused take nothing away from the one that was accepted."""
+    for count in range(20):
+        adds = [SaveScript(Script(name=f"s{count}", path="x.sh"), text=HEADED) for _ in range(4)]
+        answers = await asyncio.gather(*(shop.do(add, ME) for add in adds), return_exceptions=True)
+        assert sorted(type(answer).__name__ for answer in answers) == ["NoneType", *["Refused"] * 3]
+    await until(lambda: not shop._scripts._work)
+    assert all(Path(entry.script.path).read_text() == HEADED for entry in shop.state.scripts.values())
+
+
+async def test_a_file_that_another_definition_names_meanwhile_is_not_taken_away(shop, monkeypatch):
+    """A text whose own definition is refused stays where the catalogue has come to name its file."""
+    completed = shop._scripts._completed
+
+    async def overtaken(script, text):
+        monkeypatch.undo()
+        await shop.do(SaveScript(Script(name="hello", path=script.path)), ME)
+        return await completed(script, text)
+
+    monkeypatch.setattr(shop._scripts, "_completed", overtaken)
+    with pytest.raises(Refused, match="already"):
+        await inline(shop)
+    await until(lambda: not shop._scripts._work)
+    assert Path(entry_of(shop).script.path).read_text() == HEADED
+
+
+SLOW = """\
+import argparse, pathlib, time
+here = pathlib.Path(__file__).parent
+(here / "asked").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+parser = argparse.ArgumentParser()
+parser.add_argument("--new")
+parser.parse_args()
+"""
+
+
+@pytest.mark.parametrize("is_added", [True, False])
+async def test_a_save_goes_on_when_whoever_asked_goes_away(shop, tmp_path, is_added):
+    """Text and definition follow each other all the same."""
+    folder = tmp_path / "home" / "scripts"
+    if is_added:
+        work = inline(shop, SLOW, path_name="x.py")
+    else:
+        path = (await inline(shop, "print(1)\n", path_name="x.py")).script.path
+        text = await shop.read_script("hello")
+        assert Path(path).exists()
+        work = shop.save_script_text("hello", SLOW, text.version, ME)
+    asked = asyncio.ensure_future(work)
+    await until(lambda: list(folder.glob("*/asked")))
+    asked.cancel()
+    (place,) = folder.glob("*/asked")
+    (place.parent / "go").touch()
+    await until(lambda: "hello" in shop.state.scripts and entry_of(shop).script.parameters)
+    assert [parameter.name for parameter in entry_of(shop).script.parameters] == ["new"]
+    assert (await shop.read_script("hello")).text == SLOW
+
+
+async def test_saving_the_same_text_again_completes_its_definition(shop):
+    """A definition that had not followed its text does so then."""
+    path = Path((await inline(shop)).script.path)
+    path.write_text(HEADED.replace("30", "7"))
+    present = await shop.read_script("hello")
+    await shop.save_script_text("hello", present.text, present.version, ME)
+    await until(lambda: entry_of(shop).script.timeout_s == 7.0)
 
 
 async def test_a_removed_script_leaves_its_text_and_its_runs(shop):
@@ -498,6 +574,29 @@ def logs_of(shop, tasks):
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_searches_wait_for_each_other_and_nobody_else_for_them(shop, monkeypatch):
+    """What else is read is answered meanwhile; more searches than may wait are told to come again."""
+    await inline(shop)
+    await run(shop)
+    go = threading.Event()
+    search = shop._scripts._search
+
+    def slow(*args):
+        go.wait(20)
+        return search(*args)
+
+    monkeypatch.setattr(shop._scripts, "_search", slow)
+    asked = [asyncio.ensure_future(shop.search_output("hello", "hello")) for _ in range(MOST_SEARCHES)]
+    await until(lambda: shop._scripts._searches == MOST_SEARCHES)
+    with pytest.raises(Refused, match="try again") as refusal:
+        await shop.search_output("hello", "hello")
+    assert refusal.value.code == "unavailable"
+    assert (await shop.find(TaskQuery(script="hello"))).total == 1
+    go.set()
+    assert [len(found.matches) for found in await asyncio.gather(*asked)] == [1] * MOST_SEARCHES
+    assert (await shop.search_output("hello", "hello")).runs == 1
+
+
 async def test_output_is_rotated_by_count(shop):
     """The oldest goes; its record stays, and who reads its output is told."""
     await inline(shop, keep_runs=2)

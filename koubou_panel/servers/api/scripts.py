@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Struct
 
+from koubou_panel.archive.text import encoded, version_of
 from koubou_panel.core.commands import EnableScript, RemoveScript, RunScript, SaveScript
 from koubou_panel.core.records import OnCrash, TaskId
 from koubou_panel.core.script import Entry, Script, find_entry
@@ -83,7 +84,7 @@ class CatalogueHandler(ApiHandler):
         raise Conflict(words, sides=sides, field="revision", code=code)
 
     async def change(self, name: str, told: ScriptFields) -> None:
-        """Make a change to the script as it stands; again where another came between and does not matter."""
+        """Change the script as it stands, its text too; again where another came between and does not matter."""
         expected = self.expected(told)
         for _ in range(TRIES - 1):
             try:
@@ -99,20 +100,26 @@ class CatalogueHandler(ApiHandler):
         entry = self.entry(name)
         self.check_revision(entry, expected)
         script = merged(entry.script, told)
-        await self.carry_out(SaveScript(script, entry.revision))
+        if told.text is UNSET:
+            await self.carry_out(SaveScript(script, entry.revision))
+        else:
+            if script.path != entry.script.path:
+                words = (
+                    "a text is saved to the file that the script has: change its path first, then the text"
+                )
+                raise Refused("invalid", words, field="path")
+            await self._change_both(SaveScript(script, entry.revision, text=told.text), told)
         revision = entry.revision + (script != entry.script)
         await self.see(lambda state: has(state, name, revision))
 
-    async def change_text(self, name: str, told: ScriptFields, text: str) -> str:
-        """Save a text; gives its version."""
-        shop = self.api.shop
-        base = told.version
-        if base is UNSET:
-            base = await self._present(name)
+    async def _change_both(self, command: SaveScript, told: ScriptFields) -> None:
+        """Save a text and its definition: both, or neither."""
+        name = command.script.name
+        base = await self._present(name) if told.version is UNSET else told.version
         try:
-            return await self.ask(shop.save_script_text(name, text, base, self.caller))
+            await self.carry_out(msgspec.structs.replace(command, base=base))
         except Refused as refused:
-            if refused.code != "conflict":
+            if refused.code != "conflict" or refused.field != "base":
                 raise
             sides = {"yours": base, "current": await self._present(name)}
             raise Conflict(refused.message, sides=sides, field="version") from None
@@ -185,7 +192,7 @@ class ScriptHandler(CatalogueHandler):
         await self.change(name, told)
         more: dict[str, object] = {}
         if told.text is not UNSET:
-            more = {"version": await self.change_text(name, told, told.text)}
+            more = {"version": version_of(encoded(told.text))}
         self.show(self.entry(name), more)
 
     async def delete(self, name: str) -> None:

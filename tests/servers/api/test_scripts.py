@@ -278,3 +278,27 @@ async def test_pages_of_the_catalogue(rest, greet):
         await rest.post("/api/scripts", {"name": name, "path": greet["path"]})
     page = (await rest.get("/api/scripts?limit=2&offset=1")).body
     assert ([script["name"] for script in page["scripts"]], page["total"]) == (["b", "c"], 4)
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"text": "#!/bin/sh\necho 2\n", "version": "0123456789abcdef"}, "conflict"),
+        ({"text": "#!/bin/sh\n# /// script\n# nonsense\n# ///\n"}, "invalid"),
+        ({"text": "#!/bin/sh\necho 2\n", "path": "/elsewhere.sh"}, "invalid"),
+        ({"text": "#!/bin/sh\necho 2\n", "revision": 7}, "conflict"),
+    ],
+)
+async def test_fields_and_text_change_together_or_not_at_all(rest, more, code):
+    """Where the text is refused its definition stays as it was, and the other way round."""
+    text = "#!/bin/sh\necho 1\n"
+    await rest.post("/api/scripts", {"name": "s", "text": text})
+    before = (await rest.get("/api/scripts/s?text=1")).body
+    refused = await rest.put("/api/scripts/s", {"timeout": 5} | more)
+    assert refused.error["code"] == code
+    after = (await rest.get("/api/scripts/s?text=1")).body
+    assert (after["timeout"], after["revision"], after["text"]) == (0, before["revision"], text)
+    changed = await rest.put("/api/scripts/s", {"timeout": 5, "text": "#!/bin/sh\necho 2\n"})
+    assert (changed.status, changed.body["timeout"]) == (200, 5)
+    after = (await rest.get("/api/scripts/s?text=1")).body
+    assert (after["text"], after["version"]) == ("#!/bin/sh\necho 2\n", changed.body["version"])
