@@ -22,7 +22,7 @@ import psutil
 from koubou_panel.core.records import Service
 from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
-from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, Settings
+from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, EXIT_USAGE, Settings
 from koubou_panel.supervising.children import children_of
 from koubou_panel.supervising.model import RUNS_ALREADY, Elsewhere, choose, ollama_program
 from koubou_panel.supervising.patience import Patience
@@ -332,17 +332,24 @@ class Supervisor:
         while True:
             keeper = self._keepers.get(model.name)
             if (keeper is None or keeper.done()) and model.state in ("idle", "running", "failed"):
-                found = await choose(self._home, os.environ)
+                found = None
+                with contextlib.suppress(SettingsError):  # who asks for the model is told
+                    found = await choose(self._home, os.environ)
                 if isinstance(found, Elsewhere):
                     self._runs_elsewhere(found)
-                elif model.state == "running":
+                elif found is not None and model.state == "running":
                     model.state, model.ports, model.message = "idle", {}, ""
                     self._tell()
             await asyncio.sleep(LOOK_S)
 
     async def _chosen(self) -> bool:
-        """Choose what the model service is made from; False: there is one that is not ours, and none to start."""
-        found = await choose(self._home, os.environ)
+        """Choose what the model service is made from; False: there is none to start, one that is not ours perhaps."""
+        try:
+            found = await choose(self._home, os.environ)
+        except SettingsError as error:
+            self._model.tail.clear()
+            self._give_up(self._model, error.message, code=EXIT_USAGE)
+            return False
         if isinstance(found, Elsewhere):
             self._runs_elsewhere(found)
             return False

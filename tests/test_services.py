@@ -21,11 +21,13 @@ import psutil
 import pytest
 
 from koubou_panel.cli.running import running
+from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
 from koubou_panel.settings import load
 from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.supervising.model import Elsewhere
 from koubou_panel.supervising.patience import Patience
-from koubou_panel.supervising.process import Child, Program
+from koubou_panel.supervising.process import Child, Program, StartFailed
 from koubou_panel.supervising.status import SERVICES, status_path, wish_path
 from koubou_panel.supervisor import WISH, Supervisor
 from koubou_panel.testing import until
@@ -237,10 +239,50 @@ async def test_last_lines_of_what_failed_are_told(tmp_path: Path, monkeypatch: p
         message = up.services()["model"]["message"]
         assert message == "it ended with code 3, 3 times in a minute. Its last lines:\n  the model is broken"
         assert up.services()["model"]["restarts"] == QUICK.restarts
+        keepers = up.supervisor._keepers
+        await until(keepers["model"].done)
+        keeper = keepers["model"]
         up.supervisor._take_request({"start": "model"})  # not at once again
-        await asyncio.sleep(0)
-        assert up.state("model") == "failed"
+        assert keepers["model"] is keeper
+        up.supervisor._model.died_at[-1] -= QUICK.window_s
+        up.supervisor._take_request({"start": "model"})  # but later
+        assert keepers["model"] is not keeper
         assert up.state("pool") == "running"
+
+
+async def test_settings_that_cannot_be_read_fail_the_model_and_nothing_else(tmp_path: Path) -> None:
+    """Asked for meanwhile, it fails with their words; once they are mended it is started as ever, and looked after."""
+    async with started(tmp_path, dashboard=False) as up:
+        file = tmp_path / "settings.toml"
+        for wish in ({"start": "model"}, {"restart": "model"}):
+            file.write_text("nonsense = 3\n")
+            up.supervisor._take_request(wish)
+            await until(lambda: up.state("model") == "failed", START_S)
+            assert "unknown setting 'nonsense'" in up.services()["model"]["message"]
+            assert not up.supervisor._model.is_alive
+            file.unlink()
+            up.supervisor._take_request({"start": "model"})
+            await until(lambda: up.state("model") == "running", START_S)
+        assert up.state("pool") == "running"
+
+
+async def test_watch_over_the_model_outlives_settings_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on looking, and what it knew stands until it can be looked again."""
+    monkeypatch.setattr("koubou_panel.supervisor.LOOK_S", 0.01)
+    looks: list[object] = []
+
+    async def choose(*args: object) -> object:
+        looks.append(args)
+        if len(looks) == 1:
+            return Elsewhere(4711)
+        raise SettingsError("nonsense", name="nonsense")
+
+    monkeypatch.setattr("koubou_panel.supervisor.choose", choose)
+    async with started(tmp_path, dashboard=False) as up:
+        await until(lambda: len(looks) > 4)
+        assert (up.state("model"), up.services()["model"]["port"]) == ("running", 4711)
 
 
 async def test_ollama_is_started_where_it_is_installed(
@@ -305,6 +347,33 @@ def test_what_dies_five_times_in_a_minute_is_started_again_ever_more_slowly() ->
     assert patience.delay_after(later, 62.5, waited_s) == 5.0
     assert list(later) == [3.0, 4.0, 62.5]
     assert patience.delay_after(later, 200.0, 5.0) == 0.2
+
+
+@pytest.mark.parametrize("said", [b'{"exit": 4, "error": "no"}\n', b""])
+async def test_what_cannot_start_and_does_not_end_is_ended(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that says that it cannot serve, or says nothing more, is gone once its start has failed."""
+    monkeypatch.setattr("koubou_panel.supervising.process.LEAVE_S", 0.1)
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "ready = int(sys.argv[sys.argv.index('--ready-fd') + 1])\n"
+        f"os.write(ready, {said!r})\n"
+        "os.close(ready)\n"
+        "time.sleep(300)"
+    )
+    child = Child("model", ("model",), Program([sys.executable, "-c", code], {}), {}, lambda text: None)
+    life = os.pipe()
+    try:
+        with pytest.raises(StartFailed) as caught:
+            await child.start(life[0], lambda: None)
+    finally:
+        os.close(life[0])
+        os.close(life[1])
+    assert (caught.value.code, caught.value.is_final) == ((4, True) if said else (1, False))
+    assert not child.is_alive
+    assert not lives(child.pid)
 
 
 async def test_death_is_noticed_while_an_orphan_holds_the_output() -> None:

@@ -27,6 +27,7 @@ TAIL_LINES = 20
 LINE_BYTES = 1 << 16
 SHOWN_CHARS = 1_000
 AFTER_KILL_S = 5.0  # what the kernel may take to end a process that was killed
+LEAVE_S = 2.0  # what a process may take to end that has said it cannot serve, and again once it is asked to
 REST_S = 1.0  # how long its last words are waited for, where something else holds the pipe open
 
 
@@ -198,13 +199,21 @@ class Child:
             holder = self.ready.get("holds")
             self.pid = holder if isinstance(holder, int) else self.pid
             return
+        ended = await self._leave()
         code = self.ready.get("exit")
         if isinstance(code, int):
             why = str(self.ready.get("error", f"the {self.name} cannot start"))
             raise StartFailed(code, why, is_final=self.name == "model")
-        ended = await self.wait()
         above = "; the lines above say why" if self.tail else ""
         raise StartFailed(EXIT_FAILED, f"the {self.name} {ending_words(ended)} at its start{above}")
+
+    async def _leave(self) -> int:
+        """Its exit code, now that it cannot serve; what does not end by itself then is ended."""
+        if self._process is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), LEAVE_S)
+            await self.end(LEAVE_S, LEAVE_S, asyncio.Event())
+        return await self.wait()
 
     async def wait(self) -> int:
         """Its exit code, once it has ended and what it printed last is read; 1 if it never was."""
