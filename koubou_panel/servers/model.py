@@ -14,7 +14,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from koubou_panel import settings
@@ -61,8 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = asyncio.run(_serve(args))
     except CannotStart as error:
         return child.refuse(args.ready_fd, error)
-    # Its threads may be in the middle of a token; nothing of them is worth waiting for.
+    return _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: threads that load, or are in the middle of a token, are not worth waiting for."""
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
@@ -93,7 +98,7 @@ async def _serve(args: argparse.Namespace) -> int:
     loading.add_done_callback(lambda _: has_come.set())
     await asyncio.wait({asked, asyncio.ensure_future(has_come.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
-        return 0
+        _leave(0)  # nothing is served yet, and a large file on a slow disk may take minutes
     server = loading.result()  # it ends when nobody holds it any more
     address = server.listening_address
     leave_word(home.root, Embedded.here(address, key, name))

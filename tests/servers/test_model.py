@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 
 import httpx2
 import pytest
 
-from koubou_panel.kinds.model import read_embedded
-from tests.servers.models import serving_model, start_model
+from koubou_panel.kinds.model import Embedded, leave_word, read_embedded
+from tests.servers.models import MODULE, serving_model, start_model
 
 
 def test_serves_its_own_user_alone_and_leaves_nothing(tmp_path) -> None:
@@ -35,15 +37,52 @@ def test_serves_its_own_user_alone_and_leaves_nothing(tmp_path) -> None:
     assert not file.exists()
 
 
-def test_ends_with_its_life_pipe(tmp_path) -> None:
-    """When the supervisor is gone it ends by itself, also while it loads."""
+SLOW = """
+import sys, time
+from koubou_panel.servers import model
+def load(*args):
+    print("loading", flush=True)
+    time.sleep(60)  # a large file on a slow disk
+model.load = load
+sys.exit(model.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("is_loading", [True, False])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_ends_at_once_when_told_or_left(tmp_path, is_loading, is_told) -> None:
+    """On TERM, and when the supervisor is gone, it ends by itself, also in the middle of loading."""
     read_end, write_end = os.pipe()
-    process = start_model(tmp_path, "--life-fd", str(read_end), pass_fds=(read_end,))
+    args = ["--home", str(tmp_path), "--life-fd", str(read_end)]
+    command = [sys.executable, "-c", SLOW, *args] if is_loading else [*MODULE, *args]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=(read_end,))
     os.close(read_end)
-    os.close(write_end)
-    process.communicate(timeout=10)
+    try:
+        assert ("loading" in process.stdout.readline()) == is_loading
+        if is_told:
+            process.terminate()
+        else:
+            os.close(write_end)
+        process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.communicate()
+        if is_told:
+            os.close(write_end)
     assert process.returncode == 0
     assert not (tmp_path / "runtime" / "model.json").exists()
+
+
+def test_word_of_an_earlier_one_is_taken_away_at_the_start(tmp_path) -> None:
+    """What a process that was killed has left is gone before the model is loaded."""
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    leave_word(tmp_path, Embedded("http://127.0.0.1:9", "k", "small", 1))
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "--home", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        assert not (tmp_path / "runtime" / "model.json").exists()
+        process.kill()
 
 
 @pytest.mark.parametrize(
