@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from koubou_panel.engines.guard import become_subreaper, kill_below
 from koubou_panel.servers import child
 from koubou_panel.servers.child import CannotStart, Ending
+from koubou_panel.settings import PREFIX
 
 ANSWER_S = 2.0
 LOOK_S = 0.1
@@ -33,7 +34,7 @@ async def is_ollama(host: str, port: int) -> bool:
         async with asyncio.timeout(ANSWER_S):
             body = await _get(host, port, "/api/version")
         return isinstance(json.loads(body)["version"], str)
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError):
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -42,7 +43,7 @@ async def listens(host: str, port: int) -> bool:
     try:
         async with asyncio.timeout(ANSWER_S):
             _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):
         return False
     writer.close()
     return True
@@ -85,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(args: argparse.Namespace) -> int:
     ending = Ending.watch(args.life_fd)
     become_subreaper()
-    environment = os.environ | {"OLLAMA_HOST": _at(args.host, args.port)}
+    # Our own variables, a token among them, are none of a foreign program's business.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment["OLLAMA_HOST"] = _at(args.host, args.port)
     try:
         process = await asyncio.create_subprocess_exec(
             args.program, "serve", stdin=subprocess.DEVNULL, env=environment
