@@ -100,6 +100,10 @@ def parse_workers(text: str) -> tuple[int, int]:
     return bounds
 
 
+class _Secret(ValueError):
+    """A value that must not be shown."""
+
+
 def _read_home(value: object) -> Path:
     text = str(value)
     if not text.strip() or "\0" in text:
@@ -151,6 +155,10 @@ def _read_count(value: object) -> int:
 def _read_url(value: object) -> str:
     text = value.strip().rstrip("/") if isinstance(value, str) else " "
     parts = urlsplit(text)
+    if "@" in parts.netloc:
+        raise _Secret(
+            "must not hold a name or a password: every surface shows it; leave out what is before the @"
+        )
     if (
         text
         and text != EMBEDDED_MODEL
@@ -280,7 +288,8 @@ def _value(name: str, told: tuple[object, str]) -> object:
     try:
         return setting.read(value)
     except ValueError as error:
-        shown = "" if repr(value) in str(error) else f", not {value!r}"
+        is_shown = repr(value) in str(error) or isinstance(error, _Secret)
+        shown = "" if is_shown else f", not {value!r}"
         raise SettingsError(f"{name} ({source}) {error}{shown}", name=name) from None
 
 
@@ -311,7 +320,7 @@ def _file(path: Path) -> dict[str, object]:
             values = tomllib.load(file)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} cannot be read ({error}): mend it or move it away") from error
     if "home" in values:
         raise SettingsError(

@@ -78,6 +78,7 @@ def test_bad_value_is_refused_with_what_would_be_right(name: str, value: str, sa
         ("socket_port = true", "must be a port"),
         ("workers = [1, 3]", "must be MIN:MAX"),
         ("= 1", "cannot be read"),
+        (f"x = {'[' * 5000}", "cannot be read"),
         ("x = '\udcff'", "cannot be read"),
     ],
 )
@@ -88,6 +89,15 @@ def test_bad_file_is_refused_by_name(tmp_path: Path, text: str, said: str) -> No
         load({"KOUBOU_HOME": str(tmp_path)})
     assert said in caught.value.message
     assert "settings.toml" in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["http://user:hush@h:1", "http://hush@h", "https://:hush@h/v1"])
+def test_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
+    """A model server's address holds no name or password, since every surface shows it; so does not the refusal."""
+    with pytest.raises(SettingsError, match="must not hold a name or a password") as caught:
+        load({"KOUBOU_MODEL_URL": url})
+    assert caught.value.name == "model_url"
+    assert "hush" not in caught.value.message
 
 
 def test_misspelt_variable_is_refused_with_the_nearest() -> None:
