@@ -17,6 +17,7 @@ from koubou_panel.core.events import MetricsSampled, OutputGrew, Sample, TaskPro
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role, Task, TaskId
 from koubou_panel.core.state import Folded, State
+from koubou_panel.servers.access import Allow
 from koubou_panel.servers.frames import text_frame
 from koubou_panel.servers.outbox import Outbox, Port
 from koubou_panel.servers.peer import Peer
@@ -91,7 +92,7 @@ class Feed:
         port: Port,
         *,
         role: Role | None,
-        verify: Callable[[str], Role | None],
+        verify: Callable[[str], Allow | None],
         by: str,
         close: Callable[[int, str], None],
         channels: frozenset[Channel] = frozenset(),
@@ -102,7 +103,7 @@ class Feed:
         Args:
             port: its transport.
             role: what it may do; None if it has still to show a token.
-            verify: gives the role of a token, or None.
+            verify: gives what a token allows, and to whom, or None.
             by: who it is, for the records of what it asks.
             close: begins to close it, with a code and a reason.
             channels: what it follows from the start.

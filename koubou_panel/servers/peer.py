@@ -18,6 +18,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Channel, Role
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
+from koubou_panel.servers.access import Role as AccessRole
 from koubou_panel.servers.frames import text_frame
 from koubou_panel.servers.guard import Guard
 from koubou_panel.servers.outbox import STUCK_S, Outbox, Port
@@ -58,7 +59,7 @@ class Peer:
         port: Port,
         *,
         role: Role | None,
-        verify: Callable[[str], Role | None],
+        verify: Callable[[str], Allow | None],
         by: str,
         close: Callable[[int, str], None],
         channels: frozenset[Channel],
@@ -66,13 +67,14 @@ class Peer:
     ) -> None:
         """A connection that is not open yet; see `Feed.join` for the arguments."""
         self._feed = feed
-        self._by = by
+        self._by = self._came_as = by
         self._close = close
         self._is_closing = False
         self._room: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._verify = verify
         self.session = Session(
-            feed, role=role, verify=verify, now=self._loop.time(), channels=channels, limits=limits
+            feed, role=role, verify=self._recognise, now=self._loop.time(), channels=channels, limits=limits
         )
         self.outbox = Outbox(
             port,
@@ -131,6 +133,14 @@ class Peer:
         self._make_room()
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _recognise(self, token: str) -> Role | None:
+        """The role of a token that was shown in a frame; whose it is, goes on record from here on."""
+        found = self._verify(token)
+        if found is None:
+            return None
+        self._by = actor_name(found, self._came_as)
+        return found.role.value
 
     def _is_full(self) -> bool:
         return not self.outbox.is_live or self.session.outstanding >= MAX_OUTSTANDING
@@ -210,19 +220,24 @@ async def _look_up(shop: Shop, question: GetCurve | Read) -> Answer:
 
 def caller_name(verdict: object, address: str) -> str:
     """Who asks, for the record: a named token by its name, anybody else by the address."""
+    return actor_name(verdict, f"ws:{address}")
+
+
+def actor_name(verdict: object, other: str) -> str:
+    """The name of a named token; else `other`."""
     if isinstance(verdict, Allow) and verdict.actor.startswith("agent:"):
         return verdict.actor
-    return f"ws:{address}"
+    return other
 
 
-def verifier(guard: Guard) -> Callable[[str], Role | None]:
-    """How a session asks what a token may do: by the port's present policy."""
+def verifier(guard: Guard) -> Callable[[str], Allow | None]:
+    """How a session asks what a token may do, and whose it is: by the port's present policy."""
 
-    def verify(token: str) -> Role | None:
-        role = guard.access.verify_token(token)
-        if role is None and guard.access.insecure_no_auth:
-            return "full"
-        return None if role is None else role.value
+    def verify(token: str) -> Allow | None:
+        found = guard.access.recognise(token)
+        if found is None and guard.access.insecure_no_auth:
+            return Allow(AccessRole.FULL, "anyone")
+        return found
 
     return verify
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from koubou_panel.servers.access import Allow, Role, token_hash
 from koubou_panel.testing import open_inline_shop, until
 from koubou_panel.wire.session import Limits
 from tests.servers.doors import DOORS, READ, SCRIPT, TOKEN, Client, closes, open_door
@@ -50,6 +51,17 @@ async def test_auth_is_the_first_frame(door):
         assert (await client.read())["data"] == {"role": "full"}
         assert (await client.read())["type"] == "initial_state"
         assert (await client.ask("ping"))["type"] == "pong"
+
+
+async def test_a_token_shown_in_a_frame_names_who_asks(shop):
+    """A named token is as good a name by the `auth` frame as by a header, on both doors."""
+    named = {token_hash("n" * 43): Allow(Role.FULL, "agent:ci")}
+    for door_name in DOORS:
+        async with open_door(door_name, shop, named=named) as door, door.connect(None) as connection:
+            client = Client(connection)
+            await client.say("auth", token="n" * 43)
+            told = await client.ask("submit", **SCRIPT)
+            assert told["data"]["submitted_by"] == "agent:ci"
 
 
 @pytest.mark.parametrize("frame", ['{"command":"auth","token":"wrong"}', '{"command":"ping"}', "junk"])
