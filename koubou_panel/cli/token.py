@@ -13,7 +13,7 @@ from koubou_panel.cli.link import home_of
 from koubou_panel.cli.show import print_json, table
 from koubou_panel.errors import SettingsError
 from koubou_panel.servers.credentials import derive_read_token, load_or_create_token, rotate_token
-from koubou_panel.servers.named import ROLES, Scope, add_named, load_named, revoke_named
+from koubou_panel.servers.named import ROLES, Scope, add_named, forget_named, list_named, revoke_named
 from koubou_panel.wire.records import iso
 
 
@@ -36,7 +36,9 @@ def token(ctx: click.Context, *, is_read: bool, rotate: bool) -> None:
             raise SettingsError(
                 "KOUBOU_TOKEN gives the token here: change it there, and where the workshop runs"
             )
+        old = load_or_create_token(home.runtime, environ={})
         rotate_token(home.runtime)
+        forget_named(home.runtime, old)
         say("the old token opens nothing more; browsers sign in anew by the link of `koubou status`")
     found = load_or_create_token(home.runtime, environ=os.environ)
     print(derive_read_token(found) if is_read else found)
@@ -69,7 +71,7 @@ def add(ctx: click.Context, *, name: str, scope: str) -> None:
 def list_(ctx: click.Context, *, as_json: bool) -> None:
     """List the tokens of agents, which are not shown themselves."""
     home = home_of(ctx)
-    named = load_named(home.runtime, load_or_create_token(home.runtime, environ=os.environ))
+    named = list_named(home.runtime, load_or_create_token(home.runtime, environ=os.environ))
     rows = [
         {"name": name, "scope": one.scope, "created_at": iso(one.created_at)}
         for name, one in sorted(named.items())

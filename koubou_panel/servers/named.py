@@ -44,19 +44,54 @@ class _Book(msgspec.Struct):
 
 
 def load_named(runtime: Path, token: str) -> dict[str, NamedToken]:
-    """The tokens by name that were made under `token`; none where there is no file.
+    """The tokens by name that were made under `token`; none where there is no file, or it is of another token.
 
     Raises:
         SettingsError: the file is not to be read, or others can open it.
     """
+    book = _read(runtime)
+    return book.agents if book is not None and _belongs(book, token) else {}
+
+
+def list_named(runtime: Path, token: str) -> dict[str, NamedToken]:
+    """As `load_named`, for who is to be told of a file of another token.
+
+    Raises:
+        Refused: code `conflict`: the tokens in the file were made under another token.
+    """
+    book = _read(runtime)
+    if book is None or not book.agents:
+        return {}
+    if not _belongs(book, token):
+        raise Refused(
+            "conflict",
+            f"the tokens of agents in {runtime / FILE} were made under another token than this shell's: KOUBOU_TOKEN "
+            "differs, or is set in one place alone. Set it as it is where they were made; if that token is gone for "
+            "good, remove the file",
+        )
+    return book.agents
+
+
+def forget_named(runtime: Path, token: str) -> None:
+    """End all that were made under `token`, which opens nothing more itself; those of another stay."""
+    with _locked(runtime):
+        book = _read(runtime)
+        if book is not None and _belongs(book, token):
+            (runtime / FILE).unlink(missing_ok=True)
+
+
+def _read(runtime: Path) -> _Book | None:
     path = runtime / FILE
     try:
-        book = msgspec.json.decode(read_private(path), type=_Book)
+        return msgspec.json.decode(read_private(path), type=_Book)
     except FileNotFoundError:
-        return {}
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read ({error}): remove it, and add its tokens anew") from error
-    return book.agents if secrets.compare_digest(book.token, fingerprint(token)) else {}
+
+
+def _belongs(book: _Book, token: str) -> bool:
+    return secrets.compare_digest(book.token.encode(), fingerprint(token).encode())
 
 
 def allowed(tokens: Mapping[str, NamedToken]) -> Named:
@@ -68,7 +103,7 @@ def add_named(runtime: Path, token: str, name: str, *, scope: Scope, now: float)
     """Make a token and give it; it is told this once.
 
     Raises:
-        Refused: `invalid`: the name; `conflict`: there is one of that name.
+        Refused: `invalid`: the name; `conflict`: there is one of that name, or those in the file are of another token.
     """
     if not _NAME.fullmatch(name):
         words = "a name is 1 to 40 letters, digits and . _ - and begins with a letter or digit"
@@ -88,7 +123,7 @@ def revoke_named(runtime: Path, token: str, name: str) -> None:
     """End a token.
 
     Raises:
-        Refused: `not_found`, with the nearest name.
+        Refused: `not_found`, with the nearest name; `conflict`: those in the file are of another token.
     """
     with _book(runtime, token) as agents:
         if agents.pop(name, None) is None:
@@ -98,13 +133,20 @@ def revoke_named(runtime: Path, token: str, name: str) -> None:
 
 @contextmanager
 def _book(runtime: Path, token: str) -> Iterator[dict[str, NamedToken]]:
-    """The tokens, to change; they are stored at the end. Other processes wait meanwhile."""
+    """The tokens, to change; they are stored at the end."""
+    with _locked(runtime):
+        agents = list_named(runtime, token)
+        yield agents
+        write_private(runtime / FILE, msgspec.json.encode(_Book(fingerprint(token), agents)).decode())
+
+
+@contextmanager
+def _locked(runtime: Path) -> Iterator[None]:
+    """Other processes wait meanwhile."""
     close_folder(runtime)
     folder = os.open(runtime, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        agents = load_named(runtime, token)
-        yield agents
-        write_private(runtime / FILE, msgspec.json.encode(_Book(fingerprint(token), agents)).decode())
+        yield
     finally:
         os.close(folder)

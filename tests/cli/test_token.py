@@ -76,3 +76,19 @@ def test_the_workshops_own_tokens_are_printed_as_before(koubou) -> None:
     full, read = koubou("token").stdout.strip(), koubou("token", "--read").stdout.strip()
     assert len(full) == len(read) == 43
     assert full != read
+
+
+def test_a_shell_with_another_token_wipes_nothing(shell) -> None:
+    """Under another KOUBOU_TOKEN `add` and `list` are exit 4 and say so; after a rotation all begins anew."""
+    shell("token", "add", "backup", "--scope", "read")
+    other = {"KOUBOU_TOKEN": "u" * 43}
+    for words in (("token", "add", "new"), ("token", "list")):
+        done = shell(*words, **other)
+        assert done.returncode == 4, done.stderr
+        assert "KOUBOU_TOKEN differs" in done.stderr
+    assert [one["name"] for one in json.loads(shell("token", "list", "--json").stdout)["tokens"]] == [
+        "backup"
+    ]
+    assert shell("token", "--rotate").returncode == 0
+    assert shell("token", "add", "backup").returncode == 0
+    assert len(json.loads(shell("token", "list", "--json").stdout)["tokens"]) == 1

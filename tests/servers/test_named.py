@@ -11,7 +11,15 @@ import pytest
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.servers.access import Allow, Role, token_hash
 from koubou_panel.servers.credentials import load_or_create_token, rotate_token
-from koubou_panel.servers.named import FILE, add_named, allowed, load_named, revoke_named
+from koubou_panel.servers.named import (
+    FILE,
+    add_named,
+    allowed,
+    forget_named,
+    list_named,
+    load_named,
+    revoke_named,
+)
 from koubou_panel.servers.rotation import follow_token
 from koubou_panel.testing import until
 
@@ -57,12 +65,29 @@ def test_an_odd_name_is_refused(tmp_path, name):
 
 
 def test_they_end_with_the_token_they_belong_to(tmp_path):
-    """Under another token none is known, and the next one made begins a new book."""
+    """Under another token none is known; once the old one is rotated away the next one made begins a new book."""
     add_named(tmp_path, TOKEN, "old", scope="edit", now=NOW)
     assert load_named(tmp_path, "u" * 43) == {}
+    forget_named(tmp_path, "u" * 43)
+    assert list(load_named(tmp_path, TOKEN)) == ["old"]
+    forget_named(tmp_path, TOKEN)
     add_named(tmp_path, "u" * 43, "new", scope="edit", now=NOW)
     assert list(load_named(tmp_path, "u" * 43)) == ["new"]
     assert load_named(tmp_path, TOKEN) == {}
+
+
+def test_another_token_wipes_nothing(tmp_path):
+    """A shell with another KOUBOU_TOKEN is refused with words, whatever it asks, and what is there stays."""
+    add_named(tmp_path, TOKEN, "old", scope="edit", now=NOW)
+    for ask in (
+        lambda: add_named(tmp_path, "u" * 43, "new", scope="edit", now=NOW),
+        lambda: revoke_named(tmp_path, "u" * 43, "old"),
+        lambda: list_named(tmp_path, "u" * 43),
+    ):
+        with pytest.raises(Refused, match="KOUBOU_TOKEN differs") as refused:
+            ask()
+        assert refused.value.code == "conflict"
+    assert list(list_named(tmp_path, TOKEN)) == ["old"]
 
 
 def test_two_at_once_lose_nothing(tmp_path):
