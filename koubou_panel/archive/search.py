@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 from koubou_panel.archive.output import read_output_bytes
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 16  # one look at so much takes less than a millisecond
 LINE_BYTES = 1 << 16  # of a longer line each such piece is looked at by itself
 SHOWN_CHARS = 300
 _CONTROL = re.compile(
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[PX^_][^\x1b\r\n]*\x1b\\|[ -/]*[0-~])"
 )
 _MARK = b"::koubou "
 
@@ -56,22 +56,41 @@ def search_log(path: Path, text: str) -> Iterator[Found | None]:
 
 def _lines(data: bytes, at: int, line: int, wanted: str) -> Iterator[Found]:
     """The matching lines of whole lines that begin at byte `at`, after `line` others."""
-    if not data or not _may_have(data, wanted):
+    places = _places(data, wanted)
+    if not places:
         return
-    for place, whole in enumerate(data.split(b"\n"), start=1):
+    before = 0
+    lines = data.split(b"\n")
+    for place in places:
+        at += sum(map(len, lines[before:place])) + place - before
+        before = place
         begin = at
-        for drawn in whole.removesuffix(b"\r").split(b"\r"):
+        for drawn in lines[place].removesuffix(b"\r").split(b"\r"):
             shown = _CONTROL.sub(b"", drawn).decode("utf-8", "replace")
             if not drawn.startswith(_MARK) and wanted in shown.casefold():
-                yield Found(line + place, begin, _around(shown, wanted))
+                yield Found(line + place + 1, begin, _around(shown, wanted))
                 break
             begin += len(drawn) + 1
-        at += len(whole) + 1
 
 
-def _may_have(data: bytes, wanted: str) -> bool:
-    """Whether it is worth to look line by line: False is certain."""
-    return not wanted.isascii() or b"\x1b" in data or not data.isascii() or wanted.encode() in data.lower()
+def _places(data: bytes, wanted: str) -> list[int]:
+    """Which lines are worth a look: all that match are among them. Few steps of Python, whatever there is to read."""
+    if b"\x1b" in data:
+        data = _CONTROL.sub(b"", data)
+    if data.isascii():
+        return list(_hits(data.lower(), wanted.encode("utf-8", "surrogatepass"), b"\n"))
+    return list(_hits(data.decode("utf-8", "replace").casefold(), wanted, "\n"))
+
+
+def _hits(shown: AnyStr, sought: AnyStr, end: AnyStr) -> Iterator[int]:
+    """The lines of `shown` that have `sought`, each once, counted from 0."""
+    line = begin = 0
+    while (found := shown.find(sought, begin)) >= 0:
+        line += shown.count(end, begin, found)
+        yield line
+        begin = shown.find(end, found)
+        if begin < 0:
+            return
 
 
 def _around(shown: str, wanted: str) -> str:

@@ -41,6 +41,16 @@ def test_lines_are_found_as_they_are_seen(tmp_path, data, text, found):
     assert search(tmp_path, data, text) == found
 
 
+@pytest.mark.parametrize("filler", ["words of a line", "\u00e9 \x1b[31mred\x1b[0m words"])
+def test_each_matching_line_among_many_is_found_once(tmp_path, filler):
+    """With its own number and place, in plain text, in other letters and in colours."""
+    lines = [f"{filler} NEEDLE" * 2 if number % 500 == 7 else filler for number in range(20_000)]
+    data = ("\n".join(lines) + "\n").encode()
+    found = search(tmp_path, data, "needle")
+    assert [one.line for one in found] == list(range(8, 20_001, 500))
+    assert all(data[one.offset - 1 :].startswith(f"\n{filler} NEEDLE".encode()) for one in found)
+
+
 def test_lines_are_counted_over_many_reads(tmp_path):
     """A line that is cut by a read is one."""
     lines = [f"line {number} of many" for number in range(60_000)]
