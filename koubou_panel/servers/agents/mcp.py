@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from koubou_panel.servers.agents.delegate import Delegation
-from koubou_panel.servers.agents.mcp_frame import IDLE_S, MAX_SESSIONS, Frame, Mount
+from koubou_panel.servers.agents.mcp_frame import Frame, Mount
 from koubou_panel.servers.agents.mcp_prompts import add_prompts
 from koubou_panel.servers.agents.mcp_resources import Changes, add_resources
+from koubou_panel.servers.agents.mcp_sessions import IDLE_S, MAX_SESSIONS, MOST_EACH
 from koubou_panel.servers.agents.mcp_tools import add_tools
 
 INSTRUCTIONS = """\
@@ -37,10 +38,17 @@ class McpMount(Mount):
     """The workshop's MCP server as a part of the agents' application."""
 
     def __init__(
-        self, delegation: Delegation, *, idle_s: float = IDLE_S, max_sessions: int = MAX_SESSIONS
+        self,
+        delegation: Delegation,
+        *,
+        idle_s: float = IDLE_S,
+        max_sessions: int = MAX_SESSIONS,
+        most_each: int = MOST_EACH,
     ) -> None:
         """Serve what `delegation` can do."""
-        super().__init__(lambda: make_server(delegation), idle_s=idle_s, max_sessions=max_sessions)
+        super().__init__(
+            lambda: make_server(delegation), idle_s=idle_s, max_sessions=max_sessions, most_each=most_each
+        )
         self._shop = delegation.shop
 
     @asynccontextmanager

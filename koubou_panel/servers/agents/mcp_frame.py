@@ -43,12 +43,17 @@ from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
 from koubou_panel.servers.agents.mcp_notices import Notices
+from koubou_panel.servers.agents.mcp_sessions import (
+    FRESH_IDLE_S,
+    IDLE_S,
+    MAX_BODY_BYTES,
+    MAX_SESSIONS,
+    MOST_EACH,
+    Sessions,
+)
 from koubou_panel.servers.agents.middleware import VERDICT
 
 PATH = "/mcp"
-IDLE_S = 15 * 60.0
-MAX_SESSIONS = 512
-MAX_BODY_BYTES = 1 << 20
 ASKER_CHARS = 60
 # What a token of each role may use; whoever is not named here may use nothing.
 MAY: dict[str, frozenset[str]] = {
@@ -211,17 +216,25 @@ class Mount:
 
     Args:
         build: makes the server. It takes a while (schemas are made), so it is called off the loop.
-        idle_s: a session without a request for so many seconds ends.
+        idle_s: a session without a request for so many seconds ends; sooner, if it was only opened.
         max_sessions: how many sessions there may be at once.
+        most_each: and how many of one asker.
     """
 
     def __init__(
-        self, build: Callable[[], Frame], *, idle_s: float = IDLE_S, max_sessions: int = MAX_SESSIONS
+        self,
+        build: Callable[[], Frame],
+        *,
+        idle_s: float = IDLE_S,
+        max_sessions: int = MAX_SESSIONS,
+        most_each: int = MOST_EACH,
     ) -> None:
         """Not running yet."""
         self._build = build
         self._idle_s = idle_s
         self._max_sessions = max_sessions
+        self._most_each = most_each
+        self._sessions: Sessions | None = None
         self.manager: StreamableHTTPSessionManager | None = None
         self.frame: Frame | None = None
         self.route = Route(PATH, endpoint=self)
@@ -233,12 +246,13 @@ class Mount:
         frame.streamable_http_app(
             # The port's guard has looked at Host and Origin already, for every path alike.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-            session_idle_timeout=self._idle_s,
+            session_idle_timeout=min(FRESH_IDLE_S, self._idle_s),
             max_sessions=self._max_sessions,
             max_request_body_size=MAX_BODY_BYTES,
         )
         async with frame.session_manager.run():
             self.manager, self.frame = frame.session_manager, frame
+            self._sessions = Sessions(self.manager, idle_s=self._idle_s, most_each=self._most_each)
             try:
                 yield frame
             finally:
@@ -256,13 +270,15 @@ class Mount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a session belongs to the credentials that opened it."""
-        if self.manager is None:
+        if self._sessions is None:
             raise RuntimeError("requests are answered while `running()` is entered")
         verdict = scope.get(VERDICT)
+        actor = ""
         if isinstance(verdict, Allow):
+            actor = verdict.actor
             owner = AccessToken(token="", client_id=verdict.actor, scopes=[verdict.role.value])
             scope = {**scope, "user": AuthenticatedUser(owner)}
-        await self.manager.handle_request(scope, receive, send)
+        await self._sessions.handle(actor, scope, receive, send)
 
 
 def failure(refusal: Refused) -> CallToolResult:

@@ -9,8 +9,8 @@ import pytest
 
 from koubou_panel.servers.agents.delegate import Delegation
 from koubou_panel.servers.agents.mcp import make_server
-from koubou_panel.servers.agents.mcp_frame import IDLE_S, MAX_SESSIONS
 from koubou_panel.servers.agents.mcp_notices import MOST_URIS
+from koubou_panel.servers.agents.mcp_sessions import FRESH_IDLE_S, IDLE_S, MAX_SESSIONS, MOST_EACH
 from koubou_panel.servers.agents.mcp_wait import MOST_TASKS, MOST_WAIT_S, WAIT_S
 from koubou_panel.testing import open_inline_shop
 
@@ -56,6 +56,7 @@ def test_the_page_says_the_bounds_that_hold() -> None:
         f"({WAIT_S:.0f}, at most {MOST_WAIT_S:.0f})",
         f"follow {MOST_URIS} of them",
         f"silent for {IDLE_S / 60:.0f} minutes",
-        f"at most {MAX_SESSIONS}.",
+        f"at most {MAX_SESSIONS}, {MOST_EACH} of one token",
+        f"within {FRESH_IDLE_S:.0f} s",
     ):
         assert words in re.sub(r"\s+", " ", PAGE), words

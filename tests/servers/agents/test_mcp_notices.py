@@ -13,9 +13,9 @@ from mcp.shared.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp_types import ResourceUpdatedNotification
 
 from koubou_panel.core.records import Progress
-from koubou_panel.servers.agents import mcp_notices
+from koubou_panel.servers.agents import mcp_frame, mcp_notices
 from koubou_panel.testing import open_inline_shop, open_shop, submit, until
-from tests.servers.agents.mcp_door import LEGACY, MODERN, TOKEN, good, open_door
+from tests.servers.agents.mcp_door import LEGACY, MODERN, READ, TOKEN, good, open_door
 
 POOL = "koubou://pool"
 INITIALIZE = {
@@ -190,16 +190,67 @@ async def test_sessions_that_are_never_closed_end_by_themselves(shop):
 async def test_there_are_only_so_many_sessions_at_once(shop):
     """One more than the bound is refused with 503; those that stand alone need none."""
     async with open_door(shop, max_sessions=2) as door, door.http() as http:
-        codes = [(await http.post(door.url, json=INITIALIZE, headers=HEADERS)).status_code for _ in range(3)]
-        assert codes == [200, 200, 503]
+        answers = [await http.post(door.url, json=INITIALIZE, headers=HEADERS) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 503]
+        assert int(answers[-1].headers["retry-after"]) > 0
         async with door.client(MODERN) as client:
             good(await client.call_tool("get_statistics"))
 
 
+async def test_nobody_takes_the_sessions_of_others(shop):
+    """One token has so many sessions; one more ends its own that was idle longest, and no one else's."""
+    ask = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+    async with open_door(shop, most_each=3) as door, door.http() as owner, door.http(READ) as reader:
+
+        async def opened(http) -> dict[str, str]:
+            answer = await http.post(door.url, json=INITIALIZE, headers=HEADERS)
+            assert answer.status_code == 200
+            return {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": LEGACY}
+
+        async def status(http, session) -> int:
+            return (await http.post(door.url, json=ask, headers=HEADERS | session)).status_code
+
+        owners = await opened(owner)
+        mine = [await opened(reader) for _ in range(3)]
+        assert await status(reader, mine[0]) == 200
+        mine += [await opened(reader) for _ in range(2)]
+        assert [await status(reader, session) for session in mine] == [200, 404, 404, 200, 200]
+        assert await status(owner, owners) == 200
+        assert door.sessions() == 4
+
+
+async def test_a_session_that_is_only_opened_ends_soon(shop, monkeypatch):
+    """Who never comes back to a session holds it for a short time; who does, for the whole."""
+    monkeypatch.setattr(mcp_frame, "FRESH_IDLE_S", 0.2)
+    async with open_door(shop) as door, door.http() as http:
+        kept = (await http.post(door.url, json=INITIALIZE, headers=HEADERS)).headers["mcp-session-id"]
+        session = {"Mcp-Session-Id": kept, "MCP-Protocol-Version": LEGACY}
+        told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+        assert (await http.post(door.url, json=told, headers=HEADERS | session)).status_code == 202
+        for _ in range(4):
+            await http.post(door.url, json=INITIALIZE, headers=HEADERS)
+        await until(lambda: door.sessions() == 1)
+        assert list(door.mount.manager._server_instances) == [kept]
+
+
+async def test_a_body_that_is_too_large_is_refused_as_json(shop):
+    """Announced or not, and told in the protocol's own way."""
+
+    async def pieces():
+        for _ in range(5):
+            yield b" " * (1 << 18)
+
+    async with open_door(shop) as door, door.http() as http:
+        for body in (b" " * (5 << 18), pieces()):
+            answer = await http.post(
+                door.url, content=body, headers=HEADERS | {"Content-Type": "application/json"}
+            )
+            assert (answer.status_code, answer.headers["content-type"]) == (413, "application/json")
+            assert "larger than 1048576 bytes" in answer.json()["error"]["message"]
+
+
 async def test_a_session_belongs_to_the_token_that_opened_it(shop, door):
     """With another token the session does not exist."""
-    from tests.servers.agents.mcp_door import READ
-
     async with door.http() as http, door.http(READ) as reader:
         answer = await http.post(door.url, json=INITIALIZE, headers=HEADERS)
         session = {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": LEGACY}
