@@ -20,7 +20,7 @@ from koubou_panel.errors import Refused
 SHORTEST_S = 1.0
 LONGEST_S = 366 * 24 * 3600.0
 LAST_YEAR_S = 253_402_300_800.0  # the year 10000: no calendar here goes further
-COUNTED = 1_000
+COUNTED = 100
 CRON_CHARS = 250
 
 
@@ -77,10 +77,16 @@ def next_fire(schedule: Schedule, after: float, *, anchor: float) -> float | Non
         count = max(0, _counted(schedule.every_s, after, anchor)) + 1
         return anchor + count * schedule.every_s
     if schedule.cron is not None:
-        moment = datetime.fromtimestamp(max(0.0, after), _zone(schedule.zone))
-        # In the hour that comes twice the clock on the wall is behind what was due: that is over.
-        return next((due for due in _dues(schedule.cron, moment) if due > after), None)
+        return _next_cron(schedule.cron, schedule.zone, math.floor(max(0.0, after)))
     return schedule.at if schedule.at is not None and schedule.at > after else None
+
+
+@lru_cache(maxsize=256)
+def _next_cron(expression: str, zone: str, after: int) -> float | None:
+    """The first due time of a cron expression later than `after`; they are all whole seconds. Crowds share it."""
+    moment = datetime.fromtimestamp(after, _zone(zone))
+    # In the hour that comes twice the clock on the wall is behind what was due: that is over.
+    return next((due for due in _dues(expression, moment) if due > after), None)
 
 
 def _counted(every_s: float, moment: float, anchor: float) -> int:
@@ -113,12 +119,20 @@ def latest_due(schedule: Schedule, first: float, now: float, *, anchor: float) -
         return last, min(COUNTED, round((last - first) / schedule.every_s))
     if schedule.cron is None:
         return first, 0
-    moment = datetime.fromtimestamp(math.floor(now) + 1, _zone(schedule.zone))
+    return _latest_cron(schedule.cron, schedule.zone, first, math.floor(now))
+
+
+@lru_cache(maxsize=256)
+def _latest_cron(expression: str, zone: str, first: float, now: int) -> tuple[float, int]:
+    """As `latest_due`, for a cron expression. A step back is dear, so that no more are taken than are counted."""
+    moment = datetime.fromtimestamp(now + 1, _zone(zone))
     last, missed = first, 0
-    for due in _dues(schedule.cron, moment, reverse=True):
+    for due in _dues(expression, moment, reverse=True):
         if due > now:
             continue
-        if due <= first or missed >= COUNTED:
+        if due <= first:
             break
         last, missed = max(last, due), missed + 1
+        if missed >= COUNTED:
+            break
     return last, missed

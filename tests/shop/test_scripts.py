@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from koubou_panel.archive.output import output_path
+from koubou_panel.core.catalogue import save_script
 from koubou_panel.core.commands import (
     Caller,
     EnableScript,
@@ -28,7 +29,7 @@ from koubou_panel.home import Home
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import definition, rotation
 from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.shop.schedules import Schedules
+from koubou_panel.shop.schedules import LONGEST_S, TURN_SCRIPTS, Schedules
 from koubou_panel.shop.scripts import MOST_SEARCHES
 from koubou_panel.testing import Collector, ManualClock, open_inline_shop, open_shop, until
 
@@ -449,8 +450,6 @@ class Watched:
         await until(lambda: "s" in self.shop.state.scripts)
 
     def _saved(self, script):
-        from koubou_panel.core.catalogue import save_script
-
         (event,) = save_script(self.shop.state, SaveScript(script), self.clock(), "me")
         return event
 
@@ -487,6 +486,40 @@ async def test_the_clock_is_watched(watched):
     await until(lambda: len(watched.fires) == 2)
     assert watched.fires[1].missed == 9
     assert len(watched.shop.state.tasks) == 2
+
+
+async def test_a_crowd_that_is_due_at_once_is_told_a_little_at_a_time(watched, monkeypatch):
+    """Each script once, and between the turns goes on what else the loop has to do."""
+    told, turns = [], []
+    tell, look = Schedules._tell, Schedules._look
+    monkeypatch.setattr(
+        Schedules, "_tell", lambda self, entry, *due: (told.append(entry.name), tell(self, entry, *due))
+    )
+    monkeypatch.setattr(Schedules, "_look", lambda self: (look(self), turns.append(len(told))))
+    schedule = Schedule(cron="0 3 * * *", zone="UTC")
+    saves = [SaveScript(Script(name=f"s{place}", path="/s.sh", schedule=schedule)) for place in range(300)]
+    for save in saves:
+        watched.shop.hub.note(save_script(watched.shop.state, save, watched.clock(), "me")[0])
+    await until(lambda: len(watched.shop.state.scripts) == 300)
+    turns.clear()
+    await watched.pass_time(86_400.0)
+    await until(lambda: len(watched.fires) == 300)
+    assert sorted(told) == sorted(save.script.name for save in saves)
+    steps = [after - before for before, after in zip([0, *turns], turns, strict=False)]
+    assert max(steps) <= TURN_SCRIPTS
+
+
+async def test_what_was_told_in_vain_is_told_again(watched, monkeypatch):
+    """A due time that led to nothing, as while the clock was set back, is not forgotten."""
+    await watched.add(schedule=Schedule(every_s=60.0))
+    report = watched.shop.hub.report
+    monkeypatch.setattr(watched.shop.hub, "report", lambda due: None)
+    await watched.pass_time(60.0)
+    monkeypatch.setattr(watched.shop.hub, "report", report)
+    await watched.pass_time(1.0)
+    assert watched.fires == []
+    await watched.pass_time(LONGEST_S)
+    await until(lambda: len(watched.fires) == 1)
 
 
 async def test_what_waits_runs_when_its_turn_comes(watched):
