@@ -180,7 +180,7 @@ async def submit(shop: LocalShop, *command: str, **fields: object) -> TaskId:
 
 @asynccontextmanager
 async def open_inline_shop(
-    *, workers: int = 2, clock: Callable[[], float] | None = None
+    *, workers: int = 2, clock: Callable[[], float] | None = None, agent_tasks: int | None = None
 ) -> AsyncIterator[LocalShop]:
     """A workshop in memory with an `InlineEngine` as `shop.engine`; it samples nothing."""
     clock = clock or ManualClock()
@@ -193,6 +193,7 @@ async def open_inline_shop(
         batches=registry.batches,
         clock=clock,
         node="test",
+        agent_tasks=agent_tasks,
     )
     shop = LocalShop(hub=hub, archive=archive, home=Home(Path("/nonexistent")), clock=clock)
     shop.engine = InlineEngine(hub.report)  # type: ignore[assignment]
@@ -205,13 +206,15 @@ async def open_inline_shop(
 
 
 @asynccontextmanager
-async def open_shop(folder: Path, *, workers: int = 2, wait_ready: bool = True) -> AsyncIterator[LocalShop]:
+async def open_shop(
+    folder: Path, *, workers: int = 2, wait_ready: bool = True, agent_tasks: int | None = None
+) -> AsyncIterator[LocalShop]:
     """A real workshop in `folder`: SQLite, worker processes; ready when entered."""
     home = Home(folder)
     home.prepare()
     home.lock()
     try:
-        shop = await LocalShop.open(home, workers=(workers, workers))
+        shop = await LocalShop.open(home, workers=(workers, workers), agent_tasks=agent_tasks)
         try:
             if wait_ready:
                 await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) >= workers)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from koubou_panel.archive import rows
 from koubou_panel.core.codec import encode_events, without_bytes
 from koubou_panel.core.events import Fact, TaskSubmitted
+from koubou_panel.core.keys import kept_key
 from koubou_panel.core.records import Metrics, Pool, Request, Task, TaskId
 from koubou_panel.core.script import Entry
 
@@ -133,7 +134,7 @@ def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | Non
         task.order,
         request.task_id,
         request.kind,
-        NOTHING if request.idempotency_key is None else request.idempotency_key,
+        NOTHING if (key := kept_key(request)) is None else key,
         rows.searched_text(request),
         _bound(rows.request_blob(request)),
         _bound(payload) if payload else NOTHING,

@@ -22,8 +22,8 @@ class Loaded(Struct):
 
     `unfinished` by order of submission, with payloads; `finished` the last by their end, oldest first; `counts`
     every status; `order` the last place given; `worker_totals` (completed, failed); `keys` the task of each
-    idempotency key; `metrics` the last samples, oldest first; `scripts` the catalogue; `executions` how many runs of
-    scripts have ended.
+    idempotency key, as it is kept; `metrics` the last samples, oldest first; `scripts` the catalogue; `executions` how
+    many runs of scripts have ended.
     """
 
     unfinished: list[Task]

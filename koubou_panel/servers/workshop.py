@@ -132,7 +132,7 @@ async def _open(
     access = _access(args, token)
     child.require_free(args.host, args.socket_port, flag=SOCKET_FLAG)
     child.require_free(args.host, args.agents_port, flag=AGENTS_FLAG)
-    shop = await LocalShop.open(home, workers=workers, open_files=open_files)
+    shop = await LocalShop.open(home, workers=workers, open_files=open_files, agent_tasks=args.agent_tasks)
     try:
         services = await _attach_services(args, shop, stack)
         _serve_prompts(shop, services, stack)

@@ -25,7 +25,7 @@ from koubou_panel.core.commands import (
     RunsSampled,
 )
 from koubou_panel.core.conclude import conclude
-from koubou_panel.core.decide import Context, decide
+from koubou_panel.core.decide import Context, check_role, decide
 from koubou_panel.core.events import (
     FACTS,
     SAMPLES,
@@ -49,6 +49,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.known import Known
+from koubou_panel.shop.quota import Quota
 from koubou_panel.shop.recovery import (
     Stored,
     is_of_storage,
@@ -91,14 +92,17 @@ class Hub:
         batches: Callable[[str], bool],
         clock: Clock,
         node: str,
+        agent_tasks: int | None = None,
     ) -> None:
-        """A hub over what `archive` has stored; `start` gives it its engine."""
+        """A hub over what `archive` has stored; `start` gives it its engine; `agent_tasks` is for `Quota`."""
         self.state = stored.state
         self.agenda = Agenda.from_state(stored.state, batches, ended=stored.ended)
         self._loop = loop
         self._archive = archive
         self.curves = Curves()
         self.known = Known(stored.keys, clock())
+        self.quota = Quota(agent_tasks)
+        self.quota.on_reset(stored.state)
         self._metrics: list[Metrics] = []
         self._writer = Writer(archive, loop.call_soon_threadsafe)
         self._batches = batches
@@ -203,11 +207,14 @@ class Hub:
 
     def _decide(self, ask: Ask, step: Step, now: float) -> None:
         command = ask.command
-        known = self.known.task_of(command) if ask.caller.role != "read" else None
-        if known is not None:
-            step.replies.append((ask.reply, known))
-            return
         try:
+            check_role(command, ask.caller.role)
+            known = self.known.task_of(command, ask.caller.by, self.state.tasks, ask.found)
+            if known is not None:
+                step.replies.append((ask.reply, known))
+                return
+            if subject(command) not in self.state.tasks:
+                self.quota.check(command, ask.caller)
             context = Context(now, ask.caller.by, ask.caller.role, ask.found, ask.ended)
             events = decide(self.state, command, context)
         except Refused as refusal:
@@ -240,6 +247,7 @@ class Hub:
             elif isinstance(event, SCRIPT_FACTS):
                 store_script(self.state, event, batch)
         self.agenda.note(fresh)
+        self.quota.on_facts(fresh)
         step.folded += fresh
 
     def _tell_script(self, told: ScriptRan, batch: Batch) -> Folded:
@@ -258,8 +266,7 @@ class Hub:
             if task.request.script_name is not None:
                 batch.script_runs[task_id] = (task.request.script_name, task.request.fire_at)
             batch.payloads[task_id] = task.request.payload
-            if task.request.idempotency_key is not None:
-                self.known.keys[task.request.idempotency_key] = task_id
+            self.known.keep(task.request)
         elif task.status in FINISHED:
             self._store_end(event, task, batch)
 
@@ -387,6 +394,7 @@ class Hub:
         self.state = stored.state
         now = self._clock()
         self.known = Known(stored.keys, now)
+        self.quota.on_reset(stored.state)
         alive = self._engine.workers() if self._engine is not None else set()
         workers = [worker for worker in old_state.workers.values() if worker.worker_id in alive]
         for event in (note, *revived(workers, now)):

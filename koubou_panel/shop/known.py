@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ids import made_at
-from koubou_panel.core.records import TaskId
+from koubou_panel.core.keys import REMOTE, check_same, kept_key, key_of, scoped
+from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.errors import Refused
 
 FRESH_S = 10.0
 
@@ -16,7 +20,7 @@ class Known:
     """
 
     def __init__(self, keys: dict[str, TaskId], now: float) -> None:
-        """With the keys that are stored; what ended before `now` is for the archive to say."""
+        """With the keys as they are kept; what ended before `now` is for the archive to say."""
         self.keys = keys
         self.ended: set[TaskId] = set()
         self._before: set[TaskId] = set()
@@ -32,22 +36,58 @@ class Known:
         """Whether the task has ended lately."""
         return task_id in self.ended or task_id in self._before
 
-    def task_of(self, command: Command) -> TaskId | None:
-        """The task that a command has made already, where the state alone does not tell."""
+    def keep(self, request: Request) -> None:
+        """Remember the key of a task that was submitted."""
+        key = kept_key(request)
+        if key is not None:
+            self.keys[key] = request.task_id
+
+    def by_key(self, command: Command, by: str) -> TaskId | None:
+        """The task that may have the key of `command`, which `by` gives."""
+        key = key_of(command)
+        if key is None:
+            return None
+        # Keys that were stored before each caller had its own are kept as they came.
+        return self.keys.get(scoped(key, by)) or self.keys.get(key)
+
+    def task_of(
+        self, command: Command, by: str, tasks: Mapping[TaskId, Task], found: Task | None
+    ) -> TaskId | None:
+        """The task that a command of `by` has made already, where the state alone does not tell.
+
+        Args:
+            command: what is asked for.
+            by: who asks.
+            tasks: those that the state holds.
+            found: what the archive has of the task with the command's key.
+
+        Raises:
+            Refused: `conflict`: its key stands for something else that `by` asked for.
+        """
+        first = self.by_key(command, by)
+        if first is not None and self._is_made(command, by, first, tasks.get(first) or found):
+            return first
         if type(command) is SubmitTask:
-            key = command.request.idempotency_key
-            if key is not None and key in self.keys:
-                return self.keys[key]
             task_id = command.request.task_id
         elif type(command) is RunScript:
-            if command.idempotency_key is not None and command.idempotency_key in self.keys:
-                return self.keys[command.idempotency_key]
             task_id = command.task_id
         elif type(command) is RetryTask:
             task_id = command.new_id
         else:
             return None
         return task_id if task_id in self else None
+
+    def _is_made(self, command: Command, by: str, first: TaskId, task: Task | None) -> bool:
+        """Whether `first` is what the command made; over a public door it must have asked for the same."""
+        if not by.startswith(REMOTE):
+            return True
+        if task is None or task.task_id != first:
+            words = f"task {first} of this key has just ended; try again"
+            raise Refused("conflict", words, field="idempotency_key")
+        if task.request.submitted_by != by:
+            return False
+        check_same(command, task)  # type: ignore[arg-type]
+        return True
 
     def is_certain(self, task_id: TaskId, now: float) -> bool:
         """Whether a task of this id would be in the state or here, if there was one."""

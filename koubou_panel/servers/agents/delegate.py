@@ -19,7 +19,7 @@ from koubou_panel.core.records import NO_LIMITS, Limits, OnCrash, Request, Task,
 from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
-from koubou_panel.servers.agents.quota import Quota
+from koubou_panel.shop.quota import Quota
 
 OUTPUT_BYTES = 256 * 1024
 """Of a task's output, how much its result shows: the last of it."""
@@ -118,7 +118,7 @@ class Delegation:
 
     Args:
         shop: the workshop.
-        agent_tasks: how many unfinished tasks one agent may have.
+        agent_tasks: how many unfinished tasks one agent may have, as the workshop counts them; only told here.
     """
 
     def __init__(self, shop: Shop, *, agent_tasks: int) -> None:
@@ -251,17 +251,13 @@ class Delegation:
 
     async def _take_in(self, command: Command, caller: Caller) -> TaskId:
         """Carry out what makes a task, to its end even if who asked is gone meanwhile."""
-        work = asyncio.get_running_loop().create_task(self._counted(command, caller))
+        work = asyncio.get_running_loop().create_task(self.shop.do(command, caller))
         self._asked.add(work)
         work.add_done_callback(self._asked.discard)
         task_id = await asyncio.shield(work)
         if task_id is None:
             raise Refused("internal", "the task was taken in, but its id is not known")
         return task_id
-
-    async def _counted(self, command: Command, caller: Caller) -> TaskId | None:
-        with self.quota.one_more(caller.by):
-            return await self.shop.do(command, caller)
 
     # -- out --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from koubou_panel.core.records import Progress
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow, Role
 from koubou_panel.servers.agents.delegate import Delegation, Options, caller_of, split_command
-from koubou_panel.servers.agents.quota import Quota
+from koubou_panel.shop.quota import Quota
 from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
 
 AGENT = Caller("rest:test", from_network=True)
@@ -21,7 +21,7 @@ OTHER = Caller("agent:other", from_network=True)
 @pytest.fixture
 async def shop():
     """A workshop in memory, whose tasks end when the test says so."""
-    async with open_inline_shop() as shop:
+    async with open_inline_shop(agent_tasks=3) as shop:
         yield shop
 
 
@@ -178,7 +178,23 @@ async def test_a_refused_task_is_not_counted(delegation):
     with pytest.raises(Refused):
         await delegation.command([], AGENT)
     assert delegation.quota.count("rest:test") == 0
-    assert not delegation.quota._coming
+
+
+async def test_at_the_limit_a_resend_is_answered(delegation):
+    """Nothing new would be made: the same key gives its task, and the same id too."""
+    keyed = Options(idempotency_key="k")
+    first = await delegation.command(["true"], AGENT, options=keyed)
+    for _ in range(2):
+        await delegation.command(["true"], AGENT)
+    assert await delegation.command(["true"], AGENT, options=keyed) == first
+    with pytest.raises(Refused):
+        await delegation.command(["true"], AGENT, options=Options(idempotency_key="other"))
+
+
+async def test_the_limit_is_reached_and_not_one_before(delegation):
+    """A task is counted once, also between its commit and its answer."""
+    task_ids = [await delegation.command(["true"], AGENT) for _ in range(3)]
+    assert len(set(task_ids)) == 3
 
 
 async def test_the_count_is_right_from_the_start(shop):

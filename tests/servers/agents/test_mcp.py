@@ -163,7 +163,7 @@ async def test_a_long_name_of_a_program_is_cut(door):
 async def test_an_agent_has_only_so_many_tasks_in_flight(tmp_path):
     """One more than the limit is refused, of this agent alone; it has room again when one has ended."""
     async with (
-        open_shop(tmp_path) as shop,
+        open_shop(tmp_path, agent_tasks=2) as shop,
         open_door(shop, agent_tasks=2) as door,
         door.client(name="greedy") as client,
         door.client(name="other") as other,

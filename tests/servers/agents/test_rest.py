@@ -392,9 +392,13 @@ async def test_an_archive_that_fails_is_told(shop, rest, monkeypatch):
     assert not shop.state.tasks
 
 
-async def test_too_many_tasks_are_refused(shop):
+async def test_too_many_tasks_are_refused():
     """429 with Retry-After when an agent has as many unfinished tasks as it may have; another one goes on."""
-    async with open_door(shop, agent_tasks=2) as door, door.client() as rest:
+    async with (
+        open_inline_shop(agent_tasks=2) as shop,
+        open_door(shop, agent_tasks=2) as door,
+        door.client() as rest,
+    ):
         replies = await asyncio.gather(*(delegate(rest, command=["true"]) for _ in range(4)))
         assert sorted(reply.status_code for reply in replies) == [200, 200, 429, 429]
         refused = next(reply for reply in replies if reply.status_code == 429)

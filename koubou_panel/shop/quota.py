@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Sequence
 
+from koubou_panel.core.commands import Caller, Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.events import Sample, TaskCancelled, TaskCompleted, TaskFailed, TaskSubmitted
+from koubou_panel.core.keys import AGENTS
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 
-AGENTS = ("agent:", "rest", "mcp")
-"""What the name of a caller begins with that is an agent: only their tasks are counted."""
-
 _ENDS = frozenset((TaskCompleted, TaskFailed, TaskCancelled))
+_MAKE = frozenset((SubmitTask, RunScript, RetryTask))
 
 
 class Quota:
-    """The limit on tasks in flight, agent by agent. A subscriber of the shop; loop thread only.
+    """The limit on tasks in flight, agent by agent, whichever door each came by. Loop thread only.
 
-    Tasks that are on their way into the workshop count too, so that a burst cannot pass the limit.
+    The hub tells it each fact before the next command is decided, so that no burst passes the limit.
 
     Args:
-        most: how many unfinished tasks one agent may have.
+        most: how many unfinished tasks one agent may have; None: as many as it likes.
     """
 
-    def __init__(self, most: int) -> None:
-        """To be subscribed."""
-        self.most = most
+    def __init__(self, most: int | None) -> None:
+        """To be told what happens."""
+        self.most: int = sys.maxsize if most is None else most
         self._unfinished: dict[str, set[TaskId]] = {}
-        self._coming: dict[str, int] = {}
 
     def count(self, by: str) -> int:
-        """How many tasks of `by` have not ended, with those that are on their way."""
-        return len(self._unfinished.get(by, ())) + self._coming.get(by, 0)
+        """How many tasks of `by` have not ended."""
+        return len(self._unfinished.get(by, ()))
 
-    @contextmanager
-    def one_more(self, by: str) -> Iterator[None]:
-        """Count one task of `by` as on its way, for as long as it is being submitted.
+    def check(self, command: Command, caller: Caller) -> None:
+        """Check that `caller` may have one more task, if `command` makes one.
 
         Raises:
             Refused: code `limit`: it has as many as it may have.
         """
-        if self.count(by) >= self.most:
-            words = f"{by} has {self.most} tasks that have not ended, which is the limit"
+        if not caller.from_network or type(command) not in _MAKE:
+            return
+        if caller.by.startswith(AGENTS) and self.count(caller.by) >= self.most:
+            words = f"{caller.by} has {self.most} tasks that have not ended, which is the limit"
             raise Refused("limit", f"{words}; wait for one to end, or cancel one")
-        self._coming[by] = self._coming.get(by, 0) + 1
-        try:
-            yield
-        finally:
-            left = self._coming.pop(by) - 1
-            if left:
-                self._coming[by] = left
 
     def on_reset(self, state: State) -> None:
         """Count anew."""
