@@ -47,11 +47,31 @@ class LineReader:
         lines: list[list[Run]] = []
         place = 0
         for token in _TOKEN.finditer(text):
-            self._line.put(text[place : token.start()], self._style.classes)
+            self._put(text[place : token.start()], lines)
             place = token.end()
             self._apply(token, lines)
-        self._line.put(text[place:], self._style.classes)
+        self._put(text[place:], lines)
         return lines
+
+    def _put(self, text: str, lines: list[list[Run]]) -> None:
+        """Write on; a line that is full goes on in the next one."""
+        while text:
+            room = WIDTH_LIMIT - self._line.column
+            if room <= 0:
+                self._break(lines)
+                continue
+            self._line.put(text[:room], self._style.classes)
+            text = text[room:]
+
+    def _break(self, lines: list[list[Run]]) -> None:
+        """End a full line, at its last space where that is near its end; what is left begins the next."""
+        runs = self._line.runs()
+        cut = "".join(text for _, text in runs).rfind(" ") + 1
+        cut = cut if cut > WIDTH_LIMIT // 2 else WIDTH_LIMIT
+        lines.append(_slice(runs, 0, cut))
+        self._line = _Line()
+        for style, text in _slice(runs, cut, None):
+            self._line.put(text, style)
 
     @property
     def open_line(self) -> list[Run]:

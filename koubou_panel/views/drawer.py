@@ -11,7 +11,7 @@ from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import KoubouError
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views.escape import line
-from koubou_panel.views.output import OutputTail
+from koubou_panel.views.output import READ_BYTES, OutputTail
 from koubou_panel.views.pages.task import TaskView
 
 Locked = Callable[[Callable[[], None]], None]
@@ -47,7 +47,7 @@ class Drawer:
         self._spawn = spawn
         self._locked = locked
         self._toast = toast
-        self._output = OutputTail(shop)
+        self._output = OutputTail(shop, READ_BYTES)
         self._wanted = ""
         self._is_reading = False
         self._is_loading = False
@@ -95,14 +95,14 @@ class Drawer:
         self.view.head.refuse(task_id)
 
     def _show(self, task: Task) -> None:
-        self._output = OutputTail(self._shop)
+        self._output = OutputTail(self._shop, READ_BYTES)
         self._output.hint = "It printed nothing." if task.is_finished else "What it prints appears here."
         self.view.show(task)
         self.send_output()
         self._read_on()
 
     def _close(self) -> None:
-        self._output = OutputTail(self._shop)
+        self._output = OutputTail(self._shop, READ_BYTES)
         self.view.close()
         self.send_output()
 

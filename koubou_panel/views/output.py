@@ -34,9 +34,13 @@ Line = tuple[str, list[Run]]
 
 
 def _from_line_start(text: str) -> str:
-    """`text` from where a line begins: after a line's end, or where one is drawn anew, as progress bars are."""
+    """`text` from where a line begins: after a line's end, or where one is drawn anew, as progress bars are.
+
+    Where none begins, it is the end of one long line.
+    """
     found = re.search(r"[\r\n]", text)
-    return text[found.end() :] if found else ""
+    rest = text[found.end() :] if found else ""
+    return rest or f"… {text}"
 
 
 @dataclass(slots=True)
@@ -68,11 +72,13 @@ class OutputTail:
 
     Args:
         shop: where output is read.
+        first_bytes: how much of what was written before is read.
 
     """
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, first_bytes: int = FIRST_BYTES) -> None:
         """Follow nothing yet."""
+        self._first_bytes = first_bytes
         self.hint = "What running tasks print appears here as it is printed."
         self._shop = shop
         self._sources: dict[str, _Source] = {}
@@ -159,6 +165,7 @@ class OutputTail:
         source.size = max(source.size, model.output_bytes)
         if model.is_finished and not source.is_finished:
             source.is_finished = self._is_new = True
+            self._end_line(source)
 
     def _hue_of(self, label: str) -> int:
         """A colour for a name: runs of the same work have the same."""
@@ -190,11 +197,11 @@ class OutputTail:
     async def _read(self, source: _Source) -> None:
         offset = source.end
         if offset is None:
-            offset = -FIRST_BYTES if source.size > FIRST_BYTES else 0
+            offset = -self._first_bytes if source.size > self._first_bytes else 0
         elif source.size - offset > READ_BYTES:
-            self._add(source, [[("d", f"… {size(source.size - offset - FIRST_BYTES)} not shown …")]])
+            self._add(source, [[("d", f"… {size(source.size - offset - self._first_bytes)} not shown …")]])
             source.reader = LineReader()
-            offset = -FIRST_BYTES
+            offset = -self._first_bytes
         try:
             page = await self._shop.read_output(TaskId(source.task_id), offset, READ_BYTES)
         except Refused:  # its output is gone
@@ -211,6 +218,13 @@ class OutputTail:
         before = source.reader.open_line
         self._add(source, source.reader.feed(text))
         self._is_new = self._is_new or source.reader.open_line != before
+        self._end_line(source)
+
+    def _end_line(self, source: _Source) -> None:
+        """The last line of a task that ended is a line like the others, although it has no end."""
+        if source.is_finished and not self._is_behind(source) and (runs := source.reader.open_line):
+            source.reader = LineReader()
+            self._add(source, [runs])
 
     def _add(self, source: _Source, lines: list[list[Run]]) -> None:
         for runs in lines[-KEEP_LINES:]:

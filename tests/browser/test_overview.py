@@ -115,7 +115,7 @@ async def test_output_appears_as_it_is_printed(chromium: object, tmp_path: Path)
         await watch.shows(".output .open", "7%|bar|")
         await watch.shows(".output .open", "100%|bar| 100/100")
         assert await watch.page.locator(".output .open .line").count() == 1
-        tags = await watch.page.locator(".output .log .tag").all_inner_texts()
+        tags = await watch.page.locator(".output .lines .tag").all_inner_texts()
         assert set(tags) == {"talks"}
 
 

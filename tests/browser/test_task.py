@@ -194,3 +194,43 @@ async def test_what_was_begun_for_one_task_is_not_done_to_another(chromium: obje
         assert await watch.text(".taskcard .cancel") == "Cancel"
         await watch.shows(".typing .end", "End")
         assert await page.locator(".typing input").input_value() == ""
+
+
+TELLS = (
+    "import sys, time\nprint('first line')\nfor n in range(400):\n sys.stdout.write(f'word{n} '); sys.stdout.flush()\n"
+    " time.sleep(0.01)\nsys.stdout.write('THE END'); sys.stdout.flush(); sys.stdin.readline()"
+)
+
+
+@pytest.mark.parametrize("options", SIZES)
+async def test_a_line_without_an_end_is_read_whole(
+    chromium: object, tmp_path: Path, options: dict[str, object]
+) -> None:
+    """A long line that is still written is wrapped and followed to its end, and stays so once its task ended."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **options) as watch,
+    ):
+        page = watch.page
+        spec = {"command": [sys.executable, "-c", TELLS], "stdin": True}
+        task_id = await submit(shop, spec=spec, name="tells")
+        await page.goto(page.url.split("?")[0] + f"?task={task_id}")
+        await watch.shows(".k-printed .log", "THE END")
+        await until(lambda: reads_to_the_end(watch))
+        await shop.do(CancelTask(task_id), Caller("test"))
+        await watch.shows(".taskcard .words", "cancelled")
+        await until(lambda: reads_to_the_end(watch))
+        await watch.shows(".k-printed .lines", "word399 THE END")
+
+
+async def reads_to_the_end(watch: Watch) -> bool:
+    """Whether the last line of the open task is wrapped within its card, and its end stands in sight."""
+    log = watch.page.locator(".k-printed .log").first
+    return await log.evaluate(
+        """log => { const texts = [...log.querySelectorAll(".text")], text = texts[texts.length - 1]
+        const range = document.createRange(); range.selectNodeContents(text)
+        const boxes = [...range.getClientRects()], last = boxes[boxes.length - 1], seen = log.getBoundingClientRect()
+        return boxes.length > 5 && text.scrollWidth <= text.clientWidth + 1
+            && last.bottom <= seen.bottom + 1 && last.right <= seen.right + 1 }"""
+    )

@@ -86,3 +86,10 @@ def test_cutting_does_not_matter(pieces: list[str]) -> None:
     """However output is cut into pieces, the lines are the same."""
     whole = read("".join(pieces) + "\n.")
     assert read(*pieces, "\n.") == whole
+
+
+def test_a_long_line_goes_on_in_the_next() -> None:
+    """Nothing of a line is lost, however long it is, and no word of it is parted."""
+    lines, left = read("word " * 300, "word " * 300 + "end")
+    assert "".join([*lines, left]) == "word " * 600 + "end"
+    assert lines[0].endswith("word ")

@@ -230,3 +230,29 @@ async def test_tasks_of_one_name_are_told_apart_by_their_ids() -> None:
     assert [source["label"] for source in sources[:2]] == ["train ·h930", "train ·k2zz"]
     assert [source["tag"] for source in sources[:2]] == ["train ·h930", "train ·k2zz"]
     assert "·" not in sources[2]["label"]
+
+
+async def test_a_last_line_needs_no_end() -> None:
+    """When its task has ended, a line without an end is a line like the others, whole however long it is."""
+    logs = Logs()
+    tail = OutputTail(logs, READ_BYTES)
+    logs.logs["a"] = b"first\n" + b"word " * 3_000 + b"END"
+    tail.follow([logs.task("a")], [])
+    await tail.read()
+    assert tail.all()["open"][0][1][-1][1].endswith("END")
+    tail.follow([], [logs.task("a", ended=True)])
+    message = tail.all()
+    assert message["open"] == []
+    assert "".join(texts(message)[1:]) == "word " * 3_000 + "END"
+
+
+async def test_the_end_of_one_long_line_is_shown() -> None:
+    """Of a line that began before what is read its end is shown, and that it is cut."""
+    logs = Logs()
+    tail = OutputTail(logs)
+    logs.logs["a"] = b"x" * 20_000 + b" END\n"
+    tail.follow([], [logs.task("a", ended=True)])
+    await tail.read()
+    lines = texts(tail.take())
+    assert lines[0].startswith("… xxx")
+    assert lines[-1].endswith(" END")

@@ -789,7 +789,7 @@ const OutputCard = {
     chips.setAttribute("role", "group")
     chips.setAttribute("aria-label", "Show the output of")
     head.append(chips)
-    const log = h("div", "log"), open = h("div", "open"), empty = h("p", "empty")
+    const log = h("div", "log"), lines = h("div", "lines"), open = h("div", "open"), empty = h("p", "empty")
     log.tabIndex = 0
     log.setAttribute("role", "log")
     log.setAttribute("aria-live", "off")
@@ -797,7 +797,8 @@ const OutputCard = {
     const newer = h("button", "newer", "")
     newer.type = "button"
     newer.hidden = true
-    root.append(head, log, open, newer, empty)
+    log.append(lines, open)
+    root.append(head, log, newer, empty)
 
     let only = null, missed = 0, follows = true, hovered = false, size = "", place = 0
     let sources = []
@@ -835,7 +836,7 @@ const OutputCard = {
     const choose = (task) => {
       only = task
       root.classList.toggle("one", only !== null || sources.length < 2)
-      for (const node of [...log.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
+      for (const node of [...lines.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
       drawChips()
       toEnd()
     }
@@ -853,24 +854,24 @@ const OutputCard = {
     }
     model.on("msg:custom", (message) => {
       look()
-      if (message.reset) { log.replaceChildren(); follows = true }
+      if (message.reset) { lines.replaceChildren(); follows = true }
       sources = message.sources
       names.clear()
       for (const s of sources) names.set(s.id, s)
       if (only !== null && !names.has(only)) { const had = follows; choose(null); follows = had }
       // A name that was the only one of its kind may be so no more.
-      for (const node of log.children) {
+      for (const node of lines.children) {
         const source = names.get(node.dataset.task)
         if (source) setText(node.firstChild, source.tag)
       }
       const batch = document.createDocumentFragment()
       for (const [task, runs] of message.lines) batch.append(line(task, runs))
-      log.append(batch)
-      while (log.children.length > KEEP_LINES) log.firstChild.remove()
+      lines.append(batch)
+      while (lines.children.length > KEEP_LINES) lines.firstChild.remove()
       open.replaceChildren(...message.open.map(([task, runs]) => line(task, runs)))
       open.hidden = !message.open.length
-      empty.hidden = log.children.length > 0 || message.open.length > 0
-      const talking = new Set([...log.children, ...open.children].map((node) => node.dataset.task))
+      empty.hidden = lines.children.length > 0 || message.open.length > 0
+      const talking = new Set([...lines.children, ...open.children].map((node) => node.dataset.task))
       root.classList.toggle("one", only !== null || talking.size < 2)
       setText(empty, message.hint)
       drawChips()
