@@ -7,8 +7,10 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from itertools import combinations
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -20,6 +22,7 @@ from koubou_panel.home import Home
 from koubou_panel.settings import BY_NAME, FILE, TABLE, Setting, Settings, default_home, load
 
 LOCK = "settings.lock"
+PORTS = {"dashboard_port": "dashboard", "socket_port": "WebSocket", "agents_port": "agents"}
 
 
 class SettingRecord(Struct, frozen=True, gc=False):
@@ -104,11 +107,68 @@ def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[
     with _locked(home.runtime / LOCK):
         before, told = _read(path)
         changed = [name for name, value in values.items() if told.get(name) != value]
+        try:
+            wanted = {**told, **values}
+            check_together(
+                {s.name: s.default if wanted.get(s.name) is None else wanted[s.name] for s in TABLE},
+                among=changed,
+            )
+        except SettingsError as error:
+            raise Refused("invalid", error.message, field=error.name) from None
         if changed:
             _write(path, edited(before, {name: values[name] for name in changed}))
     sources = _load(home, environ).sources
     stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
     return Change(changed, changed, stronger)
+
+
+def check_together(
+    values: Mapping[str, object],
+    *,
+    sources: Mapping[str, str] | None = None,
+    among: Collection[str] | None = None,
+) -> None:
+    """See that the workshop can start with these settings, as far as they tell.
+
+    Args:
+        values: every setting's value.
+        sources: where each comes from, to name it.
+        among: the settings that were changed, where others are none of the caller's business.
+
+    Raises:
+        SettingsError: two ports are the same, or `host` is not this machine's alone.
+    """
+
+    def named(name: str) -> str:
+        source = (sources or {}).get(name, "")
+        if source.startswith("--"):
+            return source
+        return f"{name}, by {source}" if source not in ("", "default") else name
+
+    def counts(*names: str) -> bool:
+        return among is None or not {*names}.isdisjoint(among)
+
+    host = str(values["host"])
+    if counts("host") and not _is_loopback(host):
+        words = (
+            f"{named('host')}: {host} would send the token in the clear, and TLS is not there yet: leave it at "
+            "127.0.0.1, and reach this machine by an SSH tunnel (ssh -L 8080:127.0.0.1:8080 HOST)"
+        )
+        raise SettingsError(words, name="host")
+    for one, other in combinations(PORTS, 2):
+        if values[one] == values[other] != 0 and counts(one, other):
+            flag = f"--{other.replace('_', '-')}"
+            told = " and ".join(named(name) for name in (one, other))
+            words = f"{PORTS[one]} and {PORTS[other]} cannot share port {values[one]} ({told})"
+            raise SettingsError(f"{words}: choose another with {flag}", name=other)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost"
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 def plain(value: object) -> object:
@@ -157,7 +217,9 @@ def edited(text: str, changes: Mapping[str, object]) -> str:
     wanted: dict[str, object] = {**tomllib.loads(text), **changes}
     left = dict(changes)
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in (
+        text.removesuffix("\n").split("\n") if text else []
+    ):  # splitlines would end more than TOML does
         found = re.match(r"""\s*["']?(\w+)["']?\s*=""", line)
         name = found[1] if found else ""
         if name not in left:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koubou_panel.config import change_settings, edited, find_setting, setting_records
+from koubou_panel.config import change_settings, check_together, edited, find_setting, setting_records
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.settings import TABLE, load
@@ -173,3 +173,20 @@ def test_an_unknown_setting_has_a_nearest() -> None:
     with pytest.raises(Refused) as caught:
         find_setting("sockets_port")
     assert (caught.value.code, caught.value.nearest) == ("not_found", "socket_port")
+
+
+def test_settings_are_looked_at_together(home: Home) -> None:
+    """What the workshop could not start with is not written; two changes at once may swap ports; 0 is no port."""
+    for wrong, field in (({"host": "192.168.1.5"}, "host"), ({"socket_port": 8080}, "socket_port")):
+        with pytest.raises(Refused) as refused:
+            change_settings(home, wrong, {})
+        assert (refused.value.code, refused.value.field) == ("invalid", field)
+    assert not (home.root / "settings.toml").exists()
+    change_settings(home, {"dashboard_port": 8766, "socket_port": 8080}, {})
+    change_settings(home, {"dashboard_port": 0, "socket_port": 0, "host": "::1"}, {})
+    (home.root / "settings.toml").write_text('host = "0.0.0.0"\n')
+    change_settings(home, {"grace_s": 5}, {})
+    change_settings(home, {"host": None}, {})
+    values = {setting.name: setting.default for setting in TABLE} | {"host": "0.0.0.0"}
+    with pytest.raises(SettingsError, match=r"host, by /home/settings.toml: 0.0.0.0 would"):
+        check_together(values, sources={"host": "/home/settings.toml"})

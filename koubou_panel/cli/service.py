@@ -28,10 +28,11 @@ from koubou_panel.cli.running import (
     lock_holder,
     running,
 )
+from koubou_panel.config import check_together
 from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
-from koubou_panel.settings import EXIT_TAKEN
+from koubou_panel.settings import BY_NAME, EXIT_TAKEN
 from koubou_panel.supervising.status import PROCESSES, SERVICES, wish_path
 from koubou_panel.supervisor import RESTART, WISH
 
@@ -91,6 +92,7 @@ def up(
     if home is not None:
         given["home"] = home
     settings = settings_of(ctx, **given)
+    check_together({name: getattr(settings, name) for name in BY_NAME}, sources=settings.sources)
     kept = Home(settings.home)
     found = None if again else running(kept)
     if found is not None and found.has_failed:

@@ -213,8 +213,7 @@ class Access:
         return Refuse(
             403,
             "bad_host",
-            "This address is not one the workshop answers to: open the link that `koubou status` prints, "
-            "or start it with `--allow-host NAME`.",
+            "This address is not one the workshop answers to: open the link that `koubou status` prints.",
         )
 
     def _refuse_origin(self, request: Request) -> Refuse | None:
