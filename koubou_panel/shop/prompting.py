@@ -32,6 +32,7 @@ from koubou_panel.settings import Settings
 SERVICE = "model"
 KIND = "prompt"
 UNSUPERVISED = "`koubou up` starts it"
+HEARD_S = 5.0  # what the supervisor may take to begin a start: it looks for an Ollama before
 
 Look = Callable[[Sequence[Place]], list[Server]]
 log = logging.getLogger(__name__)
@@ -70,15 +71,17 @@ class Prompting:
         self._look = look
         self._wanted: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._failure = ""
+        self._doubting: asyncio.TimerHandle | None = None
         leave_word(home, guide)
 
     def on_reset(self, state: State) -> None:
-        """Look after the prompts that there are, and the service as it stands."""
+        """Look after the service as it stands, and the prompts that there are."""
+        if SERVICE in state.services:
+            self._follow(state.services[SERVICE])
         for task in state.tasks.values():
             if task.request.kind == KIND and task.status not in FINISHED:
                 self._want(task.request)
-        if SERVICE in state.services:
-            self._follow(state.services[SERVICE])
 
     def on_facts(self, folded: Sequence[Folded]) -> None:
         """A prompt that is submitted, or begins, may need the model."""
@@ -100,6 +103,8 @@ class Prompting:
         if url not in ("", EMBEDDED) or not self._guide.embedded:
             return
         self._wanted.add(EMBEDDED if url else str(request.spec.get("model") or self._guide.model))
+        if self._failure:
+            self.offer()  # before its run looks: it may be started for it
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._see())
 
@@ -110,10 +115,23 @@ class Prompting:
             wanted, self._wanted = self._wanted, set()
             try:
                 is_needed = await loop.run_in_executor(None, partial(self._needs_start, wanted))
-                if is_needed and not self._start():
-                    self.give_up(UNSUPERVISED)
             except Exception:
                 log.exception("could not look for a model server")
+                is_needed = False
+            if is_needed and not self._start():
+                self.give_up(UNSUPERVISED)
+            elif self._failure and not self._wanted:
+                self._doubt(HEARD_S if is_needed else 0.0)
+
+    def _doubt(self, after_s: float) -> None:
+        """Say again that the model has failed, unless it is started by then: what fails too often is left alone."""
+        self._forget_doubt()
+        self._doubting = asyncio.get_running_loop().call_later(after_s, self.give_up, self._failure)
+
+    def _forget_doubt(self) -> None:
+        if self._doubting is not None:
+            self._doubting.cancel()
+            self._doubting = None
 
     def _needs_start(self, wanted: set[str]) -> bool:
         """Whether one of the models that are `wanted` is not to be had without the embedded server. Any thread."""
@@ -130,9 +148,12 @@ class Prompting:
 
     def _follow(self, service: Service) -> None:
         """Tell the workers when the service cannot become the embedded model, and when it may again."""
+        self._failure = ""
+        self._forget_doubt()
         if service.state == "failed":
             first = service.message.partition("\n")[0].partition(" Its last lines")[0]
-            self.give_up(f"it has failed: {first.rstrip('.')}")
+            self._failure = f"it has failed: {first.rstrip('.')}"
+            self.give_up(self._failure)
         elif service.state == "running" and read_embedded(self._home) is None:
             self.give_up("Ollama runs in its place")
         else:
@@ -153,6 +174,7 @@ class Prompting:
 
     async def close(self) -> None:
         """Look for nothing any more."""
+        self._forget_doubt()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])

@@ -25,10 +25,13 @@ class Desk:
         self.models = models
         self.looks = self.starts = 0
         self.hears = True
+        self.seen: list[Guide] = []
+        self.on_look = lambda: None
         self.prompting = Prompting(home, guide, start=self._start, look=self._look)
 
     def _look(self, places: list[Place]) -> list[Server]:
         self.looks += 1
+        self.on_look()
         return [Server(places[0], "ready" if self.models else "away", self.models, "nothing answers")]
 
     def _start(self) -> bool:
@@ -141,6 +144,43 @@ async def test_service_that_fails_is_told_and_taken_back(tmp_path) -> None:
         for service, guide in states:
             shop.hub.note(ServiceChanged(1.0, service))
             await until(lambda guide=guide: read_guide(tmp_path) == guide)
+
+
+async def failed(desk: Desk, shop) -> None:
+    """The service fails, and the workers are told."""
+    shop.hub.note(ServiceChanged(1.0, Service("model", "failed", message="it ended")))
+    await until(lambda: read_guide(desk.home) == Guide(reason="it has failed: it ended"))
+
+
+async def test_prompt_after_a_failure_has_the_model_tried_again_and_waits_for_it(tmp_path) -> None:
+    """The workers wait for a model that is started for this prompt, from the moment on that it is there."""
+    desk = Desk(tmp_path)
+    async with open_inline_shop() as shop:
+        shop.subscribe(desk.prompting)
+        await failed(desk, shop)
+        desk.on_look = lambda: desk.seen.append(read_guide(tmp_path))
+        await ask(shop)
+        await until(lambda: desk.starts)
+        assert desk.seen == [GUIDE]
+        shop.hub.note(ServiceChanged(2.0, Service("model", "starting")))
+        await until(lambda: desk.prompting._doubting is None)
+        assert read_guide(tmp_path) == GUIDE
+        await desk.prompting.close()
+
+
+@pytest.mark.parametrize("models", [(), ("big",)])
+async def test_failure_stands_where_the_model_is_not_started_after_all(tmp_path, monkeypatch, models) -> None:
+    """Left alone because it fails too often, or not needed: the workers are soon told of the failure again."""
+    monkeypatch.setattr("koubou_panel.shop.prompting.HEARD_S", 0.01)
+    desk = Desk(tmp_path, GUIDE, *models)
+    async with open_inline_shop() as shop:
+        shop.subscribe(desk.prompting)
+        await failed(desk, shop)
+        await ask(shop)
+        await until(lambda: desk.looks)
+        await until(lambda: read_guide(tmp_path) == Guide(reason="it has failed: it ended"))
+        assert desk.starts == (0 if models else 1)
+        await desk.prompting.close()
 
 
 def test_guide_is_the_settings(tmp_path) -> None:
