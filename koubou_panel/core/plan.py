@@ -268,9 +268,8 @@ def _claim_all(this: Round, tasks: list[Task], worker_id: WorkerId) -> list[Job]
         request = task.request
         run = task.run + 1
         this.events.append(TaskStarted(this.now, request.task_id, run, worker_id, this.node, claim))
-        jobs.append(
-            Job(request.task_id, run, claim, request.kind, request.spec, request.payload, request.limits)
-        )
+        given = (request.kind, request.spec, request.payload, request.limits, request.timeout_s)
+        jobs.append(Job(request.task_id, run, claim, *given))
     return jobs
 
 

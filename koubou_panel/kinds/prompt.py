@@ -13,15 +13,17 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 from koubou_panel.core.ports import Prepared, RunContext
 from koubou_panel.core.records import Job, Outcome, Reason, Usage
 from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.kinds.model import EMBEDDED, OK, Choice, NoModel, Place, client, headers_of
+from koubou_panel.kinds.schema import NotASchema, NotFitting, check_answer, check_schema, is_small
 from koubou_panel.kinds.sse import NotAStream, documents, parsed
 from koubou_panel.kinds.stopping import Stopped, stoppable
-from koubou_panel.kinds.waiting import find_model
+from koubou_panel.kinds.waiting import NoModelInTime, find_model
 
 FIELDS = ("prompt", "messages", "system", "model", "schema", "max_tokens", "temperature", "seed", "url")
 ROLES = ("system", "user", "assistant")
@@ -77,6 +79,8 @@ class PromptKind:
         if spec.get("schema") is not None:
             if not isinstance(spec["schema"], dict):
                 raise Refused("invalid", "spec.schema must be a JSON schema, an object", field="spec.schema")
+            if is_small(spec["schema"]):  # a large one is checked by the run: here others wait
+                _checked_schema(spec["schema"])
             checked["schema"] = spec["schema"]
         checked |= _numbers(spec)
         return Prepared(checked, "prompt", " ".join(_asked(checked).split())[:100])
@@ -86,12 +90,22 @@ class PromptKind:
         answer = Answer(context)
         try:
             with stoppable():
-                choice = find_model(context, url=str(job.spec.get("url", "")), wanted=_wanted(job.spec))
+                if "schema" in job.spec:
+                    _checked_schema(cast("Mapping[str, object]", job.spec["schema"]))
+                url, wanted = str(job.spec.get("url", "")), str(job.spec.get("model", ""))
+                choice = find_model(context, url=url, wanted=wanted, timeout_s=job.timeout_s)
                 answer.model = choice.model
                 _ask(choice, job.spec, answer)
                 _check(answer, job.spec)
         except Stopped:
             return answer.outcome(job, "killed", "stopped")
+        except Refused as error:
+            return answer.outcome(job, "start", error.message)
+        except NoModelInTime as error:
+            words = (
+                f"reached its time-out of {job.timeout_s:g} s while it waited for a model: {error.message}"
+            )
+            return answer.outcome(job, "timeout", words)
         except NoModel as error:
             return answer.outcome(job, "start", error.message)
         except PromptFailed as error:
@@ -152,6 +166,14 @@ def checked_url(value: object) -> str:
     return text
 
 
+def _checked_schema(schema: Mapping[str, object]) -> None:
+    try:
+        check_schema(schema)
+    except NotASchema as error:
+        words = f"spec.schema is no JSON schema: {error.message}"
+        raise Refused("invalid", words, field="spec.schema") from None
+
+
 def _numbers(spec: Mapping[str, object]) -> dict[str, object]:
     """`max_tokens`, `temperature` and `seed`, where they are given."""
     found: dict[str, object] = {}
@@ -173,10 +195,6 @@ def _asked(spec: Mapping[str, object]) -> str:
     """The words for people: the prompt, or the last message."""
     messages = spec.get("messages")
     return str(messages[-1]["content"] if isinstance(messages, list) else spec["prompt"])
-
-
-def _wanted(spec: Mapping[str, object]) -> str:
-    return str(spec.get("model", ""))
 
 
 def request_body(spec: Mapping[str, object], model: str) -> dict[str, object]:
@@ -395,19 +413,17 @@ def _check(answer: Answer, spec: Mapping[str, object]) -> None:
         raise PromptFailed("the answer was cut off at max_tokens before it was whole: allow it more")
     try:
         document = json.loads(answer.text)
+    except RecursionError:
+        raise PromptFailed(f"the answer of {answer.model} is nested too deeply") from None
     except ValueError:
         words = (
             f"the answer of {answer.model} is no JSON: its server seems to know no schemas; leave schema out"
         )
         raise PromptFailed(words) from None
-    import jsonschema  # the MCP SDK brings it along
-
     answer.short = json.dumps(document, ensure_ascii=False)[:200]
     try:
-        jsonschema.validate(document, spec["schema"])
-    except jsonschema.ValidationError as error:
-        raise PromptFailed(
-            f"the answer does not fit the schema: {error.json_path}: {error.message}"
-        ) from None
-    except jsonschema.SchemaError as error:
-        raise PromptFailed(f"spec.schema is no JSON schema: {error.message}", reason="start") from None
+        check_answer(document, cast("Mapping[str, object]", spec["schema"]))
+    except NotFitting as error:
+        raise PromptFailed(f"the answer does not fit the schema: {error.message}") from None
+    except NotASchema as error:
+        raise PromptFailed(f"spec.schema cannot be followed: {error.message}", reason="start") from None

@@ -63,7 +63,7 @@ def parsed(text: bytes) -> dict[str, object]:
     """
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         shown = text[:100].decode("utf-8", "replace")

@@ -32,7 +32,7 @@ from koubou_panel.kinds.model import (
     read_guide,
     take_back,
 )
-from koubou_panel.kinds.waiting import find_model
+from koubou_panel.kinds.waiting import NoModelInTime, find_model
 from tests.kinds.odd_server import event, models, send_json, serving, stream
 
 OWN = Embedded("http://127.0.0.1:5", "key", "small", 1)
@@ -280,6 +280,34 @@ def test_wait_for_a_model_has_an_end(bare) -> None:
     leave_word(bare.home, Guide(url="embedded", embedded="small", reason="it hangs"))
     with pytest.raises(NoModel, match="the embedded model: it hangs"):
         find_model(bare, url="", wanted="", limit_s=0.0)
+
+
+def test_run_s_time_out_ends_the_wait_before_it(bare) -> None:
+    """A run is told that no model came while it can still say so, also where a server holds its answer back."""
+    leave_word(bare.home, Guide(url="embedded", embedded="small"))
+    began = time.monotonic()
+    with pytest.raises(NoModelInTime, match="it has not come up"):
+        find_model(bare, url="", wanted="", timeout_s=0.2)
+    with (
+        serving({"/v1/models": slow_json}) as (url, _),
+        pytest.raises(NoModelInTime, match="no whole answer"),
+    ):
+        find_model(bare, url=url, wanted="", timeout_s=0.6)
+    assert time.monotonic() - began < 2
+
+
+def test_word_that_comes_while_a_run_looks_counts(bare, monkeypatch) -> None:
+    """A model that was given up, and is started for this very run, is waited for."""
+    with serving({"/v1/models": models("small")}) as (url, _):
+        leave_word(bare.home, Guide(url="embedded", reason="it has failed"))
+
+        def look_on(*args: object) -> list[Server]:
+            leave_word(bare.home, Guide(url="embedded", embedded="small"))
+            return look_at_all(*args)
+
+        monkeypatch.setattr("koubou_panel.kinds.waiting.look_at_all", look_on)
+        bare.progress = lambda *told: leave_word(bare.home, Embedded.here(url, "k", "small"))
+        assert find_model(bare, url="", wanted="").model == "small"
 
 
 def test_no_model_does_not_wait(bare) -> None:

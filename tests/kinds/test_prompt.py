@@ -114,12 +114,79 @@ def test_real_model_answers_by_a_schema(context) -> None:
     assert isinstance(json.loads(outcome.result)["age"], int)
 
 
-def test_schema_that_is_none_is_told(context) -> None:
-    """A schema that the server cannot use fails with its words."""
-    outcome = ask(context, schema={"type": "nonsense"}, max_tokens=2)
+def test_schema_that_the_server_cannot_use_is_told(context) -> None:
+    """A schema that the server cannot follow fails with its words."""
+    outcome = ask(context, schema={"$ref": "#/$defs/nope"}, max_tokens=2)
     assert outcome.reason == "start"
     assert "does not answer by this schema" in outcome.message
-    assert "nonsense" in outcome.message
+    assert "nope" in outcome.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "nonsense"}, {"pattern": "("}, {"$schema": 3}, {"properties": {"a": 1}}, {"required": "a"}],
+)
+def test_schema_that_is_none_is_refused(schema) -> None:
+    """What is no JSON schema is refused by its field before anything is asked."""
+    with pytest.raises(Refused, match="is no JSON schema") as caught:
+        PromptKind().prepare({"prompt": "x", "schema": schema}, b"")
+    assert caught.value.field == "spec.schema"
+
+
+def test_large_schema_is_checked_by_the_run(bare) -> None:
+    """It takes too long to check where it is handed in: its run does so, before it asks anybody."""
+    with serving(chat(event("1"), event(finish="stop"))) as (url, asked):
+        outcome = ask(bare, url=url, schema={"allOf": [{}] * 250 + [{"type": "nonsense"}]})
+        assert asked == []
+        assert (outcome.reason, bare.output.text) == ("start", "")
+        assert "no JSON schema: $.allOf[250].type" in outcome.message
+        assert ask(bare, url=url, schema={"allOf": [{}] * 250}).reason is None
+
+
+def test_deep_schema_is_refused(bare) -> None:
+    """One that is nested too deeply is told, wherever it is checked."""
+    schema: dict = {}
+    for _ in range(190):
+        schema = {"not": schema}
+    with pytest.raises(Refused, match="nested too deeply"):
+        PromptKind().prepare({"prompt": "x", "schema": schema}, b"")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"$ref": "#/$defs/nope"}, "'/$defs/nope', which it does not hold"),
+        ({"$ref": "#nope"}, "'nope', which it does not hold"),
+        ({"$ref": "#"}, "in a circle"),
+        ({"$id": "http://[", "$ref": "a"}, "cannot be followed"),
+    ],
+)
+def test_schema_that_cannot_be_followed_fails_with_its_costs(bare, schema, words) -> None:
+    """What a schema refers to must be in it; the run fails, with the answer and its tokens kept."""
+    with serving(chat(event("{}", usage={"completion_tokens": 7}), event(finish="stop"))) as (url, _):
+        outcome = ask(bare, url=url, schema=schema)
+    assert outcome.reason == "start"
+    assert words in outcome.message
+    assert (outcome.usage.completion_tokens, bare.output.text) == (7, "{}")
+
+
+def test_nothing_that_a_schema_refers_to_is_fetched(bare, tmp_path) -> None:
+    """Neither an address nor a file is read, whatever a schema names."""
+    file = tmp_path / "schema.json"
+    file.write_text("{}")
+    with serving(chat(event("{}"), event(finish="stop"))) as (url, asked):
+        for ref in (f"{url}/schema", file.as_uri()):
+            outcome = ask(bare, url=url, schema={"$ref": ref})
+            assert f"it refers to {ref!r}, which it does not hold" in outcome.message
+    assert {path for path, _ in asked} == {"/v1/models", "/v1/chat/completions"}
+
+
+def test_answer_that_is_nested_too_deeply_is_told(bare) -> None:
+    """Brackets without end are no answer; what they cost is kept."""
+    with serving(chat(event("[" * 100_000), event(finish="stop"))) as (url, _):
+        outcome = ask(bare, url=url, schema={})
+    assert "nested too deeply" in outcome.message
+    assert outcome.usage.completion_tokens == 1
 
 
 def test_prompt_that_is_too_long_is_told(context) -> None:

@@ -76,15 +76,23 @@ async def test_time_out_ends_a_prompt(shop, model_home) -> None:
     await until(lambda: busy_slots(model_home) == 0, 5)
 
 
-async def test_wait_for_a_model_ends_with_the_time_out(tmp_path) -> None:
-    """While no model comes up a prompt says what it waits for, and no longer than it may."""
+async def test_wait_for_a_model_ends_with_the_time_out_and_says_what_was_tried(tmp_path) -> None:
+    """While no model comes up a prompt says what it waits for, no longer than it may, and then what to install."""
     async with open_shop(tmp_path / "home", workers=1) as shop:
-        leave_word(tmp_path / "home", Guide(url="embedded", embedded="small"))
+        leave_word(tmp_path / "home", Guide(ollama="http://127.0.0.1:9", embedded="small"))
         task_id = await submit(shop, prompt="Hi", timeout_s=1.0)
         await until(lambda: shop.state.tasks[task_id].progress is not None)
         assert shop.state.tasks[task_id].progress.message == "starting the model"
         task, text = await ended(shop, task_id)
-        assert (task.reason, text) == ("timeout", "")
+        assert (task.status, task.reason, text) == ("failed", "timeout", "")
+        assert task.message.startswith(
+            "reached its time-out of 1 s while it waited for a model: no model answers"
+        )
+        for address in (9, 1234, 8000, 8081):
+            assert f"http://127.0.0.1:{address}" in task.message
+        assert "the embedded model: it has not come up" in task.message
+        assert "Ollama from https://ollama.com/download" in task.message
+        assert task.finished_at - task.started_at <= 1.0
 
 
 async def test_cancel_ends_a_pull(tmp_path) -> None:

@@ -1,0 +1,92 @@
+"""JSON schemas of answers: checked before anything is asked, held against the answer after.
+
+Nothing that a schema refers to is ever fetched, neither from a URL nor from a file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from koubou_panel.errors import KoubouError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jsonschema.protocols import Validator
+
+MOST_WORDS = 500
+SMALL_PARTS, SMALL_OBJECTS = 5_000, 200
+
+
+class NotASchema(KoubouError):
+    """A schema is none, or cannot be followed."""
+
+
+class NotFitting(KoubouError):
+    """A document is not what its schema asks for."""
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """That a schema is one.
+
+    Raises:
+        NotASchema: where it is not, and why.
+    """
+    import jsonschema  # most prompts have none
+
+    try:
+        _validator(schema).check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise NotASchema(f"{error.json_path}: {error.message[:MOST_WORDS]}") from None
+    except RecursionError:
+        raise NotASchema("it is nested too deeply") from None
+
+
+def is_small(schema: Mapping[str, Any]) -> bool:
+    """Whether it takes no longer to check than a moment, some 0.1 s."""
+    parts, objects, waiting = 0, 0, [cast("object", schema)]
+    while waiting and parts <= SMALL_PARTS and objects <= SMALL_OBJECTS:
+        part = waiting.pop()
+        parts += 1
+        objects += isinstance(part, dict)
+        if isinstance(part, dict | list):
+            waiting += part.values() if isinstance(part, dict) else part
+    return not waiting and parts <= SMALL_PARTS and objects <= SMALL_OBJECTS
+
+
+def check_answer(document: object, schema: Mapping[str, Any]) -> None:
+    """That a document is what a schema asks for.
+
+    Raises:
+        NotFitting: the place, and what is not right there.
+        NotASchema: it cannot be followed: what it refers to is not in it, or leads in a circle.
+    """
+    import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        # The registry is empty: the library's own would fetch what is not there.
+        found = jsonschema.exceptions.best_match(
+            _validator(schema)(schema, registry=Registry()).iter_errors(document)
+        )
+    except Unresolvable as error:
+        named = getattr(error, "anchor", "") or error.ref
+        words = f"it refers to {named!r}, which it does not hold; nothing is fetched: put it under $defs"
+        raise NotASchema(words) from None
+    except RecursionError:
+        raise NotASchema("it leads in a circle, or is nested too deeply") from None
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise NotASchema(str(error)[:MOST_WORDS] or type(error).__name__) from None
+    if found is not None:
+        raise NotFitting(f"{found.json_path}: {found.message[:MOST_WORDS]}")
+
+
+def _validator(schema: Mapping[str, Any]) -> type[Validator]:
+    """The rules of the draft that a schema names; of the newest, where it names none that is known."""
+    import jsonschema
+
+    newest = jsonschema.Draft202012Validator
+    is_named = isinstance(schema.get("$schema"), str)
+    found: type[Validator] = jsonschema.validators.validator_for(schema, newest) if is_named else newest
+    return found
