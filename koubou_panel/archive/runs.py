@@ -26,6 +26,12 @@ def last_fire(reader: sqlite3.Connection, name: str) -> float | None:
     return None if at is None else float(at)
 
 
+def has_fired(reader: sqlite3.Connection, name: str, fire_at: float) -> bool:
+    """Whether that due time of the script `name` had its run."""
+    found = reader.execute("SELECT 1 FROM script_run WHERE name = ? AND fire_at = ?", (name, fire_at))
+    return found.fetchone() is not None
+
+
 def ended_runs(reader: sqlite3.Connection, name: str, above: int) -> list[EndedRun]:
     """The runs of the script `name` that have ended, newest first, of those that are above `above` in the order."""
     found = reader.execute(

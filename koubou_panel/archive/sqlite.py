@@ -131,6 +131,11 @@ class Archive:
         with self._reader() as reader:
             return find(reader, query)
 
+    def has_fired(self, name: str, fire_at: float) -> bool:
+        """Whether that due time of the script `name` had its run, though it may have been removed since."""
+        with self._reader() as reader:
+            return runs.has_fired(reader, name, fire_at)
+
     def last_fire(self, name: str) -> float | None:
         """The latest due time that had a run of the script `name`, though it may have been removed since."""
         with self._reader() as reader:

@@ -37,6 +37,7 @@ from koubou_panel.core.state import State
 from koubou_panel.errors import CorruptStream, Refused
 
 MAX_SCRIPTS = 10_000
+FAR_AHEAD_S = 24 * 3600.0
 
 
 # -- commands -------------------------------------------------------------------------------------------------
@@ -144,6 +145,7 @@ def _changed(
 ) -> ScriptSaved:
     """A change; a schedule that stays as it was stays due when it was, and never begins with what it missed."""
     same = _is_timed_alike(script, entry.script) and script.is_enabled == entry.script.is_enabled
+    same = same and not _is_far_ahead(entry.fired_at, now)
     if anchor is None:
         anchor = entry.anchor if same else now
     elif anchor != entry.anchor:
@@ -160,10 +162,16 @@ def _is_timed_alike(one: Script, other: Script) -> bool:
 
 
 def _next_of(script: Script, now: float, anchor: float, fired_at: float | None) -> float | None:
-    """When a script is next due; never again when it was, although the clock may have been set back."""
+    """When a script is next due; never again when it was, although the clock may have been set back a little."""
     if script.schedule is None or not script.is_enabled:
         return None
-    return next_fire(script.schedule, max(now, fired_at or now), anchor=anchor)
+    after = now if fired_at is None or _is_far_ahead(fired_at, now) else max(now, fired_at)
+    return next_fire(script.schedule, after, anchor=anchor)
+
+
+def _is_far_ahead(fired_at: float | None, now: float) -> bool:
+    """Whether a script ran by a clock that was so wrong that waiting until then would be never."""
+    return fired_at is not None and fired_at - now > FAR_AHEAD_S
 
 
 # -- what a schedule leads to ---------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ from koubou_panel.shop.recovery import (
     new_epoch,
     not_stored,
     read,
+    repeatable,
     revived,
     store_script,
 )
@@ -371,6 +372,9 @@ class Hub:
             note = SystemNoted(self._clock(), "storage_recovered", f"{why}; queue reloaded")
             try:
                 stored = await self._loop.run_in_executor(None, read, self._archive, new_epoch())
+                lost = tuple(self._lost)
+                again = await self._loop.run_in_executor(None, repeatable, self._archive, lost)
+                self._lost[: len(lost)] = again
                 await self._writer.commit(Batch(facts=[note]))
             except Exception as error:  # noqa: BLE001 - any failure of the archive means: try again
                 log.warning("the archive still fails: %s", error)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from koubou_panel.archive.sqlite import Archive, Batch, Loaded
 from koubou_panel.core.catalogue import ran
+from koubou_panel.core.commands import Report, ScheduleDue
 from koubou_panel.core.conclude import give_back, lose
 from koubou_panel.core.events import (
     Event,
@@ -53,6 +54,20 @@ def read(archive: Archive, epoch: str) -> Stored:
     loaded = archive.load()
     state = state_of(loaded, epoch)
     return Stored(state, loaded.keys, archive.statuses(waited_for(state)))
+
+
+def repeatable(archive: Archive, lost: Sequence[Report]) -> list[Report]:
+    """What was lost, as it can be taken in again: a due time that had its run has no other. Blocks; not on the loop."""
+    return [
+        replace(
+            report, request=None, why="not run: this due time had its run, by a clock that was set back since"
+        )
+        if isinstance(report, ScheduleDue)
+        and report.request is not None
+        and archive.has_fired(report.name, report.fire_at)
+        else report
+        for report in lost
+    ]
 
 
 def begin(archive: Archive, marks: Path, workers: tuple[int, int] | None, clock: Clock) -> Stored:

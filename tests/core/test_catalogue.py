@@ -536,3 +536,24 @@ def test_a_task_of_no_script_tells_none(catalogue):
     catalogue.world.do(SubmitTask(catalogue.world.request("plain")))
     assert catalogue.tell(catalogue.world.events[-1:])
     assert catalogue.world.state.scripts == {}
+
+
+@pytest.mark.parametrize("mended", ["disabled", "changed", "described", "added"])
+def test_a_clock_that_was_far_ahead_silences_nothing_for_good(catalogue, mended):
+    """Whoever does something about it has the schedule begin from now."""
+    catalogue.add()
+    catalogue.world.now += 1_000 * 24 * 3600.0
+    catalogue.due(catalogue.world.now)
+    catalogue.world.now -= 1_000 * 24 * 3600.0 - 600.0
+    entry, now = catalogue.entry, catalogue.world.now
+    assert entry.next_at > now + 900 * 24 * 3600.0
+    if mended == "disabled":
+        catalogue.world.do(EnableScript("backup", is_enabled=False))
+        catalogue.world.do(EnableScript("backup", is_enabled=True))
+    elif mended == "added":
+        catalogue.world.do(RemoveScript("backup"))
+        catalogue.world.do(SaveScript(entry.script, fired_at=entry.fired_at))
+    else:
+        more = {"schedule": Schedule(every_s=30)} if mended == "changed" else {"description": "new"}
+        catalogue.world.do(SaveScript(replace(entry.script, **more), revision=entry.revision))
+    assert now < catalogue.entry.next_at <= now + 60.0

@@ -21,7 +21,7 @@ from koubou_panel.core.commands import (
     RunScript,
     SaveScript,
 )
-from koubou_panel.core.events import ScheduleFired, ScriptEdited
+from koubou_panel.core.events import ScheduleFired, ScriptEdited, ScriptSaved
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.script import Parameter, Schedule, Script
 from koubou_panel.errors import Refused
@@ -561,6 +561,27 @@ async def test_a_workshop_begins_with_what_was_due(tmp_path):
     with closing(sqlite3.connect(tmp_path / "home" / "koubou.db")) as database:
         found = database.execute("SELECT fire_at FROM script_run WHERE fire_at IS NOT NULL").fetchall()
     assert len(found) == len(set(found))
+
+
+async def test_a_due_time_that_had_its_run_is_dealt_with(shop):
+    """Due once more, as by a clock that was wrong, it has no other, and the schedule goes on."""
+    await inline(shop, schedule=Schedule(every_s=1.0))
+    await until(lambda: entry_of(shop).runs)
+    await shop.do(EnableScript("hello", is_enabled=False), ME)
+    entry = entry_of(shop)
+    told = Collector()
+    shop.subscribe(told)
+    fired_at = entry.fired_at
+    again = replace(entry.script, is_enabled=True, schedule=Schedule(every_s=3600.0))
+    shop.hub.note(ScriptSaved(shop.clock(), again, entry.revision + 1, fired_at, fired_at, "me", fired_at))
+
+    def fires():
+        facts = [folded.fact for folded in told.facts]
+        return [(fact.fire_at, fact.task_id) for fact in facts if type(fact) is ScheduleFired]
+
+    await until(lambda: fires() == [(fired_at, None)])
+    assert entry_of(shop).next_at == fired_at + 3600.0
+    assert (await run(shop)).status == "completed"
 
 
 async def test_a_retried_run_of_a_schedule_is_stored(shop):
