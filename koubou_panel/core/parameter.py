@@ -33,6 +33,8 @@ _TYPES: dict[str, ParameterType] = {
     "path": "path",
 }
 HELP_CHARS = 500
+USAGE_CHARS = 8_192
+NESTED = 50  # brackets within brackets: more is no usage that a person wrote
 
 
 class Header(NamedTuple):
@@ -215,7 +217,7 @@ def read_help(text: str) -> tuple[Parameter, ...]:
     if start < 0:
         return ()
     usage, _, rest = text[start:].partition("\n\n")
-    required = _without_brackets(" ".join(usage.split()))
+    required = _without_brackets(" ".join(usage[:USAGE_CHARS].split()))
     options: list[Parameter] = []
     places: list[Parameter] = []
     for title, invocation, words in _entries(rest):
@@ -231,9 +233,10 @@ def read_help(text: str) -> tuple[Parameter, ...]:
 
 def _without_brackets(usage: str) -> str:
     """A usage line without what may be left out, and without what is one of several."""
-    before = ""
-    while before != usage:
-        before, usage = usage, re.sub(r"\[[^\[\]]*\]|\([^()]*\)", " ", usage)
+    for _ in range(NESTED):
+        before, usage = usage, re.sub(r"\[[^\[\]]*\]|\([^()]*\)", " ", usage[:USAGE_CHARS])
+        if before == usage:
+            break
     return usage
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 import pytest
 
@@ -288,3 +289,13 @@ def test_what_the_script_knows_by_itself_is_not_passed():
 def test_use_of_argparse_is_seen(text, expected):
     """By its import."""
     assert uses_argparse(text) is expected
+
+
+@pytest.mark.parametrize(
+    "usage", ["[" * 20_000 + "])" * 20_000, "(" * 100_000, "[(" * 50_000 + ")]" * 50_000, "[a] " * 50_000]
+)
+def test_a_usage_that_nobody_wrote_takes_no_time(usage):
+    """However its brackets are nested."""
+    begin = time.perf_counter()
+    read_help(f"usage: x {usage}\n\noptions:\n  --out {usage}\n")
+    assert time.perf_counter() - begin < 1.0
