@@ -39,9 +39,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from koubou_panel.core.commands import Caller
+from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
+from koubou_panel.servers.agents.fields import TOOL_FIELDS, renamed
 from koubou_panel.servers.agents.mcp_notices import Notices
 from koubou_panel.servers.agents.mcp_sessions import (
     FRESH_IDLE_S,
@@ -138,10 +140,10 @@ class Frame(MCPServer[Any]):
                 self._check(name, arguments, caller_of_context(context))
             return await super().call_tool(name, arguments, context)
         except Refused as refusal:
-            return failure(refusal)
+            return failure(renamed(refusal, TOOL_FIELDS))
         except ToolError as error:
             if isinstance(error.__cause__, Refused):
-                return failure(error.__cause__)
+                return failure(renamed(error.__cause__, TOOL_FIELDS))
             if isinstance(error.__cause__, ValidationError):
                 return failure(_invalid(error.__cause__))
             if isinstance(error, UnexpectedToolError):
@@ -157,9 +159,7 @@ class Frame(MCPServer[Any]):
             raise Refused("unknown_tool", words, field="name", nearest=nearest(name, open_to))
         need = self.needs.get(name, "full")
         if not may(caller, need):
-            able = "read and run registered scripts" if caller.role == "run" else "read"
-            words = f"this token may only {able}; {name} needs the token that `koubou token` prints"
-            raise Refused("forbidden", words)
+            raise role_refusal(caller.role, need)
         known = list(tool.parameters.get("properties", {}))
         for argument in arguments:
             if argument not in known:

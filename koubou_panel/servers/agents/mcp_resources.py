@@ -40,6 +40,7 @@ from koubou_panel.servers.agents.mcp_views import (
 
 JSON = "application/json"
 LISTED_TASKS = 50
+LISTED_SCRIPTS = 100
 COMPLETIONS = 100
 OUTPUT_BYTES = 256 * 1024
 
@@ -66,9 +67,8 @@ class Resources:
         return PoolView.of(self._shop.state).as_text()
 
     async def scripts(self) -> str:
-        """The registered scripts, with their parameters."""
-        scripts = self._shop.state.scripts
-        return ScriptListView(scripts=[ScriptView.of(scripts[name]) for name in sorted(scripts)]).as_text()
+        """The first 100 registered scripts in short; the tool list_scripts goes on from `cursor`."""
+        return ScriptListView.page(self._shop.state.scripts, LISTED_SCRIPTS).as_text()
 
     async def script(self, script_name: str) -> str:
         """One registered script: its parameters, its schedule's next time, how its last run stands."""

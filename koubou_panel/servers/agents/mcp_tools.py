@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import NO_LIMITS, Limits, Task, TaskId
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.agents.delegate import Delegation, Options
+from koubou_panel.servers.agents.fields import check_folder
 from koubou_panel.servers.agents.mcp_frame import Frame, caller_of_context
 from koubou_panel.servers.agents.mcp_views import (
     OutputView,
@@ -47,14 +48,28 @@ CANCELS = ToolAnnotations(
 )
 
 Ctx = Context[Any, Any]
+
+
+def _number(value: object) -> object:
+    """Refuse true and false, which would be taken for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004 - pydantic's way
+    return value
+
+
+Number = BeforeValidator(_number)
 Id = Annotated[str, Field(description="The task's id, as submitting or list_tasks gave it", max_length=100)]
 Name = Annotated[str | None, Field(description="A short name to know the task by", max_length=200)]
-Priority = Annotated[int | None, Field(description="1 to 10, 10 first; 5 if not given", ge=1, le=10)]
+Priority = Annotated[int | None, Number, Field(description="1 to 10, 10 first; 5 if not given", ge=1, le=10)]
 TimeoutS = Annotated[
-    float | None, Field(description="Seconds after which a run is ended; none if not given", gt=0, lt=1e9)
+    float | None,
+    Number,
+    Field(description="Seconds after which a run is ended; none if not given", gt=0, lt=1e9),
 ]
 Retries = Annotated[
-    int | None, Field(description="How often to try again when it fails; 0 if not given", ge=0, le=1000)
+    int | None,
+    Number,
+    Field(description="How often to try again when it fails; 0 if not given", ge=0, le=1000),
 ]
 Labels = Annotated[
     dict[str, str] | None, Field(description="Words of your own kept with the task", max_length=64)
@@ -72,6 +87,8 @@ After = Annotated[
     list[str] | None,
     Field(description="Ids of tasks that must succeed before this one starts", max_length=1000),
 ]
+Limit = Annotated[int, Number, Field(description="At most so many", ge=1, le=MOST_LISTED)]
+Cursor = Annotated[str | None, Field(description="Where the last page ended: its `cursor`", max_length=200)]
 
 
 class Tools:
@@ -107,7 +124,9 @@ class Tools:
         after: After = None,
         idempotency_key: Key = None,
         memory_bytes: Annotated[
-            int | None, Field(description="End the task when its processes hold more memory than this", ge=1)
+            int | None,
+            Number,
+            Field(description="End the task when its processes hold more memory than this", ge=1),
         ] = None,
     ) -> Annotated[CallToolResult, Submitted]:
         """Run a command as a task on this machine. Returns its id at once, when it is safely stored.
@@ -125,6 +144,7 @@ class Tools:
             idempotency_key=idempotency_key,
             limits=NO_LIMITS if memory_bytes is None else Limits(memory_bytes=memory_bytes),
         )
+        check_folder(cwd)
         caller = caller_of_context(ctx)
         return await self._submitted(
             await self._delegation.command(command, caller, cwd=cwd, env=env, options=options)
@@ -138,7 +158,8 @@ class Tools:
             str, Field(description="The script's name, from list_scripts", max_length=200)
         ],
         parameters: Annotated[
-            dict[str, Any] | None, Field(description="Its parameters by name, as list_scripts shows them")
+            dict[str, Any] | None,
+            Field(description="Its parameters by name, as list_scripts shows them when asked by `name`"),
         ] = None,
         priority: Priority = None,
         timeout_s: TimeoutS = None,
@@ -234,7 +255,7 @@ class Tools:
             Literal["all", "any"], Field(description="Wait until all of them have ended, or the first")
         ] = "all",
         timeout_s: Annotated[
-            float, Field(description="Return after so many seconds in any case", ge=0, le=MOST_WAIT_S)
+            float, Number, Field(description="Return after so many seconds in any case", ge=0, le=MOST_WAIT_S)
         ] = WAIT_S,
     ) -> Annotated[CallToolResult, WaitView]:
         """Wait until tasks have ended, without asking again and again. Tells how far they are meanwhile.
@@ -266,10 +287,8 @@ class Tools:
         script_name: Annotated[
             str | None, Field(description="Only runs of this registered script", max_length=200)
         ] = None,
-        limit: Annotated[int, Field(description="At most so many", ge=1, le=MOST_LISTED)] = 20,
-        cursor: Annotated[
-            str | None, Field(description="Where the last page ended: its `cursor`", max_length=200)
-        ] = None,
+        limit: Limit = 20,
+        cursor: Cursor = None,
     ) -> Annotated[CallToolResult, TaskListView]:
         """List tasks, newest first: everybody's, yours among them."""
         query = TaskQuery(status=status, kind=kind, text=text, script=script_name, limit=limit, cursor=cursor)
@@ -282,6 +301,7 @@ class Tools:
         task_id: Id,
         offset: Annotated[
             int,
+            Number,
             Field(
                 description="The byte to begin at: 0, or the `next_offset` of the last call. Negative: so many bytes "
                 "before the end",
@@ -290,7 +310,7 @@ class Tools:
             ),
         ] = 0,
         limit: Annotated[
-            int, Field(description="At most so many bytes", ge=1, le=MOST_OUTPUT_BYTES)
+            int, Number, Field(description="At most so many bytes", ge=1, le=MOST_OUTPUT_BYTES)
         ] = OUTPUT_BYTES,
     ) -> Annotated[CallToolResult, OutputView]:
         """Read what a task has printed, while it runs or afterwards. stdout and stderr are one log."""
@@ -301,15 +321,21 @@ class Tools:
 
     async def list_scripts(
         self,
-        name: Annotated[str | None, Field(description="Only the script of this name", max_length=200)] = None,
+        name: Annotated[
+            str | None,
+            Field(description="Only the script of this name, with all its parameters", max_length=200),
+        ] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
     ) -> Annotated[CallToolResult, ScriptListView]:
-        """List the registered scripts with their parameters, for run_script."""
+        """List the registered scripts, by name. Ask by `name` for what one can be given, before run_script."""
         scripts = self._delegation.shop.state.scripts
-        if name is not None and name not in scripts:
+        if name is None:
+            return ScriptListView.page(scripts, limit, cursor).as_result()
+        if name not in scripts:
             near = nearest(name, scripts)
             raise Refused("not_found", unknown("script", name, scripts), field="name", nearest=near)
-        names = sorted(scripts) if name is None else [name]
-        return ScriptListView(scripts=[ScriptView.of(scripts[name]) for name in names]).as_result()
+        return ScriptListView(scripts=[ScriptView.of(scripts[name])], total=1, cursor=None).as_result()
 
     async def get_statistics(self, ctx: Ctx) -> Annotated[CallToolResult, StatisticsView]:
         """Show how busy the workshop is: tasks by status, workers, the machine, and how much you have in flight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from heapq import nsmallest
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ POOL = "koubou://pool"
 SCRIPTS = "koubou://scripts"
 SCRIPT = "koubou://script/"
 ERROR_CHARS = 4_000
+DESCRIPTION_CHARS = 200
 
 
 def task_uri(task_id: str) -> str:
@@ -238,6 +240,32 @@ class ParameterView(View):
     help: str | None = Field(None, description="What it is for")
 
 
+class ScriptLine(View):
+    """A registered script in a list."""
+
+    name: str = Field(description="Its name, for run_script")
+    description: str | None = Field(None, description="What it does")
+    parameter_names: list[str] | None = Field(
+        None, description="What it can be given; list_scripts by `name` says more"
+    )
+    is_enabled: bool = Field(description="Whether its schedule runs it; run_script runs it all the same")
+    next_at: str | None = Field(None, description="When its schedule runs it next")
+    last_status: str | None = Field(None, description="How its last run stands")
+
+    @classmethod
+    def of(cls, entry: Entry) -> ScriptLine:
+        """The line for a script of the catalogue."""
+        script = entry.script
+        return cls(
+            name=script.name,
+            description=script.description[:DESCRIPTION_CHARS] or None,
+            parameter_names=[parameter.name for parameter in script.parameters] or None,
+            is_enabled=script.is_enabled,
+            next_at=iso(entry.next_at),
+            last_status=entry.last_status,
+        )
+
+
 class ScriptView(View):
     """A registered script."""
 
@@ -285,9 +313,26 @@ class ScriptView(View):
 
 
 class ScriptListView(View):
-    """The catalogue."""
+    """A page of the catalogue, by name."""
 
-    scripts: list[ScriptView] = Field(description="The registered scripts, by name")
+    scripts: list[ScriptView | ScriptLine] = Field(
+        description="The registered scripts, by name: each in short, or the one asked for whole"
+    )
+    total: int = Field(description="How many there are in all")
+    cursor: str | None = Field(
+        None, description="Give it to list_scripts as `cursor` for the next page; absent: the last page"
+    )
+
+    @classmethod
+    def page(cls, scripts: Mapping[str, Entry], limit: int, cursor: str | None = None) -> ScriptListView:
+        """At most `limit` scripts, from after the name `cursor` on."""
+        names = [name for name in scripts if cursor is None or name > cursor]
+        shown = nsmallest(limit, names)
+        return cls(
+            scripts=[ScriptLine.of(scripts[name]) for name in shown],
+            total=len(scripts),
+            cursor=shown[-1] if len(names) > limit else None,
+        )
 
 
 class WorkersView(View):

@@ -44,7 +44,7 @@ FAILURES: dict[int, str] = {
     404: "There is none.",
     405: "The path has no such method; `Allow` says which it has.",
     408: "The body did not come in time.",
-    409: "It cannot be done as things stand: the task has ended already.",
+    409: "It cannot be done as things stand: the task has ended already, or the key stands for another.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not said to be `application/json`.",
     429: "The agent has as many unfinished tasks as it may have; `Retry-After` says when to try again.",
@@ -52,7 +52,7 @@ FAILURES: dict[int, str] = {
     503: "The workshop takes no new work just now, or cannot store it; `Retry-After` says when to try again.",
 }
 ALWAYS = (400, 401, 403, 405, 500)
-_BODY = (404, 408, 413, 415, 429, 503)
+_BODY = (404, 408, 409, 413, 415, 429, 503)
 
 _LIST = Answer("The tasks, newest first.", schema.Tasks)
 _STATUS = Answer("How the task stands.", schema.TaskStatus)

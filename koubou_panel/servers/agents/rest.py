@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from koubou_panel import registry
 from koubou_panel.core.commands import Caller
+from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Task, TaskId, Worker
@@ -23,6 +24,7 @@ from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.agents import schema
 from koubou_panel.servers.agents.delegate import CODE_SYSTEM, Delegation, Options
+from koubou_panel.servers.agents.fields import REST_FIELDS, REST_KIND_FIELDS, check_folder, renamed
 from koubou_panel.servers.agents.metrics import CONTENT_TYPE, Exposition
 from koubou_panel.servers.agents.openapi import document
 from koubou_panel.servers.agents.operations import OPERATIONS
@@ -36,19 +38,6 @@ GENERAL = ("general", "code")
 GIVEN = ("prompt", "command", "script")
 # What says what is to be done, by type; any other kind is described by its parameters.
 TAKES = {"general": GIVEN, "code": GIVEN, "prompt": ("prompt",), "script": ("command", "script")}
-# The workshop's own words for fields that are called otherwise here.
-FIELDS = {
-    "kind": "type",
-    "script_name": "script",
-    "spec.cwd": "options.cwd",
-    "spec.env": "options.env",
-    "spec.model": "options.model",
-    "spec.schema": "options.schema",
-    "timeout_s": "options.timeout",
-    "retries": "options.retries",
-    "after": "options.after",
-    "labels": "options.labels",
-}
 
 
 class Rest:
@@ -111,7 +100,8 @@ class Rest:
         try:
             task_id = await self._submit(body, call.caller)
         except Refused as refused:
-            raise _in_our_words(refused, body) from None
+            fields = REST_FIELDS if body.type in TAKES else REST_KIND_FIELDS
+            raise renamed(refused, fields) from None
         if not body.sync:
             return reply(schema.Delegated(task_id, "delegated"))
         wait_s = body.options.wait if body.options is not None else None
@@ -138,8 +128,7 @@ class Rest:
         if body.script is not None:
             return await self._delegation.script(body.script, body.parameters or {}, caller, options=common)
         if caller.role != "full":  # before any file is looked at
-            words = f"this token may only {caller.role} scripts of the catalogue; a {given} takes one that may edit"
-            raise Refused("forbidden", words)
+            raise role_refusal(caller.role, "full")
         if given == "parameters":
             return await self._delegation.submit(body.type, body.parameters or {}, caller, options=common)
         if body.command is not None:
@@ -150,6 +139,7 @@ class Rest:
         self, body: Delegate, options: DelegateOptions, caller: Caller, common: Options
     ) -> TaskId:
         cwd, env = options.cwd, dict(options.env or {})
+        check_folder(cwd)
         if body.files:
             paths = await asyncio.to_thread(check_files, body.files)
             cwd = cwd or str(paths[0].parent)
@@ -301,24 +291,11 @@ def _check_given(body: Delegate, given: str, options: DelegateOptions) -> None:
                 raise Refused("invalid", f"options.{name} goes with {belongs} alone", field=f"options.{name}")
 
 
-def _in_our_words(refused: Refused, body: Delegate) -> Refused:
-    """A refusal with its field as it is called here."""
-    field = refused.field
-    if field is None:
-        return refused
-    other = body.type not in TAKES
-    ours = FIELDS.get(field) or (
-        field.replace("spec", "parameters", 1) if other else field.removeprefix("spec.")
-    )
-    words = refused.message.replace(field, ours)
-    return Refused(refused.code, words, field=ours, nearest=refused.nearest)
-
-
 def _common(body: Delegate, options: DelegateOptions) -> Options:
     return Options(
         name=options.name,
         priority=body.priority,
-        timeout_s=options.timeout,
+        timeout_s=options.timeout or None,
         retries=options.retries,
         on_crash=options.on_crash,
         labels=options.labels or {},

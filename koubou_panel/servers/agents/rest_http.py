@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct
 from starlette.types import Receive, Scope, Send
 
 from koubou_panel.core.commands import Caller
+from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.servers.access import Allow
@@ -141,10 +142,7 @@ class Resource:
         operation, handler = found
         verdict: Allow = scope[VERDICT]
         if not verdict.role.covers(operation.role):
-            words = (
-                f"this token may only {verdict.role.value}; this takes one that may {operation.role.value}"
-            )
-            raise Refused("forbidden", words)
+            raise role_refusal(verdict.role.value, operation.role.value)
         query = read_query(scope["query_string"], operation.query)
         body = None
         if operation.body is not None:
@@ -190,6 +188,11 @@ async def read_body(scope: Scope, receive: Receive) -> dict[str, object]:
         return read_object(data.decode())
     except UnicodeDecodeError:
         raise ProtocolFault("bad_json", "not JSON: the body is not UTF-8") from None
+    except ProtocolFault as fault:
+        if fault.code != "bad_request":
+            raise
+        words = 'the body is JSON, but no object: send one such as {"command": ["echo", "hello"]}'
+        raise ProtocolFault(fault.code, words) from None
 
 
 async def _read(receive: Receive) -> bytes:
@@ -229,7 +232,7 @@ async def _drop(receive: Receive) -> None:
 
 
 def read_query(text: bytes, shape: type[Struct]) -> Struct:
-    """What an address asks for.
+    """What an address asks for; what is given as nothing is as if it were left out.
 
     Raises:
         Refused: code `invalid`, naming the field.
@@ -245,6 +248,8 @@ def read_query(text: bytes, shape: type[Struct]) -> Struct:
         if name in given:
             raise Refused("invalid", f"{name[:100]} stands twice in the address", field=name[:100])
         given[name] = value
+    known = shape.__struct_fields__
+    given = {name: value for name, value in given.items() if value or name not in known}
     return convert(given, shape, strict=False)
 
 

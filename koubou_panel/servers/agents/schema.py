@@ -25,8 +25,8 @@ class DelegateOptions(Struct, forbid_unknown_fields=True, kw_only=True, omit_def
     """How a task is run. All are optional."""
 
     timeout: Annotated[
-        Annotated[float, Meta(gt=0, lt=1e9)] | None,
-        Meta(description="End the task after so many seconds.", examples=[60]),
+        Annotated[float, Meta(ge=0, lt=1e9)] | None,
+        Meta(description="End the task after so many seconds; 0 is as if it were not given.", examples=[60]),
     ] = None
     wait: Annotated[
         Annotated[float, Meta(ge=0, le=MOST_WAIT_S)] | None,

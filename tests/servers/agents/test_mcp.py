@@ -214,7 +214,13 @@ async def test_what_is_wrong_with_a_call_names_the_field_and_the_nearest_name(do
         ("submit_command", {}, "invalid", "command", None),
         ("submit_command", {"command": ["true"], "priorty": 3}, "invalid", "priorty", "priority"),
         ("submit_command", {"command": ["true"], "priority": 11}, "invalid", "priority", None),
-        ("submit_command", {"command": []}, "invalid", "spec.command", None),
+        ("submit_command", {"command": []}, "invalid", "command", None),
+        ("submit_command", {"command": ["true"], "cwd": "here"}, "invalid", "cwd", None),
+        ("submit_command", {"command": ["true"], "env": {"A=B": "x"}}, "invalid", "env", None),
+        ("submit_command", {"command": ["true"], "memory_bytes": 10**30}, "invalid", "memory_bytes", None),
+        ("submit_command", {"command": ["true"], "priority": True}, "invalid", "priority", None),
+        ("list_tasks", {"limit": True}, "invalid", "limit", None),
+        ("list_scripts", {"limit": 0}, "invalid", "limit", None),
         ("submit_command", {"command": "ls | wc"}, "invalid", "command", None),
         ("run_script", {"script_name": "nightl"}, "not_found", "script_name", "nightly"),
         (
@@ -234,6 +240,8 @@ async def test_what_is_wrong_with_a_call_names_the_field_and_the_nearest_name(do
                 tool,
                 error,
             )
+            assert "spec." not in error["message"], error
+            assert "limits." not in error["message"], error
             assert error["message"]
 
 
@@ -251,7 +259,8 @@ async def test_a_registered_script_runs_with_its_parameters(door, version):
     """It is listed with what it can be given, and its run is a task that says whose it is."""
     await save_script(door.shop)
     async with door.client(version) as client:
-        listed = good(await client.call_tool("list_scripts"))["scripts"]
+        assert good(await client.call_tool("list_scripts"))["scripts"][0]["parameter_names"] == ["depth"]
+        listed = good(await client.call_tool("list_scripts", {"name": "nightly"}))["scripts"]
         assert listed[0]["parameters"][0] == {
             "name": "depth",
             "type": "integer",
@@ -266,6 +275,22 @@ async def test_a_registered_script_runs_with_its_parameters(door, version):
         page = good(await client.call_tool("read_output", {"task_id": task_id}))
         assert page["text"] == "depth ['--depth', '3']\n"
         assert good(await client.call_tool("list_tasks", {"script_name": "nightly"}))["total"] == 1
+
+
+async def test_scripts_are_listed_page_by_page(door):
+    """However many there are, a page has at most `limit` of them in short; the resource shows the first hundred."""
+    for n in range(120):
+        await door.shop.do(SaveScript(Script(name=f"s{n:03}", path="/bin/true")), Caller("test"))
+    async with door.client() as client:
+        names, cursor, pages = [], None, 0
+        while cursor is not None or not pages:
+            more = {} if cursor is None else {"cursor": cursor}
+            page = good(await client.call_tool("list_scripts", {"limit": 50} | more))
+            names += [script["name"] for script in page["scripts"]]
+            cursor, pages = page.get("cursor"), pages + 1
+        assert (names, pages) == ([f"s{n:03}" for n in range(120)], 3)
+        shown = json.loads(await read(client, "koubou://scripts"))
+        assert (len(shown["scripts"]), shown["total"], shown["cursor"]) == (100, 120, "s099")
 
 
 async def test_a_call_that_is_repeated_with_its_key_is_one_task(door):

@@ -271,7 +271,8 @@ BAD = [
     ({"command": ["true"], "files": "a"}, "files", None),
     ({"command": ["true"], "parameters": {"a": 1}}, "parameters", None),
     ({"command": ["true"], "options": []}, "options", None),
-    ({"command": ["true"], "options": {"timeout": 0}}, "options.timeout", None),
+    ({"command": ["true"], "options": {"timeout": -1}}, "options.timeout", None),
+    ({"command": ["true"], "options": {"cwd": "here"}}, "options.cwd", None),
     ({"command": ["true"], "options": {"timeout": 1e400}}, None, None),
     ({"command": ["true"], "options": {"timout": 1}}, "options.timout", "options.timeout"),
     ({"command": ["true"], "options": {"cwd": "a\0"}}, "options.cwd", None),
@@ -300,7 +301,16 @@ async def test_what_is_no_json_object_is_refused(rest):
     """A body that is no JSON object, or not strictly one, is 400."""
     for content in (*NO_OBJECT, b"[" * 5000):
         reply = await rest.post("/task/delegate", content=content, headers=JSON)
-        assert problem(reply, 400)["code"] in ("bad_json", "bad_request")
+        found = problem(reply, 400)
+        assert found["code"] in ("bad_json", "bad_request")
+        assert "frame" not in found["message"]
+
+
+async def test_nothing_is_as_left_out(shop, rest):
+    """An empty value in an address, and a timeout of 0, are as if they were not there."""
+    assert (await rest.get("/tasks?status=&limit=&offset=")).json() == {"tasks": [], "total": 0}
+    task_id = (await delegate(rest, command=["true"], options={"timeout": 0})).json()["task_id"]
+    assert shop.state.tasks[task_id].request.timeout_s is None
 
 
 async def test_another_media_type_is_refused(rest):
@@ -329,7 +339,7 @@ async def test_a_body_is_bounded(shop, rest):
 
 BAD_QUERIES = [
     ("status=complted", "status"),
-    ("status=", "status"),
+    ("statsu=", "statsu"),
     ("limit=0", "limit"),
     ("limit=1001", "limit"),
     ("limit=x", "limit"),
