@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from operator import itemgetter
 from typing import NamedTuple
 
 from koubou_panel.archive import rows
@@ -16,6 +17,10 @@ MOST_TASKS = 1_000
 TASK_COLUMNS = "task.ord, standing.status, standing.finished_at, task.request, standing.rest"
 """What `rows.task_of` reads."""
 
+_ALL = (
+    "SELECT (SELECT count(*) FROM standing), (SELECT min(ord) FROM standing), (SELECT max(ord) FROM standing)"
+)
+_place = itemgetter(0)
 _CURSOR = re.compile(r"o([0-9a-f]{1,15})")
 
 
@@ -29,7 +34,7 @@ class _Selection(NamedTuple):
 
 
 def find(reader: sqlite3.Connection, query: TaskQuery) -> TaskPage:
-    """A page of tasks, without payloads.
+    """A page of tasks, without payloads. Of what is passed over, no more than an index is read.
 
     Raises:
         Refused: `invalid`, naming the field.
@@ -38,14 +43,23 @@ def find(reader: sqlite3.Connection, query: TaskQuery) -> TaskPage:
         raise Refused("invalid", f"limit must be 1 to {MOST_TASKS}, not {query.limit}", field="limit")
     if not 0 <= query.offset < 2**63:
         raise Refused("invalid", "offset must be 0 or more", field="offset")
-    before = _before(query.cursor)
+    before, offset = _before(query.cursor), query.offset
     tables, order, where, values = _selection(query)
+    if where:
+        count = f"SELECT count(*) FROM {tables} WHERE {where}"  # noqa: S608 - our own words; the asker's are bound
+        (total,) = reader.execute(count, values).fetchone()
+    else:
+        total, first, last = reader.execute(_ALL).fetchone()
+        if total and last - first + 1 == total:  # without a gap, what is passed over need not be walked
+            before, offset = max(min(before, last + 1) - offset, 0), 0
     found = reader.execute(
-        f"SELECT {TASK_COLUMNS} FROM {tables} WHERE {where} AND {order} < ? ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - our own words; the asker's are bound
-        (*values, before, query.limit + 1, query.offset),
+        f"""SELECT {TASK_COLUMNS} FROM (
+            SELECT {order} AS ord FROM {tables} WHERE {where or 1} AND {order} < ?
+            ORDER BY {order} DESC LIMIT ? OFFSET ?
+        ) AS page CROSS JOIN task ON task.ord = page.ord CROSS JOIN standing ON standing.ord = page.ord""",  # noqa: S608 - as above
+        (*values, before, query.limit + 1, offset),
     ).fetchall()
-    count = f"SELECT count(*) FROM {_counted(query, tables)} WHERE {where}"  # noqa: S608 - as above
-    (total,) = reader.execute(count, values).fetchone()
+    found.sort(key=_place, reverse=True)
     page = [rows.task_of(row) for row in found[: query.limit]]
     cursor = f"o{page[-1].order:x}" if len(found) > query.limit else None
     return TaskPage(page, cursor, total)
@@ -62,37 +76,28 @@ def _before(cursor: str | None) -> int:
 
 def _selection(query: TaskQuery) -> _Selection:
     """With a script its runs lead the way, with a status its index, else the order of submission."""
-    conditions = ["1"]
+    conditions: list[str] = []
     values: list[object] = []
-    tables, order = "task CROSS JOIN standing ON standing.ord = task.ord", "task.ord"
-    if query.status is not None:
-        tables, order = "standing CROSS JOIN task ON task.ord = standing.ord", "standing.ord"
-        conditions.append("standing.status = ?")
-        values.append(_status_number(query.status))
+    tables: list[str] = []
     if query.script is not None:
-        tables = (
-            "script_run CROSS JOIN task ON task.ord = script_run.ord "
-            "CROSS JOIN standing ON standing.ord = task.ord"
-        )
-        order = "script_run.ord"
+        tables.append("script_run")
         conditions.append("script_run.name = ?")
         values.append(query.script)
+    if query.status is not None:
+        tables.append("standing")
+        conditions.append("standing.status = ?")
+        values.append(_status_number(query.status))
+    if query.kind is not None or query.text:
+        tables.append("task")
     if query.kind is not None:
         conditions.append("task.kind = ?")
         values.append(query.kind)
     if query.text:
         conditions.append("instr(task.text, ?)")
         values.append(query.text.lower())
-    return _Selection(tables, order, " AND ".join(conditions), values)
-
-
-def _counted(query: TaskQuery, tables: str) -> str:
-    """The tables to count in: one is enough where it has all that is asked about."""
-    if query.script is not None:
-        return tables
-    if query.kind is None and not query.text:
-        return "standing"
-    return "task" if query.status is None else tables
+    lead, *others = tables or ["standing"]
+    joined = [lead, *(f"CROSS JOIN {table} ON {table}.ord = {lead}.ord" for table in others)]
+    return _Selection(" ".join(joined), f"{lead}.ord", " AND ".join(conditions), values)
 
 
 def _status_number(status: str) -> int:

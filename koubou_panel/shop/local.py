@@ -70,6 +70,7 @@ MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
 STORE_LIMIT_S = 15.0
+MOST_FINDING = 2  # of the four readers: a crowd of long lists leaves the others to who asks for one task
 OF_FILES: frozenset[object] = frozenset({read_output, read_output_bytes})
 FOUND = (RetryTask, CancelTask, SendInput)
 
@@ -86,6 +87,7 @@ class LocalShop:
         self._archive = archive
         self._ids = TaskIds()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
+        self._finding = asyncio.Semaphore(MOST_FINDING)
         self._background: list[asyncio.Task[None]] = []
         self._schedules: Schedules | None = None
         self._rotation: Rotation | None = None
@@ -295,7 +297,8 @@ class LocalShop:
 
     async def find(self, query: TaskQuery) -> TaskPage:
         """Tasks by query, newest first; those that the state holds as they stand now."""
-        page = await self._read(self._archive.find, query)
+        async with self._finding:
+            page = await self._read(self._archive.find, query)
         return replace(page, tasks=[self.state.tasks.get(task.task_id, task) for task in page.tasks])
 
     async def get(self, task_id: TaskId) -> Task | None:

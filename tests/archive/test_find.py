@@ -140,13 +140,15 @@ def test_no_page_sorts_a_whole_table(filled, query, index):
     status=st.none() | st.sampled_from(STATUSES),
     kind=st.none() | st.sampled_from(["script", "function"]),
     limit=st.integers(1, 8),
+    gap=st.integers(1, 2),
+    offset=st.integers(0, 40),
 )
-def test_pages_joined_are_a_plain_filter(tasks, made, status, kind, limit):
-    """Whatever is asked, walking the cursors gives each match once, newest first."""
+def test_pages_joined_are_a_plain_filter(tasks, *, made, status, kind, limit, gap, offset):
+    """Whatever is asked, walking the cursors gives each match once, newest first; an offset passes over as many."""
     archive = Archive.open(None)
     records = [
         tasks.make(order, kind=of, status=now, finished_at=1.0 if now in ("completed", "failed") else None)
-        for order, (now, of) in enumerate(made, 1)
+        for order, (now, of) in ((gap * place, one) for place, one in enumerate(made, 1))
     ]
     archive.commit([tasks.batch(*records)])
     expected = [
@@ -163,4 +165,11 @@ def test_pages_joined_are_a_plain_filter(tasks, made, status, kind, limit):
         if cursor is None:
             break
     assert found == expected
+    page = archive.find(TaskQuery(status=status, kind=kind, limit=limit, offset=offset))
+    assert (page.tasks, page.total) == (expected[offset : offset + limit], len(expected))
+    if expected:
+        after = archive.find(
+            TaskQuery(status=status, kind=kind, limit=limit, offset=offset, cursor=f"o{expected[0].order:x}")
+        )
+        assert after.tasks == expected[1 + offset : 1 + offset + limit]
     archive.close()

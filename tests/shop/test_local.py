@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from koubou_panel.core.events import (
     TaskSubmitted,
 )
 from koubou_panel.core.fold import evolve
-from koubou_panel.core.ports import TaskQuery
+from koubou_panel.core.ports import TaskPage, TaskQuery
 from koubou_panel.core.records import Request, TaskId, WorkerId
 from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
@@ -201,3 +202,25 @@ async def test_what_does_not_end_does_not_keep_the_workshop_from_ending(part, mo
 
 async def _nothing() -> None:
     """It is closed already."""
+
+
+async def test_a_crowd_of_lists_leaves_readers_to_others(monkeypatch):
+    """However many lists are asked for, two are read at a time, and who asks for one task is answered meanwhile."""
+    async with open_inline_shop() as shop:
+        go, reading = threading.Event(), []
+
+        def find(query):
+            reading.append(query)
+            go.wait(10)
+            return TaskPage([], None, 0)
+
+        monkeypatch.setattr(shop._archive, "find", find)
+        lists = [asyncio.create_task(shop.find(TaskQuery())) for _ in range(8)]
+        try:
+            await until(lambda: len(reading) == 2)
+            assert await asyncio.wait_for(shop.get(TaskId("nothing")), 5) is None
+            assert len(reading) == 2
+        finally:
+            go.set()
+        await asyncio.gather(*lists)
+        assert len(reading) == 8
