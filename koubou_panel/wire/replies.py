@@ -20,6 +20,7 @@ from koubou_panel.core.commands import (
     SubmitTask,
 )
 from koubou_panel.core.curve import Curve
+from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import (
     FACT_CHANNELS,
@@ -87,17 +88,16 @@ def handle(desk: Desk, frame: ClientFrame) -> list[Call]:
     command = frame.command
     if isinstance(command, ProtocolFault):
         return desk.refuse(frame, command)
-    if isinstance(command, WRITES) and (refusal := role_refusal(command, desk.role)) is not None:
+    if isinstance(command, WRITES) and (refusal := refused_role(command, desk.role)) is not None:
         return desk.refuse(frame, refusal)
     return _HANDLERS[type(command)](desk, frame, command)
 
 
-def role_refusal(command: ClientCommand, role: Role | None) -> Refused | None:
+def refused_role(command: ClientCommand, role: Role | None) -> Refused | None:
     """Why a client of this role may not change what `command` changes; None if it may."""
     if role == "full" or (role == "run" and isinstance(command, RunScript)):
         return None
-    only = "read and run registered scripts" if role == "run" else "read"
-    return Refused("forbidden", f"this token may only {only}; use the full token")
+    return role_refusal(role or "read", "run" if isinstance(command, RunScript) else "full")
 
 
 def authenticate(desk: Desk, frame: ClientFrame) -> list[Effect]:

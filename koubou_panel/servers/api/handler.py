@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from koubou_panel.core.commands import Caller, Command
+from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.events import Sample
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
@@ -180,8 +181,7 @@ class ApiHandler(RequestHandler):
     def _check_may_change(self) -> None:
         role = self.verdict.role.value
         if role != "full" and not (self.runs_only and role == "run"):
-            only = "read and run registered scripts" if role == "run" else "read"
-            raise Refused("forbidden", f"this token may only {only}; use the full token")
+            raise role_refusal(role, "run" if self.runs_only else "full")
         # A browser sends its cookie with what another page of this machine makes it send; see docs/security.md. Of
         # Origins the guard lets only our own through.
         has_cookie = self.verdict.actor.startswith(PAGE_ACTOR)
