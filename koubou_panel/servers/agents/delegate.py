@@ -29,6 +29,7 @@ CODE_SYSTEM = (
     "after it in a few words what has to be known to use it."
 )
 
+ASKER_CHARS = 60
 _PRODUCT = re.compile(r"[!-~]+")
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 _SHELL = re.compile(r"[|&;<>`\n]|\$[({\w]")
@@ -67,11 +68,15 @@ def caller_of(verdict: Allow, face: str, product: str) -> Caller:
         face: the door.
         product: what the program calls itself, such as its User-Agent or the client's name in MCP.
     """
+    found = _PRODUCT.match(product.partition("/")[0].strip())
+    return named_caller(verdict, face, found[0][:40] if found else "")
+
+
+def named_caller(verdict: Allow, face: str, name: str) -> Caller:
+    """As `caller_of`, where the program says its name alone."""
+    by = f"{face}:{name}"[:ASKER_CHARS] if name else face
     if verdict.actor.startswith("agent:"):
         by = verdict.actor
-    else:
-        found = _PRODUCT.match(product.partition("/")[0].strip())
-        by = f"{face}:{found[0][:40]}" if found else face
     return Caller(by, verdict.role.value, from_network=True)
 
 

@@ -43,6 +43,7 @@ from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow
+from koubou_panel.servers.agents.delegate import named_caller
 from koubou_panel.servers.agents.fields import TOOL_FIELDS, renamed
 from koubou_panel.servers.agents.mcp_notices import Notices
 from koubou_panel.servers.agents.mcp_sessions import (
@@ -56,7 +57,6 @@ from koubou_panel.servers.agents.mcp_sessions import (
 from koubou_panel.servers.agents.middleware import VERDICT
 
 PATH = "/mcp"
-ASKER_CHARS = 60
 # What a token of each role may use; whoever is not named here may use nothing.
 MAY: dict[str, frozenset[str]] = {
     "read": frozenset({"read"}),
@@ -75,11 +75,9 @@ def caller_of_request(request: ServerRequestContext[Any, Any]) -> Caller:
     verdict = getattr(request.request, "scope", {}).get(VERDICT)
     if not isinstance(verdict, Allow):
         raise Refused("forbidden", "this server answers over its own port only")
-    if verdict.actor.startswith("agent:"):
-        return Caller(verdict.actor[:ASKER_CHARS], verdict.role.value, from_network=True)
     params = request.session.client_params
     name = printable(params.client_info.name) if params is not None else ""
-    return Caller(f"mcp:{name}"[:ASKER_CHARS] if name else "mcp", verdict.role.value, from_network=True)
+    return named_caller(verdict, "mcp", name)
 
 
 def caller_of_context(context: Context[Any, Any]) -> Caller:

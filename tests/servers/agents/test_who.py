@@ -20,6 +20,11 @@ from tests.servers.agents.rest_door import READ, TOKEN, open_door
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"]
 NAMED = "n" * 43
+RUNS = "r" * 43
+OF_AGENTS = {
+    token_hash(NAMED): Allow(Role.FULL, "agent:ci"),
+    token_hash(RUNS): Allow(Role.RUN, "agent:night"),
+}
 BODY = json.dumps({"command": ["true"]}).encode()
 BAD_CREDENTIALS = [
     [],
@@ -47,7 +52,7 @@ async def shop():
 @pytest.fixture
 async def door(shop):
     """Its agents' port."""
-    async with open_door(shop, named={token_hash(NAMED): Allow(Role.FULL, "agent:ci")}) as door:
+    async with open_door(shop, named=OF_AGENTS) as door:
         yield door
 
 
@@ -138,13 +143,28 @@ async def test_a_request_that_names_another_host_in_its_target_is_refused(door):
         assert status in (403, 404)
 
 
-@pytest.mark.parametrize(("token", "needed"), [(READ, {Role.READ}), (NAMED, set(Role))])
+@pytest.mark.parametrize(
+    ("token", "needed"), [(READ, {Role.READ}), (RUNS, {Role.READ, Role.RUN}), (NAMED, set(Role))]
+)
 async def test_roles_hold_for_every_operation(door, token, needed):
     """What an operation takes is checked for each of the table, before its body is read."""
     for operation in OPERATIONS:
         path = operation.path.replace("{task_id}", "2myksd00370fvk")
         status, _, _ = await ask(door, operation.method, path, [f"Authorization: Bearer {token}"], body=b"")
         assert (status == 403) is (operation.role not in needed), operation.name
+
+
+async def test_a_token_for_scripts_delegates_nothing_else(shop, door):
+    """Whatever a body with anything but a script says, the role `run` is refused it, and nothing happens."""
+    for body in ({"command": ["true"]}, {"prompt": "hi"}, {"type": "pull", "parameters": {"model": "x"}}):
+        headers = [f"Authorization: Bearer {RUNS}"]
+        status, _, told = await ask(door, "POST", "/task/delegate", headers, body=json.dumps(body).encode())
+        assert (status, json.loads(told)["error"]["code"]) in ((403, "forbidden"), (400, "invalid")), told
+    headers = [f"Authorization: Bearer {RUNS}"]
+    body = json.dumps({"script": "none"}).encode()
+    status, _, _ = await ask(door, "POST", "/task/delegate", headers, body=body)
+    assert status == 404
+    assert not shop.state.tasks
 
 
 async def test_whatever_is_mounted_is_guarded():
