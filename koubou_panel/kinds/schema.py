@@ -61,9 +61,15 @@ def check_answer(document: object, schema: Mapping[str, Any]) -> None:
         NotFitting: the place, and what is not right there.
         NotASchema: it cannot be followed: what it refers to is not in it, or leads in a circle.
     """
+    import re
+
     import jsonschema
+    from jsonschema.exceptions import UnknownType
     from referencing import Registry
     from referencing.exceptions import Unresolvable
+
+    # A part under a keyword of its own is checked by nobody before something refers to it.
+    wrong = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, re.error, UnknownType)
 
     try:
         # The registry is empty: the library's own would fetch what is not there.
@@ -76,7 +82,7 @@ def check_answer(document: object, schema: Mapping[str, Any]) -> None:
         raise NotASchema(words) from None
     except RecursionError:
         raise NotASchema("it leads in a circle, or is nested too deeply") from None
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+    except wrong as error:
         raise NotASchema(str(error)[:MOST_WORDS] or type(error).__name__) from None
     if found is not None:
         raise NotFitting(f"{found.json_path}: {found.message[:MOST_WORDS]}")

@@ -159,6 +159,12 @@ def test_deep_schema_is_refused(bare) -> None:
         ({"$ref": "#nope"}, "'nope', which it does not hold"),
         ({"$ref": "#"}, "in a circle"),
         ({"$id": "http://[", "$ref": "a"}, "cannot be followed"),
+        ({"$ref": "#/own", "own": {"type": "nonsense"}}, "Unknown type 'nonsense'"),
+        (
+            {"$ref": "#/own", "own": {"propertyNames": {"pattern": "("}, "minProperties": "a"}},
+            "cannot be followed",
+        ),
+        ({"$ref": "#/own", "own": 3}, "cannot be followed"),
     ],
 )
 def test_schema_that_cannot_be_followed_fails_with_its_costs(bare, schema, words) -> None:
