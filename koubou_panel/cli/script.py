@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -14,12 +15,13 @@ from msgspec.structs import replace
 
 from koubou_panel.cli.ending import say
 from koubou_panel.cli.link import CALLER, ask
+from koubou_panel.cli.script_help import help_failure
 from koubou_panel.cli.script_run import logs, run
-from koubou_panel.cli.script_text import edit, read_text, restore, versions
+from koubou_panel.cli.script_text import edit, restore, versions, written
 from koubou_panel.cli.script_words import (
+    merged_parameters,
     moment_words,
     next_dues,
-    parameter_of,
     parameter_words,
     schedule_of,
     schedule_words,
@@ -31,7 +33,17 @@ from koubou_panel.core.commands import EnableScript, RemoveScript, SaveScript
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.quantity import parse_size
 from koubou_panel.core.records import Task
-from koubou_panel.core.script import INTERPRETERS, Entry, Overlap, Script, find_entry
+from koubou_panel.core.script import (
+    INTERPRETERS,
+    Entry,
+    Overlap,
+    Parameter,
+    Schedule,
+    Script,
+    check_script,
+    find_entry,
+)
+from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.wire.records import iso, task_record
 from koubou_panel.wire.script import script_record
@@ -125,21 +137,57 @@ def add(ctx: click.Context, /, *, name: str, path: str | None, inline: bool, **o
     if path is None and not inline:
         raise click.UsageError("give the PATH of the file, or --inline for a text that the home keeps")
     fields = _fields(options)
+    parameters = cast("tuple[str, ...]", options["parameters"])
+    # What is typed of a parameter changes what the text says of it: that is known once it is read.
+    schedule = fields.pop("schedule", None) if parameters else None
     if options["timeout_s"] == 0:
         fields["given"] = ("timeout_s",)
+
+    def saved(text: str | None) -> Entry:
+        file = (path or "") if inline else str(Path(path or "").expanduser().absolute())
+        command = SaveScript(Script(name=name, path=file, **fields), text=text)  # type: ignore[arg-type]
+
+        async def save(shop: RemoteShop) -> Entry:
+            await shop.do(command, CALLER)
+            if parameters:
+                try:
+                    await _give_defaults(shop, name, parameters, cast("Schedule | None", schedule))
+                except BaseException:
+                    await shop.do(RemoveScript(name), CALLER)
+                    raise
+            return find_entry(await _entries(shop), name)
+
+        return ask(ctx, save)
+
     if inline:
-        text = read_text(path or "script")
-        command = SaveScript(Script(name=name, path=path or "", **fields), text=text)  # type: ignore[arg-type]
+        # Before anybody types a text for it.
+        ask(ctx, partial(_check_new, Script(name=name, path="/", **fields)))  # type: ignore[arg-type]
+        entry = written(Path(path or "script").name or "script", saved)
     else:
-        file = str(Path(path or "").expanduser().absolute())
-        command = SaveScript(Script(name=name, path=file, **fields))  # type: ignore[arg-type]
-
-    async def save(shop: RemoteShop) -> Entry:
-        await shop.do(command, CALLER)
-        return find_entry(await _entries(shop), name)
-
-    entry = ask(ctx, save)
+        entry = saved(None)
+    if failure := help_failure(entry.script):
+        say(
+            f"what it takes is not known, {failure}: write a header (docs/scripts.md), or say it with --param"
+        )
+    _warn_of_schedule(entry)
     say(f"{name} is in the catalogue{_due_words(entry)}; `koubou script run {shlex.quote(name)}` runs it now")
+
+
+async def _give_defaults(
+    shop: RemoteShop, name: str, parameters: tuple[str, ...], schedule: Schedule | None
+) -> None:
+    """Have what was typed of its parameters go with what its text says of them."""
+    entry = find_entry(await _entries(shop), name)
+    changed = replace(entry.script, parameters=_merged(entry.script, parameters), schedule=schedule)
+    await shop.do(SaveScript(changed, revision=entry.revision), CALLER)
+
+
+async def _check_new(script: Script, shop: RemoteShop) -> None:
+    """Refuse what would be refused whatever its text is."""
+    check_script(script)
+    if script.name in await _entries(shop):
+        words = f"there is a script {script.name!r} already; `koubou script edit` changes it, or take another name"
+        raise Refused("conflict", words)
 
 
 @script.command("set")
@@ -149,27 +197,47 @@ def add(ctx: click.Context, /, *, name: str, path: str | None, inline: bool, **o
 @click.pass_context
 def change(ctx: click.Context, /, *, name: str, no_schedule: bool, **options: object) -> None:
     """Change how script NAME runs; what is not given stays. Its text is changed by `koubou script edit`."""
-    fields = _fields(options)
-    if no_schedule and "schedule" in fields:
-        raise click.UsageError("--no-schedule excludes --every, --cron and --at")
-    if no_schedule:
-        fields["schedule"] = None
-    if not fields:
+    if not no_schedule and not any(value not in (None, ()) for value in options.values()):
         raise click.UsageError("say what to change, such as --every 5m")
+    if no_schedule and any(options[key] is not None for key in ("every", "cron", "at", "zone", "overlap")):
+        raise click.UsageError("--no-schedule excludes --every, --cron, --at, --zone and --overlap")
 
     async def save(shop: RemoteShop) -> Entry:
         entry = find_entry(await _entries(shop), name)
+        fields = _fields(options, entry.script) | ({"schedule": None} if no_schedule else {})
+        if options["parameters"]:
+            typed = cast("tuple[str, ...]", options["parameters"])
+            fields["parameters"] = _merged(entry.script, typed)
         changed = replace(entry.script, **fields)
         if "timeout_s" in fields:
             changed = replace(changed, given=tuple({*changed.given, "timeout_s"}))
         await shop.do(SaveScript(changed, revision=entry.revision), CALLER)
         return find_entry(await _entries(shop), name)
 
-    say(f"{name} is changed{_due_words(ask(ctx, save))}")
+    entry = ask(ctx, save)
+    _warn_of_schedule(entry)
+    say(f"{name} is changed{_due_words(entry)}")
 
 
-def _fields(options: Mapping[str, object]) -> dict[str, object]:
-    """The fields of a definition that were typed."""
+def _merged(script: Script, texts: tuple[str, ...]) -> tuple[Parameter, ...]:
+    try:
+        return merged_parameters(script.parameters, texts)
+    except ValueError as error:
+        raise click.UsageError(f"--param {error}") from None
+
+
+def _warn_of_schedule(entry: Entry) -> None:
+    """Say which parameters a schedule, which gives none, would have to give."""
+    missing = [one.name for one in entry.script.parameters if one.is_required and one.default is None]
+    if missing and entry.script.schedule is not None:
+        say(
+            f"its schedule cannot start it: {' and '.join(missing)} must be given; "
+            f"give it a default: --param {missing[0]}=…"
+        )
+
+
+def _fields(options: Mapping[str, object], before: Script | None = None) -> dict[str, object]:
+    """The fields of a definition that were typed, but for its parameters."""
     fields: dict[str, object] = {
         name: options[name]
         for name in ("retries", "priority", "description", "keep_runs", "keep_days", "keep_bytes")
@@ -183,12 +251,6 @@ def _fields(options: Mapping[str, object]) -> dict[str, object]:
         fields["cwd"] = str(Path(str(options["cwd"])).expanduser().absolute())
     if options["variables"]:
         fields["env"] = _variables(cast("tuple[str, ...]", options["variables"]))
-    try:
-        if options["parameters"]:
-            typed = cast("tuple[str, ...]", options["parameters"])
-            fields["parameters"] = tuple(parameter_of(text) for text in typed)
-    except ValueError as error:
-        raise click.UsageError(f"--param {error}") from None
     schedule = schedule_of(
         every=cast("str | None", options["every"]),
         cron=cast("str | None", options["cron"]),
@@ -196,6 +258,7 @@ def _fields(options: Mapping[str, object]) -> dict[str, object]:
         at=cast("str | None", options["at"]),
         overlap=cast("Overlap | None", options["overlap"]),
         now=time.time(),
+        before=None if before is None else before.schedule,
     )
     return fields | ({} if schedule is None else {"schedule": schedule})
 

@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -20,6 +22,8 @@ from koubou_panel.core.script import MAX_TEXT_BYTES
 from koubou_panel.errors import Refused
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.wire.records import iso
+
+T = TypeVar("T")
 
 EDITORS = ("sensible-editor", "nano", "vi")
 
@@ -41,6 +45,22 @@ def read_text(name: str) -> str:
     if not text.strip():
         raise click.UsageError("the text is empty: nothing was added")
     return text
+
+
+def written(name: str, save: Callable[[str], T]) -> T:
+    """What `save` gives for a new text; one that was typed and is refused can be edited again, and is never lost."""
+    is_typed = sys.stdin.isatty()
+    text = read_text(name)
+    while True:
+        try:
+            return save(text)
+        except BaseException as error:
+            if not is_typed:
+                raise
+            if not isinstance(error, Refused) or error.code != "invalid" or not _wants_again(error):
+                say(f"your text is kept in {_kept(text, name)}")
+                raise
+            text = _edited(text, name)
 
 
 @click.command()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 import click
+from msgspec.structs import replace
 
 from koubou_panel.core.schedule import next_fire
 from koubou_panel.core.script import Entry, Overlap, Parameter, ParameterType, Schedule
@@ -96,8 +97,9 @@ def schedule_of(
     at: str | None,
     overlap: Overlap | None,
     now: float,
+    before: Schedule | None = None,
 ) -> Schedule | None:
-    """The schedule that was typed; None if none was.
+    """The schedule that was typed, where one stood `before` with what was not said of that; None if none was.
 
     Raises:
         click.UsageError: more than one was, or it cannot be read.
@@ -107,13 +109,16 @@ def schedule_of(
     ]
     if len(said) > 1:
         raise click.UsageError(f"{' and '.join(said)} exclude each other: a script has one schedule")
-    if zone is not None and cron is None:
+    old_cron = before.cron if before is not None else None
+    if zone is not None and cron is None and (old_cron is None or said):
         raise click.UsageError("--zone goes with --cron")
     if not said:
-        if overlap is not None:
+        if overlap is None and zone is None:
+            return None
+        if before is None:
             raise click.UsageError("--overlap goes with --every, --cron or --at")
-        return None
-    kept: Overlap = overlap or "skip"
+        return replace(before, overlap=overlap or before.overlap, zone=zone or before.zone)
+    kept: Overlap = overlap or (before.overlap if before is not None else "skip")
     try:
         if every is not None:
             return Schedule(every_s=span_s(every), overlap=kept)
@@ -121,7 +126,8 @@ def schedule_of(
             return Schedule(at=moment(at, now), overlap=kept)
     except ValueError as error:
         raise click.UsageError(f"{said[0]} {error}") from None
-    return Schedule(cron=cron, zone=zone or system_zone(), overlap=kept)
+    old_zone = before.zone if before is not None and old_cron is not None else None
+    return Schedule(cron=cron, zone=zone or old_zone or system_zone(), overlap=kept)
 
 
 def schedule_words(schedule: Schedule | None, *, is_enabled: bool = True) -> str:
@@ -182,6 +188,30 @@ def parameter_of(text: str) -> Parameter:
         choices=choices,
         flag=f"--{name.replace('_', '-')}",
     )
+
+
+def merged_parameters(known: Sequence[Parameter], texts: Sequence[str]) -> tuple[Parameter, ...]:
+    """The parameters `known` with what was typed of some of them; what was not said of one stays.
+
+    Raises:
+        ValueError: a text says no parameter.
+    """
+    found = {parameter.name: parameter for parameter in known}
+    for text in texts:
+        told = parameter_of(text)
+        before = found.get(told.name)
+        if before is not None:
+            has_type, has_default = ":" in text.partition("=")[0], told.default is not None
+            told = replace(
+                before,
+                type=told.type if has_type else before.type,
+                choices=told.choices if has_type else before.choices,
+                default=told.default if has_default else before.default,
+                is_required=told.is_required or (before.is_required and not has_default),
+                has_own_default=before.has_own_default and not has_default,
+            )
+        found[told.name] = told
+    return tuple(found.values())
 
 
 def parameter_words(parameter: Parameter) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -120,11 +121,11 @@ def editor(tmp_path, *lines):
     return str(path)
 
 
-def edited(koubou, name, program, answers=""):
-    """`koubou script edit` at a terminal, with that editor; (exit code, what was shown)."""
+def edited(koubou, name, program, answers="", command=("edit",)):
+    """`koubou script edit` (or another) at a terminal, with that editor; (exit code, what was shown)."""
     master, slave = os.openpty()
     process = subprocess.Popen(
-        [*KOUBOU, "script", "edit", name],
+        [*KOUBOU, "script", *command, name],
         env=koubou.env | {"EDITOR": program},
         stdin=slave,
         stdout=slave,
@@ -182,6 +183,30 @@ def test_a_text_with_a_bad_header_can_be_edited_again(koubou, name, file, tmp_pa
     code, shown = edited(koubou, name, program, "y\n")
     assert (code, "did you mean 'description'" in shown) == (0, True), shown
     assert file.read_text().endswith("# x\n")
+
+
+def test_a_text_of_a_new_script_is_never_lost(koubou, name, tmp_path):
+    """Refused, it can be edited again or is kept; a name that is taken is told before anything is typed."""
+    lines = ["#!/bin/sh", "# /// script", "# nonsense", "# ///"]
+    bad = editor(tmp_path, *(f"echo '{line}' >> $1" for line in lines))
+    add = ("add", "--inline")
+    code, shown = edited(koubou, name, bad, "n\n", add)
+    assert (code != 0, "your text is kept in" in shown) == (True, True), shown
+    kept = Path(shown.partition("your text is kept in ")[2].split()[0])
+    assert kept.read_text() == "\n".join(lines) + "\n"
+    kept.unlink()
+    mended = editor(
+        tmp_path,
+        "if test -s $1; then printf '#!/bin/sh\\necho fine\\n' > $1;",
+        "else printf '#!/bin/sh\\n# /// script\\n# nonsense\\n# ///\\n' > $1; fi",
+    )
+    code, shown = edited(koubou, name, mended, "y\n", add)
+    assert code == 0, shown
+    assert koubou("script", "run", name).stdout == "fine\n"
+    unused = editor(tmp_path, f"touch {tmp_path}/typed")
+    code, shown = edited(koubou, name, unused, "", add)
+    assert (code, "already" in shown) == (4, True), shown
+    assert not (tmp_path / "typed").exists()
 
 
 def test_a_new_text_comes_by_stdin(koubou, name, file):
@@ -306,3 +331,58 @@ def test_schedules_are_said():
     )
     assert schedule_words(Schedule(at=0.0), is_enabled=False).startswith("once at 19")
     assert schedule_words(None) == ""
+
+
+def test_of_a_schedule_what_is_not_said_stays(koubou, name, file):
+    """Its zone and its overlap outlive another time, and each is changed alone."""
+
+    def schedule():
+        return json.loads(koubou("script", "show", name, "--json").stdout)["script"]["schedule"]
+
+    args = ("--cron", "0 9 * * *", "--zone", "Asia/Taipei", "--overlap", "queue")
+    assert koubou("script", "add", name, str(file), *args).returncode == 0
+    koubou("script", "set", name, "--cron", "0 10 * * *")
+    now = schedule()
+    assert (now["cron"], now["zone"], now["overlap"]) == ("0 10 * * *", "Asia/Taipei", "queue")
+    koubou("script", "set", name, "--zone", "Europe/Berlin")
+    koubou("script", "set", name, "--overlap", "together")
+    now = schedule()
+    assert (now["cron"], now["zone"], now["overlap"]) == ("0 10 * * *", "Europe/Berlin", "together")
+    koubou("script", "set", name, "--every", "5m")
+    assert schedule()["overlap"] == "together"
+    assert "--zone goes with --cron" in koubou("script", "set", name, "--zone", "UTC").stderr
+
+
+def test_a_typed_default_keeps_the_other_parameters(koubou, name, tmp_path):
+    """`--param epochs=9` changes that default alone, when a script is added and later."""
+    path = tmp_path / "train.py"
+    path.write_text(
+        '# /// script\n# [tool.koubou.parameters.epochs]\n# type = "integer"\n# default = 3\n'
+        '# help = "how many"\n# [tool.koubou.parameters.month]\n# required = true\n# ///\nprint(1)\n'
+    )
+    done = koubou("script", "add", name, str(path), "--param", "epochs=9", "--every", "1d")
+    assert done.returncode == 0, done.stderr
+    assert "give it a default: --param month=" in done.stderr
+    shown = koubou("script", "show", name).stdout
+    assert "epochs=INTEGER (9)  how many" in shown
+    assert "month=TEXT required" in shown
+    assert "every 1d" in shown
+    done = koubou("script", "set", name, "--param", "month=May")
+    assert "give it a default" not in done.stderr
+    shown = koubou("script", "show", name).stdout
+    assert "epochs=INTEGER (9)  how many" in shown
+    assert "month=TEXT (May)" in shown
+    koubou("script", "remove", name, "--yes")
+    done = koubou("script", "add", name, str(path), "--param", "epochs=many")
+    assert done.returncode == 4
+    assert koubou("script", "show", name).returncode == 4
+
+
+def test_help_that_cannot_be_read_is_told(koubou, name, tmp_path):
+    """A script is added all the same, with the reason and what to do."""
+    path = tmp_path / "broken.py"
+    path.write_text("import argparse\nimport no_such_module\nargparse.ArgumentParser().parse_args()\n")
+    done = koubou("script", "add", name, str(path))
+    assert done.returncode == 0
+    assert "No module named 'no_such_module'" in done.stderr
+    assert "write a header (docs/scripts.md)" in done.stderr
