@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,13 +12,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from koubou_panel.core.commands import Caller, SaveScript
+from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.agents.openapi import document
 from koubou_panel.servers.agents.operations import ALWAYS, OPERATIONS
 from koubou_panel.servers.agents.rest import types
 from koubou_panel.servers.agents.rest_http import STATUS_OF
 from koubou_panel.servers.agents.schema import Delegate, DelegateOptions
 from koubou_panel.servers.credentials import load_or_create_token
-from koubou_panel.testing import open_inline_shop
+from koubou_panel.testing import open_inline_shop, open_shop
 from tests.servers.agents.rest_door import open_door
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "rest.md"
@@ -118,6 +121,18 @@ def test_every_status_is_told(told):
     assert set(STATUS_OF.values()) | set(ALWAYS) | {200} == known
 
 
+async def _add_script(folder, path):
+    """Put the script that the document has as its example into the catalogue, with a parameter of each type."""
+    path.write_text("#!/bin/sh\necho\n")
+    parameters = tuple(
+        Parameter(name=name, type=name, flag=f"--{name}", choices=("a",) if name == "choice" else ())
+        for name in ("text", "integer", "number", "boolean", "choice", "path")
+    )
+    script = Script(name="backup", path=str(path), parameters=parameters, given=("parameters",))
+    async with open_shop(folder, wait_ready=False) as shop:
+        await shop.do(SaveScript(script), Caller("test"))
+
+
 @pytest.fixture
 def workshop(tmp_path):
     """A workshop process whose tasks find no program but `echo` and `true`; gives its port and its token."""
@@ -126,6 +141,7 @@ def workshop(tmp_path):
     for name in ("echo", "true"):
         (programs / name).symlink_to(f"/bin/{name}")
     home = tmp_path / "home"
+    asyncio.run(_add_script(home, tmp_path / "backup.sh"))
     read_end, write_end = os.pipe()
     life_read, life_write = os.pipe()
     argv = [sys.executable, "-P", "-m", "koubou_panel.servers.workshop", "--home", str(home)]
