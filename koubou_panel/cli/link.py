@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import click
 
+from koubou_panel.cli.ending import say
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.ports import TaskQuery
@@ -24,6 +26,8 @@ T = TypeVar("T")
 CALLER = Caller("cli")
 RECENT_TASKS = 1_000
 SHORTEST = 3
+RESTART_S = 10.0
+POLL_S = 0.2
 
 
 def settings_of(ctx: click.Context, **given: object) -> Settings:
@@ -44,9 +48,38 @@ async def open_shop(ctx: click.Context, *, replica: bool = False) -> AsyncIterat
     Raises:
         Refused: `unavailable`: none answers.
     """
-    shop = await RemoteShop.connect(home_of(ctx).socket, by=CALLER.by, replica=replica)
-    async with shop:
+    async with await _connected(home_of(ctx), replica=replica) as shop:
         yield shop
+
+
+async def _connected(home: Home, *, replica: bool) -> RemoteShop:
+    """The workshop of `home`; one that its supervisor is starting anew is waited for, a while."""
+    deadline = time.monotonic() + RESTART_S
+    is_told = False
+    while True:
+        try:
+            return await RemoteShop.connect(home.socket, by=CALLER.by, replica=replica)
+        except Refused as refused:
+            if refused.code != "unavailable" or not _is_to_come(home) or time.monotonic() > deadline:
+                raise
+        if not is_told:
+            say("the workshop is restarting; waiting")
+            is_told = True
+        await asyncio.sleep(POLL_S)
+
+
+def _is_to_come(home: Home) -> bool:
+    """Whether a supervisor lives that will have the workshop answer again.
+
+    Raises:
+        Refused: it has given the workshop up.
+    """
+    from koubou_panel.cli.running import running
+
+    found = running(home)
+    if found is not None and found.has_failed:
+        raise Refused("unavailable", "the workshop has failed; `koubou restart` starts it again")
+    return found is not None and found.service("pool") is not None
 
 
 def ask(ctx: click.Context, question: Callable[[RemoteShop], Coroutine[Any, Any, T]]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -193,3 +194,19 @@ def test_interrupted_load_cancels_what_is_left(koubou) -> None:
     assert "tasks" in out
     left = json.loads(koubou("ps", "--status", "pending", "--text", "load-custom", "--json").stdout)
     assert left["total"] == 0
+
+
+def test_a_command_waits_for_a_workshop_that_comes_back(shell) -> None:
+    """Killed, the workshop is started anew by its supervisor: a command then waits, and says so."""
+    process = shell.up("--workers", "1", "--no-dashboard")
+    try:
+        services = json.loads(shell("status", "--json").stdout)["services"]
+        (pid,) = {service["pid"] for service in services if service["name"] == "pool"}
+        os.kill(pid, signal.SIGKILL)
+        done = shell("ps", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["total"] == 0
+        assert "the workshop is restarting; waiting" in done.stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
