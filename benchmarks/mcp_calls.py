@@ -2,7 +2,9 @@
 
 Prints one JSON object. A workshop runs in a process of its own, the client in this one. By protocol version and tool,
 for the two pools in turns: `p50_ms` and `p99_ms` of `tools/call`. `busy` is while three tasks compute on three workers;
-the figure that counts is there: the `p50_ms` of the slowest tool, at most 20. `floor_ms` is the same round trip without
+the figure that counts is there: the `p50_ms` of the slowest tool, at most 20. `ratio` is that bound over the figure:
+below 1 it is missed. What is submitted runs: a worker takes it up beside the call, and of those that wait behind the
+computing tasks the queue grows. `floor_ms` is the same round trip without
 MCP in it, `GET /health` on the same port: what the machine itself takes. Anything else that runs here shows in it.
 """
 
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -27,6 +29,8 @@ from mcp.client.streamable_http import streamable_http_client
 from koubou_panel.testing import until
 
 AT_MOST_MS = 20
+MOST_SUBMITTED = 45  # twice as many are less than an agent may have in flight
+SCRIPT = "bench"
 BUSY = [sys.executable, "-c", "while True: pass"]
 VERSIONS = {"2026-07-28": "auto", "2025-11-25": "legacy"}
 
@@ -65,10 +69,22 @@ def workshop():
         try:
             with os.fdopen(read_end) as pipe:
                 port = json.loads(pipe.readline())["ports"]["agents"]
+            register(home)
             yield port, (Path(home) / "runtime/token").read_text().strip()
         finally:
             process.terminate()
             process.wait()
+
+
+def register(home):
+    """A script of the catalogue with a parameter, to be run by name."""
+    path = Path(home) / f"{SCRIPT}.py"
+    path.write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n')\np.parse_args()\n"
+    )
+    koubou = [sys.executable, "-c", "import sys; from koubou_panel.cli import main; sys.exit(main())"]
+    command = [*koubou, "script", "add", SCRIPT, str(path)]
+    subprocess.run(command, env=os.environ | {"KOUBOU_HOME": home}, check=True, stdout=subprocess.DEVNULL)
 
 
 @asynccontextmanager
@@ -138,22 +154,28 @@ async def floor(port, token, calls):
 
 async def each_tool(client, calls):
     """The calls that an agent makes most."""
-    # Others wait for it and no worker takes them up, so that submitting is all that is measured.
     first = (await call(client, "submit_command", command=["sleep", "600"], priority=1))["task_id"]
-    submitted = []
+    submitted = [first]
 
     async def submit():
-        submitted.append((await call(client, "submit_command", command=["true"], after=[first]))["task_id"])
+        submitted.append((await call(client, "submit_command", command=["true"]))["task_id"])
+
+    async def run():
+        told = await call(client, "run_script", script_name=SCRIPT, parameters={"n": "3"})
+        submitted.append(told["task_id"])
 
     taken = {
         "get_task": await timed(calls, lambda: call(client, "get_task", task_id=first)),
         "get_statistics": await timed(calls, lambda: call(client, "get_statistics")),
         "read_output": await timed(calls, lambda: call(client, "read_output", task_id=first)),
-        "submit_command": await timed(min(calls, 90), submit),
+        "submit_command": await timed(min(calls, MOST_SUBMITTED), submit),
+        "run_script": await timed(min(calls, MOST_SUBMITTED), run),
         "list_tasks": await timed(calls, lambda: call(client, "list_tasks", limit=20)),
     }
-    await call(client, "cancel_task", task_id=first)
-    await call(client, "wait", task_ids=[first, *submitted])
+    for task_id in submitted:
+        with suppress(AssertionError):  # it has ended
+            await call(client, "cancel_task", task_id=task_id)
+    await call(client, "wait", task_ids=submitted, timeout_s=60)
     return {tool: told(times) for tool, times in taken.items()}
 
 
@@ -167,7 +189,14 @@ async def main():
         idle = await measure(port, token, args.calls, is_busy=False)
         busy = await measure(port, token, args.calls, is_busy=True)
     slowest = max(told["p50_ms"] for version in VERSIONS for told in busy[version].values())
-    found = {"idle": idle, "busy": busy, "cores": os.cpu_count(), "p50_ms": slowest, "at_most": AT_MOST_MS}
+    found = {
+        "idle": idle,
+        "busy": busy,
+        "cores": os.cpu_count(),
+        "p50_ms": slowest,
+        "at_most": AT_MOST_MS,
+        "ratio": round(AT_MOST_MS / slowest, 2),
+    }
     print(json.dumps(found, indent=1))
 
 

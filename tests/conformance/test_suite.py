@@ -40,6 +40,16 @@ from tests.servers.agents.mcp_door import serve
 SUITE = Path(sys.prefix) / "conformance/node_modules/@modelcontextprotocol/conformance"
 LIMIT_S = 90
 STAMP = "-2026-01-01T00-00-00-000Z"
+# Scenarios that speak HTTP by hand: the suite holds nothing of them against the schema.
+BY_HAND = frozenset(
+    {
+        "dns-rebinding-protection",
+        "server-session-lifecycle",
+        "server-sse-multiple-streams",
+        "server-sse-polling",
+        "server-stateless",
+    }
+)
 UNHAPPY = ("FAILURE", "WARNING")
 
 pytestmark = [
@@ -123,6 +133,7 @@ def test_the_wiring_does_all_that_a_revision_requires(runs, revision) -> None:
     run = runs["fixtures", revision]
     required = _required(revision)
     assert len(required) > 25
+    assert all(run.scenarios[name] for name in required)
     assert {name: run.unhappy(name) for name in required} == {name: [] for name in required}, run.words[
         -3000:
     ]
@@ -148,7 +159,9 @@ def test_ours_is_as_expected(runs, revision, scenario) -> None:
     run = runs["ours", revision]
     expected = OURS[revision][scenario]
     checks = run.scenarios[scenario]
-    assert all(check["status"] == "SUCCESS" for check in checks if check["id"] == "wire-schema-valid")
+    valid = [check["status"] for check in checks if check["id"] == "wire-schema-valid"]
+    assert set(valid) <= {"SUCCESS"}
+    assert valid or scenario in BY_HAND, "what was sent was never held against the schema"
     if isinstance(expected, Wants):
         assert run.unhappy(scenario) == list(expected.failing)
         return
