@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from koubou_panel.core.commands import Caller, Command, SubmitTask
 from koubou_panel.core.events import Fact, Sample
 from koubou_panel.core.records import Task, TaskId
+from koubou_panel.core.script import Entry
 from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.questions import ANSWERS, Question
@@ -105,10 +106,11 @@ class Reset(Struct, frozen=True, tag=True, array_like=True):
 
 
 class More(Struct, frozen=True, tag=True, array_like=True):
-    """Further tasks of the snapshot that is being sent."""
+    """Further tasks and scripts of the snapshot that is being sent."""
 
     tasks: list[Task]
     more: bool
+    scripts: list[Entry] = []
 
 
 class Facts(Struct, frozen=True, tag=True, array_like=True):

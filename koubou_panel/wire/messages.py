@@ -203,6 +203,21 @@ def active_tasks(state: State, limit: int = ACTIVE_TASKS) -> list[ActiveTask]:
     return (running + pending)[:limit]
 
 
+_SCRIPTS: dict[str, tuple[Entry, msgspec.Raw]] = {}
+
+
+def _script_of(entry: Entry) -> msgspec.Raw:
+    """A script's record, encoded once as long as the script stands as it does: each client that comes asks for it."""
+    held = _SCRIPTS.get(entry.name)
+    if held is not None and held[0] is entry:
+        return held[1]
+    if len(_SCRIPTS) >= 2 * SCRIPTS:
+        _SCRIPTS.clear()
+    record = msgspec.Raw(encode(script_record(entry)))
+    _SCRIPTS[entry.name] = (entry, record)
+    return record
+
+
 def initial_state(
     state: State, seq: Mapping[Channel, int], at: float, *, id: MessageId | None = None
 ) -> bytes:
@@ -215,7 +230,7 @@ def initial_state(
         "workers": worker_totals(state),
         "active_workers": [worker_record(worker) for worker in state.workers.values()],
         "active_tasks": active_tasks(state),
-        "scripts": [script_record(entry) for entry in islice(state.scripts.values(), SCRIPTS)],
+        "scripts": [_script_of(entry) for entry in islice(state.scripts.values(), SCRIPTS)],
         "services": [service_record(service) for service in state.services.values()],
         "system": system_data(state),
         "pool": pool_record(state.pool),

@@ -14,27 +14,37 @@ from koubou_panel.errors import CorruptStream, ProtocolFault
 from koubou_panel.wire.link import Facts, More, Reset, encode
 
 PIECE_TASKS = 2_000
+PIECE_SCRIPTS = 1_000
 
 
 def state_frames(snapshot: Snapshot) -> Iterator[bytes]:
-    """`snapshot` as frames of at most `PIECE_TASKS` tasks, so that none takes long to encode.
+    """`snapshot` as frames of at most `PIECE_TASKS` tasks or `PIECE_SCRIPTS` scripts, each of which is soon encoded.
 
     Raises:
-        ProtocolFault: code `too_large`: a single task does not fit into a frame.
+        ProtocolFault: code `too_large`: a single task or script does not fit into a frame.
     """
-    tasks, at, size = snapshot.tasks, 0, PIECE_TASKS
-    while at == 0 or at < len(tasks):
-        part, more = tasks[at : at + size], at + size < len(tasks)
-        message = Reset(replace(snapshot, tasks=part), more) if at == 0 else More(part, more)
+    tasks, scripts = snapshot.tasks, snapshot.scripts
+    at, done = 0, 0
+    size, count = PIECE_TASKS, PIECE_SCRIPTS
+    is_first = True
+    while is_first or at < len(tasks) or done < len(scripts):
+        # Scripts come after the tasks, in frames of their own.
+        part = tasks[at : at + size]
+        some = [] if part else scripts[done : done + count]
+        more = at + len(part) < len(tasks) or done + len(some) < len(scripts)
+        message = (
+            Reset(replace(snapshot, tasks=part, scripts=some), more) if is_first else More(part, more, some)
+        )
         try:
             frame = encode(message)
         except ProtocolFault:
-            if len(part) <= 1:
+            if len(part) + len(some) <= 1:
                 raise
-            size = len(part) // 2
+            size, count = (len(part) // 2, count) if part else (size, len(some) // 2)
             continue
         yield frame
-        at += size
+        is_first = False
+        at, done = at + len(part), done + len(some)
 
 
 def outline(state: State) -> Snapshot:
@@ -94,6 +104,7 @@ class Replica:
             raise CorruptStream("a piece of a snapshot came without its beginning")
         else:
             self._coming.tasks.update((task.task_id, task) for task in message.tasks)
+            self._coming.scripts.update((entry.name, entry) for entry in message.scripts)
         if message.more:
             return False
         self.state, self._coming = self._coming, None

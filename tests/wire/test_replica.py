@@ -16,11 +16,12 @@ from koubou_panel.core.events import (
 )
 from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Request, TaskId, WorkerId
+from koubou_panel.core.script import Entry, Script
 from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import CorruptStream, ProtocolFault
 from koubou_panel.wire import link
 from koubou_panel.wire.link import Facts, More, Reset
-from koubou_panel.wire.replica import PIECE_TASKS, Replica, fact_frames, state_frames
+from koubou_panel.wire.replica import PIECE_SCRIPTS, PIECE_TASKS, Replica, fact_frames, state_frames
 
 WORKER = WorkerId("w1")
 
@@ -127,3 +128,20 @@ def test_late_samples_are_dropped() -> None:
     replica = Replica()
     replica.fold_samples([OutputGrew(1.0, TaskId("gone"), 1, 5)])
     assert replica.state.tasks == {}
+
+
+def test_many_scripts_come_in_pieces_after_the_tasks():
+    """Small ones by number, large ones by size; the replica has them all."""
+    state = State("e")
+    for n in range(3 * PIECE_SCRIPTS):
+        name, words = f"s{n}", "x" * (50_000 if n < 1_000 else 1)
+        script = Script(name=name, path="/s.sh", description=words)
+        state.scripts[name] = Entry(script=script, created_at=1.0, changed_at=1.0, anchor=1.0)
+    evolve(state, _submitted(1))
+    replica = Replica()
+    pieces = [replica.reset(piece) for piece in _received(state_frames(state.snapshot()))]
+    assert pieces.count(True) == 1
+    assert pieces[-1]
+    assert len(pieces) > 3
+    assert replica.state.scripts == state.scripts
+    assert replica.state.tasks == state.tasks

@@ -169,3 +169,14 @@ def test_the_first_message_has_scripts_and_services(state):
     data = json.loads(initial_state(state, state.seq, AT))["data"]
     assert [script["name"] for script in data["scripts"]] == ["backup"]
     assert [(service["name"], service["state"]) for service in data["services"]] == [("agents", "idle")]
+
+
+def test_a_script_that_changed_is_shown_as_it_now_stands(state):
+    """What was made for one client serves the next, as long as it is true."""
+
+    def shown():
+        return json.loads(initial_state(state, state.seq, AT))["data"]["scripts"][0]
+
+    assert shown() == shown()
+    evolve(state, FACTS[ScriptSaved][0])
+    assert (shown()["revision"], shown()["timeout"]) == (2, 0)

@@ -337,6 +337,12 @@ class ApiHandler(RequestHandler):
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(encode(value) + b"\n")
 
+    async def answer_aside(self, value: Callable[[], object]) -> None:
+        """Answer with what may be large: made and encoded in a thread, while the loop goes on."""
+        data = await asyncio.to_thread(lambda: encode(value()))
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(data + b"\n")
+
     async def head(self, *args: str) -> None:
         """As `get`; Tornado sends no body."""
         await cast("Awaitable[None]", self.get(*args))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -80,9 +82,10 @@ class LogHandler(ApiHandler):
         wanted = self.number("lines", usual=usual, most=MOST_LINES)
         lines, is_cut = await self._last_lines(task.task_id, MOST_LINES if search else wanted)
         if search:
-            lines = [line for line in lines if search.lower() in line.lower()][-wanted:]
+            lines = await asyncio.to_thread(with_text, lines, search, wanted)
         (size_bytes,) = await self.ask(self.api.shop.held_output([task.task_id]))
-        self.answer({"name": name, **asdict(log_record(task, size_bytes)), "lines": lines, "is_cut": is_cut})
+        shown = {"name": name, **asdict(log_record(task, size_bytes)), "lines": lines, "is_cut": is_cut}
+        await self.answer_aside(lambda: shown)
 
     async def delete(self, name: str) -> None:
         """Remove the output of every run that has ended; the records of the runs stay."""
@@ -128,17 +131,31 @@ class LogHandler(ApiHandler):
         """The last `count` lines that are held, and whether there are more before them."""
         shop = self.api.shop
         page = await self.ask(shop.read_output(task_id, -PIECE_BYTES, PIECE_BYTES + PIECE_BYTES))
-        text, offset, start, size = page.text, page.offset, page.start, page.size
-        while offset > start and text.count("\n") <= count and size - offset < MOST_BYTES:
+        texts, offset, start, size = [page.text], page.offset, page.start, page.size
+        held = page.text.count("\n")
+        while offset > start and held <= count and size - offset < MOST_BYTES:
             begin = max(start, offset - PIECE_BYTES)
             before = await self.ask(shop.read_output(task_id, begin, offset - begin))
             if before.start > start or before.offset >= offset:
                 break  # the oldest was removed meanwhile
-            text, offset = before.text + text, before.offset
-        lines = text.splitlines() if "\n" not in text else text.removesuffix("\n").split("\n")
-        if offset > 0 and len(lines) <= count:
-            lines = lines[1:]  # the first one is a piece of a line
-        return lines[-count:], offset > 0 or len(lines) > count
+            texts.append(before.text)
+            held, offset = held + before.text.count("\n"), before.offset
+        return await asyncio.to_thread(last_lines, texts, count, is_cut=offset > 0)
+
+
+def last_lines(texts: list[str], count: int, *, is_cut: bool) -> tuple[list[str], bool]:
+    """The last `count` lines of pieces that come last first, and whether there are more before them."""
+    text = "".join(reversed(texts))
+    lines = text.splitlines() if "\n" not in text else text.removesuffix("\n").split("\n")
+    if is_cut and len(lines) <= count:
+        lines = lines[1:]  # the first one is a piece of a line
+    return lines[-count:], is_cut or len(lines) > count
+
+
+def with_text(lines: list[str], text: str, most: int) -> list[str]:
+    """The last `most` lines that have a text, in upper or lower case."""
+    wanted = text.lower()
+    return [line for line in lines if wanted in line.lower()][-most:]
 
 
 def log_record(task: Task, size_bytes: int) -> LogRecord:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 
 from koubou_panel.archive.text import encoded, version_of
 from koubou_panel.core.commands import EnableScript, RemoveScript, RunScript, SaveScript
@@ -19,6 +19,7 @@ from koubou_panel.servers.api.fault import Conflict, Nothing, read_as
 from koubou_panel.servers.api.handler import ApiHandler
 from koubou_panel.servers.api.script_fields import ScriptFields, definition, merged, read_fields
 from koubou_panel.wire.commands import After, Id, Labels, Priority, Retries, Seconds, Spec
+from koubou_panel.wire.messages import encode
 from koubou_panel.wire.script import script_record
 
 TRIES = 3
@@ -141,9 +142,13 @@ class ScriptsHandler(CatalogueHandler):
         self.check_query("limit", "offset")
         limit = self.number("limit", usual=SCRIPTS, most=MAX_SCRIPTS)
         offset = self.number("offset", usual=0, most=MAX_SCRIPTS, least=0)
-        entries = sorted(self.api.shop.state.scripts.values(), key=lambda entry: entry.name)
-        page = [script_record(entry) for entry in entries[offset : offset + limit]]
-        self.answer({"scripts": page, "total": len(entries)})
+        entries = list(self.api.shop.state.scripts.values())
+
+        def listed() -> dict[str, object]:
+            page = sorted(entries, key=lambda entry: entry.name)[offset : offset + limit]
+            return {"scripts": [Raw(encode(script_record(entry))) for entry in page], "total": len(entries)}
+
+        await self.answer_aside(listed)
 
     async def post(self) -> None:
         """Add a script: a file by its path, or a text that is kept in the home."""

@@ -6,6 +6,7 @@ import pytest
 
 from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.core.records import TaskId
+from koubou_panel.servers.api.logs import last_lines, with_text
 from koubou_panel.testing import until
 from tests.servers.api.rest import READ, open_everything, script_file
 
@@ -148,3 +149,11 @@ async def test_output_is_removed_but_of_what_runs(rest, tmp_path):
     assert (await rest.delete("/api/logs/conut")).error["nearest"] == "count"
     await rest.shop.do(CancelTask(task_id), Caller("test"))
     await until(lambda: rest.shop.state.tasks[task_id].is_finished)
+
+
+def test_lines_of_pieces_are_put_together():
+    """The pieces come last first; where the log goes on before them, the first line is not whole."""
+    assert last_lines(["c\nd\n", "a\nb"], is_cut=False, count=9) == (["a", "bc", "d"], False)
+    assert last_lines(["c\nd\n", "a\nb"], is_cut=True, count=9) == (["bc", "d"], True)
+    assert last_lines(["c\nd\n", "a\nb"], is_cut=False, count=1) == (["d"], True)
+    assert with_text(["One", "two", "ONE more"], "one", 1) == ["ONE more"]
