@@ -82,14 +82,19 @@ class Ending:
         """Watch the signals and the life pipe from the running loop."""
         ending = cls()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ending.ask)
-        loop.add_signal_handler(END_NOW, ending.ask_now)
+        ending.hear()
         if life_fd is not None:
             os.set_blocking(life_fd, False)
             os.set_inheritable(life_fd, False)  # noqa: FBT003 - the library has no keyword
             loop.add_reader(life_fd, ending._look, loop, life_fd)
         return ending
+
+    def hear(self) -> None:
+        """Take the signals, from the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ask)
+        loop.add_signal_handler(END_NOW, self.ask_now)
 
     def ask(self) -> None:
         """Ask to end; asked twice, at once."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -31,7 +34,7 @@ from koubou_panel.kinds.model import (
 )
 from koubou_panel.servers import child
 from koubou_panel.servers.child import CannotStart, Ending
-from koubou_panel.settings import EXIT_FAILED, EXIT_USAGE
+from koubou_panel.settings import END_NOW, EXIT_FAILED, EXIT_USAGE
 
 HOST = "127.0.0.1"
 SLOTS = 4
@@ -45,6 +48,7 @@ MOST_THREADS = 8
 # A prompt is read in pieces of so many tokens; only between two of them is it seen that nobody waits any more, or that
 # another prompt does. The library's own 2,048 held a cancelled prompt's slot for a minute, and are no faster here.
 PIECE_TOKENS = 64
+SET_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 SERIOUS = 1  # llama.cpp's verbosity: errors alone
 
 
@@ -93,12 +97,15 @@ async def _serve(args: argparse.Namespace) -> int:
     key = secrets.token_urlsafe(KEY_BYTES)
     name = model_name(path)
     loop, has_come = asyncio.get_running_loop(), asyncio.Event()
+    _end_by_kernel(is_on=True)
     loading = loop.run_in_executor(None, load, path, name, key, args.port)
     asked = asyncio.ensure_future(ending.asked.wait())
     loading.add_done_callback(lambda _: has_come.set())
     await asyncio.wait({asked, asyncio.ensure_future(has_come.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         _leave(0)  # nothing is served yet, and a large file on a slow disk may take minutes
+    _end_by_kernel(is_on=False)
+    ending.hear()
     server = loading.result()  # it ends when nobody holds it any more
     address = server.listening_address
     leave_word(home.root, Embedded.here(address, key, name))
@@ -108,6 +115,15 @@ async def _serve(args: argparse.Namespace) -> int:
     finally:
         take_back(home.root)
     return 0
+
+
+def _end_by_kernel(*, is_on: bool) -> None:
+    """While the model loads, let the kernel end this process: the library lets no Python run until it has loaded."""
+    if is_on:
+        for number in (signal.SIGTERM, signal.SIGINT, END_NOW):
+            signal.signal(number, signal.SIG_DFL)
+    with suppress(AttributeError, OSError):  # Linux alone can end it with its supervisor
+        ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGKILL if is_on else 0, 0, 0, 0)
 
 
 def _model_file(home: Home) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import httpx2
 import pytest
 
 from koubou_panel.kinds.model import Embedded, leave_word, read_embedded
-from tests.servers.models import MODULE, serving_model, start_model
+from koubou_panel.settings import END_NOW
+from tests.servers.models import serving_model, start_model
 
 
 def test_serves_its_own_user_alone_and_leaves_nothing(tmp_path) -> None:
@@ -38,39 +40,52 @@ def test_serves_its_own_user_alone_and_leaves_nothing(tmp_path) -> None:
 
 
 SLOW = """
-import sys, time
+import ctypes, sys
 from koubou_panel.servers import model
 def load(*args):
     print("loading", flush=True)
-    time.sleep(60)  # a large file on a slow disk
+    ctypes.PyDLL(None).sleep(60)  # as the library loads a large file: nothing else of Python runs meanwhile
 model.load = load
 sys.exit(model.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("is_loading", [True, False])
-@pytest.mark.parametrize("is_told", [True, False])
-def test_ends_at_once_when_told_or_left(tmp_path, is_loading, is_told) -> None:
-    """On TERM, and when the supervisor is gone, it ends by itself, also in the middle of loading."""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+def test_ends_with_its_life_pipe(tmp_path) -> None:
+    """When the supervisor is gone it ends by itself."""
     read_end, write_end = os.pipe()
-    args = ["--home", str(tmp_path), "--life-fd", str(read_end)]
-    command = [sys.executable, "-c", SLOW, *args] if is_loading else [*MODULE, *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=(read_end,))
+    process = start_model(tmp_path, "--life-fd", str(read_end), pass_fds=(read_end,))
     os.close(read_end)
-    try:
-        assert ("loading" in process.stdout.readline()) == is_loading
-        if is_told:
-            process.terminate()
-        else:
-            os.close(write_end)
-        process.communicate(timeout=10)
-    finally:
-        process.kill()
-        process.communicate()
-        if is_told:
-            os.close(write_end)
+    assert json.loads(process.stdout.readline())["port"]
+    os.close(write_end)
+    process.communicate(timeout=10)
     assert process.returncode == 0
     assert not (tmp_path / "runtime" / "model.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, END_NOW])
+def test_ends_at_once_while_it_loads(tmp_path, number) -> None:
+    """A model that takes long to load holds up no end, though nothing of Python runs meanwhile."""
+    command = [sys.executable, "-c", SLOW, "--home", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        process.communicate(timeout=10)
+    assert process.returncode == -number
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the kernel ends a process with its parent on Linux alone"
+)
+def test_ends_with_its_parent_while_it_loads(tmp_path) -> None:
+    """When the supervisor is killed meanwhile, so is what loads for it."""
+    command = [sys.executable, "-c", PARENT, SLOW, "--home", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "loading\n"
+        parent.kill()
+        parent.communicate(timeout=10)  # to the end of what both could write to
 
 
 def test_word_of_an_earlier_one_is_taken_away_at_the_start(tmp_path) -> None:
