@@ -21,7 +21,7 @@ from koubou_panel.core.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from koubou_panel.core.records import Request, Task
+from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.core.schedule import LAST_YEAR_S, check_schedule, next_fire
 from koubou_panel.core.script import (
     MAX_QUEUED,
@@ -256,7 +256,7 @@ def fold_script(state: State, fact: ScriptFact) -> Entry | None:
     if isinstance(fact, ScriptRan):
         return _fold_ran(state, fact)
     if isinstance(fact, ScriptSaved):
-        entry = _saved(state.scripts.get(fact.script.name), fact)
+        entry = _saved(state.scripts.get(fact.script.name) or _anew(state, fact), fact)
     elif isinstance(fact, ScriptEdited):
         if fact.name not in state.scripts:  # it was removed while its text was saved
             return None
@@ -278,9 +278,19 @@ def _known(state: State, fact: ScriptRemoved | ScheduleFired) -> Entry:
     return entry
 
 
-def _saved(before: Entry | None, fact: ScriptSaved) -> Entry:
-    if before is None:
-        before = Entry(script=fact.script, created_at=fact.at, changed_at=fact.at, anchor=fact.anchor)
+def _anew(state: State, fact: ScriptSaved) -> Entry:
+    """A script that was not there; where one of its name was, and ran by a schedule, its runs may still go on."""
+    name = fact.script.name
+    active: tuple[TaskId, ...] = ()
+    if fact.fired_at is not None:
+        tasks = (task for task in state.tasks.values() if task.request.script_name == name)
+        active = tuple(task.task_id for task in tasks if not task.is_finished)
+    return Entry(
+        script=fact.script, created_at=fact.at, changed_at=fact.at, anchor=fact.anchor, active=active
+    )
+
+
+def _saved(before: Entry, fact: ScriptSaved) -> Entry:
     return replace(
         before,
         script=fact.script,

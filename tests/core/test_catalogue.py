@@ -557,3 +557,15 @@ def test_a_clock_that_was_far_ahead_silences_nothing_for_good(catalogue, mended)
         more = {"schedule": Schedule(every_s=30)} if mended == "changed" else {"description": "new"}
         catalogue.world.do(SaveScript(replace(entry.script, **more), revision=entry.revision))
     assert now < catalogue.entry.next_at <= now + 60.0
+
+
+def test_a_script_added_anew_knows_of_the_run_that_goes_on(catalogue):
+    """It does not overlap with what was begun before the script was removed."""
+    catalogue.add()
+    catalogue.world.now += 60.0
+    catalogue.due()
+    (task_id,) = catalogue.entry.active
+    entry = catalogue.entry
+    catalogue.world.do(RemoveScript("backup"))
+    catalogue.world.do(SaveScript(entry.script, fired_at=entry.fired_at))
+    assert catalogue.entry.active == (task_id,)
