@@ -70,7 +70,9 @@ MOST_OUTPUT_BYTES = 1 << 20
 PRUNE_EVERY_S = 3600.0
 END_LIMIT_S = 7.0
 STORE_LIMIT_S = 15.0
-MOST_FINDING = 2  # of the four readers: a crowd of long lists leaves the others to who asks for one task
+# Of the four readers: a crowd of long lists leaves the others to who asks for one task, and the loop waits for the
+# interpreter's lock behind one thread that decodes, not two: with eight such clients 12 ms instead of 51.
+MOST_FINDING = 1
 OF_FILES: frozenset[object] = frozenset({read_output, read_output_bytes})
 FOUND = (RetryTask, CancelTask, SendInput)
 
