@@ -15,7 +15,7 @@ from koubou_panel.cli.ending import INTERRUPTED, say
 from koubou_panel.cli.follow import exit_code
 from koubou_panel.cli.link import CALLER, open_shop
 from koubou_panel.cli.run import follow_or_cancel, say_submitted
-from koubou_panel.cli.show import print_tasks_json
+from koubou_panel.cli.show import model_words, print_tasks_json
 from koubou_panel.core.commands import SubmitTask
 from koubou_panel.core.records import Request, Task, TaskId, Usage
 from koubou_panel.shop.remote import RemoteShop
@@ -119,7 +119,7 @@ async def _ask(ctx: click.Context, request: Request, *, detach: bool, as_json: b
             print_tasks_json([task], total=1, cursor=None)
         if task.status != "completed":
             say(f"task {task_id} {task.status}: {task.message}")
-        if words := token_words(task.usage):
+        if words := " · ".join(part for part in (model_words(task), token_words(task.usage)) if part):
             say(words)
         return exit_code(task)
 

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -174,6 +174,23 @@ def status_words(task: Task) -> str:
     if task.status == "in_progress" and task.stopping:
         return "in_progress (stopping)"
     return f"cancelled ({task.reason})" if task.reason == "dependency" else task.status
+
+
+def model_words(task: Task) -> str:
+    """The model that a prompt went to, and whether its answer was cut off; empty for other tasks, and before."""
+    if task.request.kind != "prompt" or task.progress is None:
+        return ""
+    limit = task.request.spec.get("max_tokens") or task.usage.completion_tokens
+    model, cut, _ = task.progress.message.partition(", cut off")
+    return f"{model}, its answer cut off at {limit} tokens" if cut else model
+
+
+def prompt_words(spec: Mapping[str, object]) -> str:
+    """What a prompt asks, whole; of a conversation who said what."""
+    messages = spec.get("messages")
+    if isinstance(messages, list | tuple):
+        return "\n".join(f"{one.get('role')}: {one.get('content')}" for one in messages)
+    return str(spec.get("prompt") or "")
 
 
 def progress_words(progress: Progress | None) -> str:

@@ -9,15 +9,19 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import click
+import msgspec
 
 from koubou_panel.cli.ending import say
 from koubou_panel.cli.link import CALLER, ask, find_task
 from koubou_panel.cli.show import (
     ago,
     duration,
+    model_words,
     print_fields,
+    print_json,
     print_tasks_json,
     progress_words,
+    prompt_words,
     size,
     status_words,
     task_table,
@@ -29,6 +33,7 @@ from koubou_panel.core.records import STATUSES, Limits, Request, Task, Usage, Us
 from koubou_panel.errors import Refused
 from koubou_panel.settings import EXIT_REFUSED
 from koubou_panel.shop.remote import RemoteShop
+from koubou_panel.wire.records import spec_record, task_record
 
 IDS_HELP = (
     "An id may be shortened to an end or a beginning that only one recent task has (3 characters or more)."
@@ -83,14 +88,16 @@ def show(ctx: click.Context, *, task_id: str, as_json: bool) -> None:
 
     task = ask(ctx, find)
     if as_json:
-        print_tasks_json([task], total=1, cursor=None)
+        record = msgspec.to_builtins(task_record(task)) | {"spec": spec_record(task.request)}
+        print_json({"tasks": [record], "total": 1, "cursor": None})
     else:
         print_fields(_fields(task, time.time()))
 
 
 def _fields(task: Task, now: float) -> list[tuple[str, str]]:
     request, usage = task.request, task.usage
-    command = request.spec.get("command")
+    spec = spec_record(request)
+    command = spec.get("command")
     words = f"{status_words(task)}: {task.message}" if task.message else status_words(task)
     waited_s = (task.started_at or now) - request.created_at
     return [
@@ -98,8 +105,11 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
         ("name", request.name),
         ("status", words),
         ("kind", request.kind),
-        ("command", shlex.join(map(str, command)) if isinstance(command, list) else request.summary),
-        ("folder", str(request.spec.get("cwd") or "")),
+        ("command", _command(command, request)),
+        ("folder", str(spec.get("cwd") or "")),
+        ("model", model_words(task)),
+        ("system", str(spec.get("system") or "")),
+        ("prompt", prompt_words(spec)),
         (
             "submitted",
             _moment(request.created_at, now)
@@ -134,6 +144,12 @@ def _fields(task: Task, now: float) -> list[tuple[str, str]]:
         ("rerun of", request.rerun_of or ""),
         ("error", task.error.traceback or f"{task.error.type}: {task.error.message}" if task.error else ""),
     ]
+
+
+def _command(command: object, request: Request) -> str:
+    if isinstance(command, list | tuple):
+        return shlex.join(map(str, command))
+    return "" if request.kind == "prompt" else request.summary
 
 
 def _script(request: Request) -> str:

@@ -52,6 +52,7 @@ class TaskModel(_Model):
     kind = param.String(doc="`script`, `function`, …")
     label = param.String(doc="its name, its summary where it has none")
     summary = param.String(doc="what it is asked to do, in one line")
+    spec = param.Dict(default={}, instantiate=False, doc="what it is asked to do, whole")
     status: param.Selector[str] = param.Selector(default="pending", objects=list(STATUSES))
     reason = param.String(default=None, allow_None=True, doc="why it failed or was cancelled, as one word")
     message = param.String(doc="the reason in words")
@@ -211,6 +212,7 @@ def _asked(task: Task, tasks: Mapping[TaskId, Task]) -> dict[str, object]:
         "kind": request.kind,
         "label": label_of(task),
         "summary": request.summary,
+        "spec": request.spec,
         "created_at": request.created_at,
         "retries": request.retries,
         "timeout_s": request.timeout_s,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from koubou_panel.core.records import NO_LIMITS, Limits, Usage, Use
 from koubou_panel.reactive.models import ShopModel, TaskModel
 from koubou_panel.views.escape import block, line
@@ -9,7 +11,7 @@ from koubou_panel.views.rows import MARK, Row, fraction_of, progress_words, wait
 from koubou_panel.views.words import count, duration, plural, size
 
 NAME_LIMIT = 120
-COMMAND_LIMIT = 2_000
+COMMAND_LIMIT = 100_000
 TRACEBACK_LIMIT = 4_000
 
 
@@ -18,7 +20,7 @@ def detail(task: TaskModel, shop: ShopModel) -> Row:
     return {
         "id": task.task_id,
         "label": line(task.label, NAME_LIMIT),
-        "command": "" if task.summary == task.label else line(task.summary, COMMAND_LIMIT),
+        "command": _asked(task),
         "status": task.status,
         "mark": _mark(task),
         "words": _status_words(task, shop),
@@ -50,6 +52,27 @@ def curve_values(use: Use | None) -> dict[str, str]:
     }
 
 
+def _asked(task: TaskModel) -> str:
+    """The whole command or prompt; empty where its name says it already."""
+    command, messages = task.spec.get("command"), task.spec.get("messages")
+    if isinstance(command, list | tuple):
+        whole = shlex.join(map(str, command))
+    elif isinstance(messages, list | tuple):
+        whole = "\n".join(f"{one.get('role')}: {one.get('content')}" for one in messages)
+    else:
+        whole = str(task.spec.get("prompt") or task.summary)
+    return "" if whole == task.label else block(whole, COMMAND_LIMIT)
+
+
+def _model(task: TaskModel) -> str:
+    if task.kind != "prompt":
+        return ""
+    model, cut, _ = task.note.partition(", cut off")
+    usage = task.usage or Usage()
+    limit = task.spec.get("max_tokens") or usage.completion_tokens
+    return line(f"{model}, cut off at {limit} tokens" if cut else model, 120)
+
+
 def _mark(task: TaskModel) -> str:
     return {"pending": "wait", "in_progress": "run"}.get(task.status) or MARK.get(task.status, "cancel")
 
@@ -74,6 +97,7 @@ def _facts(task: TaskModel) -> list[tuple[str, str]]:
         ("Storage", _storage(usage)),
         ("Processes", _processes(use, usage, limits)),
         ("GPU", _gpu(use, usage)),
+        ("Model", _model(task)),
         ("Tokens", _tokens(usage)),
         ("Output", _output(task, limits)),
         ("Time-out", "" if task.timeout_s is None else duration(task.timeout_s)),

@@ -11,7 +11,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from koubou_panel.core.curve import Curve
-from koubou_panel.core.records import NO_LIMITS, Fault, Limits, Pool, Progress, Task, Use, Worker
+from koubou_panel.core.records import NO_LIMITS, Fault, Limits, Pool, Progress, Request, Task, Use, Worker
 
 SUMMARY_CHARS = 100
 
@@ -266,6 +266,12 @@ def task_record(task: Task) -> TaskRecord:
         None if request.script_name is None else request.parameters,
         iso(request.fire_at),
     )
+
+
+def spec_record(request: Request) -> dict[str, object]:
+    """What a task is asked to do, whole; of its variables the names alone: their values may be secrets."""
+    env = request.spec.get("env")
+    return dict(request.spec) | ({"env": sorted(env)} if isinstance(env, dict) else {})
 
 
 def _seconds(span: float) -> float:

@@ -23,9 +23,9 @@ def _end_of(koubou, task_id: str) -> dict:
 
 def test_list_is_an_aligned_table_without_colour_in_a_pipe(koubou) -> None:
     """Each task has a line: id, status with its code, name, command; nothing of it is an escape sequence."""
-    task_id = _run(koubou, "--name", "listed", "sh", "-c", "exit 9")
+    task_id = _run(koubou, "--name", "tabled-once", "sh", "-c", "exit 9")
     _end_of(koubou, task_id)
-    done = koubou("ps", "--text", "listed")
+    done = koubou("ps", "--text", "tabled-once")
     head, line = done.stdout.splitlines()
     assert head.split() == ["ID", "STATUS", "AGE", "TOOK", "NAME", "COMMAND"]
     assert line.startswith(task_id)
@@ -94,6 +94,19 @@ def test_show_tells_the_whole_story(koubou) -> None:
         "koubou logs",
     ):
         assert words in text
+
+
+def test_show_has_the_whole_command_and_no_secret(koubou) -> None:
+    """However long the command is; of its variables the names alone."""
+    long = "x" * 900 + "END"
+    task_id = _run(koubou, "--env", "KEY=hidden", "echo", long)
+    _end_of(koubou, task_id)
+    assert long in koubou("show", task_id).stdout
+    document = koubou("show", task_id, "--json").stdout
+    (record,) = json.loads(document)["tasks"]
+    assert record["spec"]["command"] == ["echo", long]
+    assert "KEY" in record["spec"]["env"]
+    assert "hidden" not in document + koubou("show", task_id).stdout
 
 
 def test_control_characters_do_not_reach_the_terminal(koubou) -> None:

@@ -103,3 +103,19 @@ def test_words_of_strangers_are_made_fit() -> None:
     assert "\x1b" not in row["words"] + row["traceback"]
     assert len(row["words"]) < 500
     assert len(row["traceback"]) <= 4_000
+
+
+def test_the_whole_prompt_and_the_model_are_told() -> None:
+    """A long prompt is whole, with its lines; the model is named, and where its answer was cut off."""
+    prompt = "First line.\n" + "word " * 500
+    task = a_task(progress=Progress(None, 9, None, "tokens", None, "smollm2, cut off at its length"))
+    spec = {"prompt": prompt, "max_tokens": 9}
+    row = told(replace(task, request=replace(task.request, kind="prompt", spec=spec)))
+    assert row["command"] == prompt
+    assert dict(row["facts"])["Model"] == "smollm2, cut off at 9 tokens"
+    command = ["python", "-c", "print(1)\nprint(2)"]
+    row = told(
+        replace(task, request=replace(task.request, spec={"command": command, "env": {"KEY": "secret"}}))
+    )
+    assert row["command"] == "python -c 'print(1)\nprint(2)'"
+    assert "secret" not in str(row)
