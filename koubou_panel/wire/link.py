@@ -21,7 +21,7 @@ from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.questions import ANSWERS, Question
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _HEAD_BYTES = 4
 
