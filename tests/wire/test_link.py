@@ -128,7 +128,7 @@ def test_second_hello_is_a_fault() -> None:
 def test_other_version_is_told_what_to_do() -> None:
     """Another version of the link is refused with a line that mends it."""
     with pytest.raises(ProtocolFault, match="koubou down") as caught:
-        list(link.ServerHalf("3.11").receive(_a_hello(version=2)))
+        list(link.ServerHalf("3.11").receive(_a_hello(version=link.VERSION + 1)))
     assert caught.value.code == "version"
 
 
