@@ -16,14 +16,15 @@ from koubou_panel.settings import FILE
 
 
 @click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
-def config(ctx: click.Context) -> None:
+def config(ctx: click.Context, *, as_json: bool) -> None:
     """Show the settings, and change them in the home's settings.toml.
 
     A flag wins over a KOUBOU_* variable, that over the file, and that over the default.
     """
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_)
+        ctx.invoke(list_, as_json=as_json)
 
 
 @config.command("list")

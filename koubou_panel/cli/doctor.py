@@ -21,11 +21,12 @@ from koubou_panel.cli.models import where_prompts_go
 from koubou_panel.cli.running import Running, running
 from koubou_panel.cli.service import has_browser
 from koubou_panel.cli.show import print_json, size, table
-from koubou_panel.errors import KoubouError, Refused
+from koubou_panel.config import check_together
+from koubou_panel.errors import KoubouError, Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.servers.child import CannotStart, require_free
 from koubou_panel.servers.credentials import load_or_create_token
-from koubou_panel.settings import EXIT_FAILED, Settings, ollama_address
+from koubou_panel.settings import BY_NAME, EXIT_FAILED, TABLE, Settings, ollama_address
 from koubou_panel.shop.remote import RemoteShop
 
 NEWEST_TESTED = (3, 13)
@@ -47,8 +48,20 @@ class Finding(NamedTuple):
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool) -> int:
     """Look at what Koubou Panel needs here, and say what mends what is missing. Exit code 1 if something is."""
-    settings = settings_of(ctx)
-    findings = [finding for check in CHECKS for finding in check(settings)]
+    findings: list[Finding] = []
+    try:
+        settings = settings_of(ctx)
+        check_together({name: getattr(settings, name) for name in BY_NAME}, sources=settings.sources)
+    except SettingsError as error:
+        findings.append(
+            Finding("settings", "missing", error.message, "`koubou config` lists what can be set")
+        )
+        # What does not hang on the settings is looked at all the same.
+        settings = Settings(**{setting.name: setting.default for setting in TABLE}, sources={})  # type: ignore[arg-type]
+        checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _packages, _desk)
+    else:
+        checks = CHECKS
+    findings += [finding for check in checks for finding in check(settings)]
     if as_json:
         print_json({"findings": [finding._asdict() for finding in findings]})
     else:

@@ -26,6 +26,7 @@ def test_settings_are_listed_with_their_source(home) -> None:
     assert told["host"] == ["127.0.0.1", "default"]
     settings = json.loads(home("config", "list", "--json").stdout)["settings"]
     assert {record["name"]: record["value"] for record in settings}["workers"] == "2:4"
+    assert json.loads(home("config", "--json").stdout)["settings"] == settings
 
 
 def test_a_setting_is_written_and_taken_back(home) -> None:

@@ -210,3 +210,14 @@ def test_a_command_waits_for_a_workshop_that_comes_back(shell) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
+
+
+def test_doctor_lists_settings_that_cannot_be_used(shell) -> None:
+    """A broken settings file is one of its findings, with the line; what does not hang on it is looked at too."""
+    shell.home.mkdir(parents=True)
+    (shell.home / "settings.toml").write_text("grace_s = 5\nworkers = = 3\n")
+    done = shell("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert "line 2" in findings["settings"]["found"]
+    assert findings["packages"]["state"] == "ok"
