@@ -35,7 +35,7 @@ def check_schedule(schedule: Schedule) -> None:
         words = "a schedule has one of: every (seconds), cron, at (a moment)"
         raise Refused("invalid", words, field="schedule")
     if schedule.every_s is not None and not SHORTEST_S <= schedule.every_s <= LONGEST_S:
-        words = f"every must be {SHORTEST_S:g} second to 366 days, not {schedule.every_s:g} s"
+        words = f"every must be {SHORTEST_S:g} second to 366 days, not {_span(schedule.every_s)}"
         raise Refused("invalid", words, field="every")
     if schedule.at is not None and not 0 < schedule.at < LAST_YEAR_S:
         raise Refused("invalid", "at must be a moment before the year 10000", field="at")
@@ -87,6 +87,11 @@ def _next_cron(expression: str, zone: str, after: int) -> float | None:
     moment = datetime.fromtimestamp(after, _zone(zone))
     # In the hour that comes twice the clock on the wall is behind what was due: that is over.
     return next((due for due in _dues(expression, moment) if due > after), None)
+
+
+def _span(seconds: float) -> str:
+    days = seconds / 86_400
+    return f"{days:g} days" if days >= 1 else f"{seconds:g} s"
 
 
 def _counted(every_s: float, moment: float, anchor: float) -> int:

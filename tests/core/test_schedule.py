@@ -172,6 +172,7 @@ def test_a_single_moment_is_due_once():
         (Schedule(every_s=0.5), "every", "1 second"),
         (Schedule(every_s=float("nan")), "every", "1 second"),
         (Schedule(every_s=1e9), "every", "366 days"),
+        (Schedule(every_s=400 * 86_400.0), "every", "not 400 days"),
         (Schedule(at=float("inf")), "at", "year 10000"),
         (Schedule(at=-1.0), "at", "year 10000"),
         (Schedule(cron="often"), "cron", "five fields such as"),
