@@ -202,6 +202,8 @@ def _checked(name: str, value: object) -> object:
         raise Refused("invalid", f"{name} is no text that can be written down", field=name) from None
     except ValueError as error:
         raise Refused("invalid", f"{name} {error}, not {value!r}"[:300], field=name) from None
+    if name == "model_file" and read and not Path(str(read)).expanduser().is_file():
+        raise Refused("invalid", f"{name} must be a file that is there, not {value!r}"[:300], field=name)
     return read
 
 

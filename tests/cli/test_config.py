@@ -48,6 +48,7 @@ def test_a_setting_is_written_and_taken_back(home) -> None:
         (["set", "dashbord_port", "1"], 4, "did you mean 'dashboard_port'"),
         (["set", "dashboard_port", "x"], 4, "must be a port"),
         (["set", "home", "/tmp"], 4, "KOUBOU_HOME"),
+        (["set", "model_file", "/no/such.gguf"], 4, "must be a file that is there"),
         (["set", "host", "0.0.0.0"], 4, "SSH tunnel"),
         (["set", "socket_port", "8080"], 4, "cannot share port 8080"),
         (["set", "model"], 2, "--unset"),
