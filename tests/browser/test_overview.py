@@ -170,7 +170,7 @@ async def test_a_desktop_page_fits_its_window(chromium: object, tmp_path: Path) 
         before = await watch.page.locator(".tile").nth(2).bounding_box()
         for _ in range(3):
             await submit(shop, *WAITS)
-        await submit(shop, name="x" * 300)
+        await submit(shop, name="x" * 200)
         await watch.tile("running", "2")
         assert await watch.page.evaluate(fits) == [True, True]
         assert await watch.page.locator(".tile").nth(2).bounding_box() == before
