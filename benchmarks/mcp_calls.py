@@ -79,9 +79,7 @@ def workshop():
 def register(home):
     """A script of the catalogue with a parameter, to be run by name."""
     path = Path(home) / f"{SCRIPT}.py"
-    path.write_text(
-        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n')\np.parse_args()\n"
-    )
+    path.write_text("import argparse\np = argparse.ArgumentParser()\np.add_argument('--n')\np.parse_args()\n")
     koubou = [sys.executable, "-c", "import sys; from koubou_panel.cli import main; sys.exit(main())"]
     command = [*koubou, "script", "add", SCRIPT, str(path)]
     subprocess.run(command, env=os.environ | {"KOUBOU_HOME": home}, check=True, stdout=subprocess.DEVNULL)
