@@ -322,7 +322,8 @@ async def test_too_large_command_is_refused_and_its_neighbours_pass(tmp_path, mo
     """A command that no frame can hold is refused alone; a batch that none can hold is split."""
     monkeypatch.setattr(link, "MAX_FRAME_BYTES", 20_000)
     async with _pair(tmp_path) as (_, remote, _):
-        commands = [_submission(remote, summary="x" * 1_000) for _ in range(50)]
+        labels = {f"label {number}": "x" * 190 for number in range(5)}
+        commands = [_submission(remote, labels=labels) for _ in range(50)]
         huge = _submission(remote, summary="x" * 30_000)
         answers = await remote.do_many([*commands, huge], CALLER)
         assert not any(isinstance(answer, Refused) for answer in answers[:50])
