@@ -15,7 +15,7 @@ STAMP = .venv/.installed
 SUITE = @modelcontextprotocol/conformance
 SUITE_VERSION = 0.2.0-alpha.12
 
-.PHONY: help setup up test bench docs lint format types clean lock browser conformance
+.PHONY: help setup up test bench docs words lint format types clean lock browser conformance
 
 help:
 	@echo 'make up      start the workshop and open the dashboard   (ARGS="...")'
@@ -23,6 +23,7 @@ help:
 	@echo 'make setup   make .venv from requirements.lock           (PYTHON=...)'
 	@echo 'make bench   run every benchmark'
 	@echo 'make docs    make the diagrams in docs/ anew from the code'
+	@echo 'make words   bring the translations in koubou_panel/views/locale up to date with the code'
 	@echo 'make lint    check style    make format   mend what can be mended'
 	@echo 'make types   check types'
 	@echo 'make lock    make requirements.lock anew from pyproject.toml (needs uv)'
@@ -99,6 +100,16 @@ docs: $(STAMP)
 	@$(BIN)/python -c "import pathlib, re; from koubou_panel.core.lifecycle import mermaid; \
 	fence = chr(96) * 3; page = pathlib.Path('docs/lifecycle.md'); drawn = fence + 'mermaid\n' + mermaid() + fence; \
 	page.write_text(re.sub(fence + 'mermaid.*?' + fence, lambda _: drawn, page.read_text(), flags=re.DOTALL))"
+
+# New messages come in untranslated; what is no more is dropped. tests/views/test_language.py tells what is missing.
+words: $(STAMP)
+	@set -e; locale=koubou_panel/views/locale; pot=$$(mktemp); \
+	$(BIN)/pybabel -q extract -F $$locale/babel.cfg -k later --no-wrap --no-location --omit-header --sort-output -o "$$pot" \
+		koubou_panel/views; \
+	for language in ja zh_Hant; do \
+		$(BIN)/pybabel -q update -i "$$pot" -d $$locale -D koubou -l $$language --no-wrap --no-fuzzy-matching --ignore-obsolete \
+			--omit-header --init-missing; \
+	done; rm -f "$$pot"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -24,6 +24,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "pull": "koubou_panel.kinds.pull:PullKind",
         "script": "koubou_panel.kinds.script:ScriptKind",
     },
+    "pages": {
+        "services": "koubou_panel.views.pages.services:ServicesPage",
+    },
 }
 
 

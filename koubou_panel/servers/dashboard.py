@@ -101,10 +101,12 @@ class Dashboard:
         self._place = place
         self._label = label
         self._restart_service = restart_service
+        self._home = home
+        self._environ = os.environ if environ is None else environ
         self._token = token
         self._linger_ms = int(linger_s * 1000)
         self.feed = Feed(shop)
-        self.api = Api(lambda: shop, home=home, environ=os.environ if environ is None else environ)
+        self.api = Api(lambda: shop, home=home, environ=self._environ)
         self._server = self._serve(host, port)
         self.port = int(self._server.port)
         self.access = Access(
@@ -194,6 +196,8 @@ class Dashboard:
             place=self._place,
             label=self._label,
             restart_service=self._restart_service,
+            home=self._home,
+            environ=self._environ,
         )
 
 

@@ -1,7 +1,7 @@
 """The cards of a page, Python half: each holds what is shown, and hands on what was clicked.
 
-The other half is `assets/cards.js`. Data goes over as JSON and becomes text nodes there; what people wrote has
-been through `escape` before. What a browser sends back is a stranger's word: it is checked here.
+The other half is in `assets/js/`, a module for each page (`cards.js` names them all). Data goes over as JSON and becomes
+text nodes there; what people wrote has been through `escape` before. What a browser sends back is a stranger's word: it is checked here.
 """
 
 from __future__ import annotations
@@ -10,33 +10,41 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import param
+from bokeh.embed.bundle import extension_dirs
 from bokeh.models import InlineStyleSheet
 from panel.custom import JSComponent
 
 from koubou_panel.views.theme import ASSETS, card_sheet
 
 Message = Mapping[str, object]
+OnAsk = Callable[[str, Message, Callable[[Message], None]], None]
+
+# The modules of the browser's half are files of their own, which import each other: Bokeh's server serves the folder.
+extension_dirs["koubou"] = ASSETS / "js"
 
 
 class Card(JSComponent):
     """Something drawn in the browser from data.
 
-    `on_message(kind, message)` is called, under the document's lock, for each well-formed message from it.
+    Under the document's lock, `on_message(kind, message)` is called for each well-formed message from it, and
+    `on_ask(kind, message, reply)` for each question, which `reply` answers once (`Visit.card` makes it).
     """
 
-    _bundle = ASSETS / "cards.js"
+    _bundle = ASSETS / "js" / "cards.js"
 
     def __init__(
         self,
         *,
         sheet: InlineStyleSheet | None = None,
         on_message: Callable[[str, Message], None] | None = None,
+        on_ask: OnAsk | None = None,
         **params: object,
     ) -> None:
         """A card; `sheet` is the style that the cards of a document share, `params` are its own."""
         super().__init__(**{"sizing_mode": "stretch_both", "margin": 0} | params)  # type: ignore[no-untyped-call]
         self._sheet = sheet or card_sheet()
         self._on_message = on_message
+        self._on_ask = on_ask
 
     def send(self, message: Message) -> None:
         """Send a message to the browser. It is lost where none is there: see `ready`."""
@@ -49,8 +57,17 @@ class Card(JSComponent):
         return model
 
     def _handle_msg(self, data: Any) -> None:
-        if self._on_message is not None and isinstance(data, dict) and isinstance(data.get("type"), str):
+        if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+            return
+        if data["type"] == "ask":
+            self._asked(data)
+        elif self._on_message is not None:
             self._on_message(data["type"], data)
+
+    def _asked(self, data: dict[str, Any]) -> None:
+        kind, number = data.get("ask"), data.get("id")
+        if self._on_ask is not None and isinstance(kind, str) and isinstance(number, int):
+            self._on_ask(kind, data, lambda value: self.send({"answer": number, "value": dict(value)}))
 
 
 def set_changed(card: Card, **values: object) -> None:
@@ -61,10 +78,13 @@ def set_changed(card: Card, **values: object) -> None:
 
 
 class TopBar(Card):
-    """The top bar: the name, how fresh the page is, the theme; and the toasts below it.
+    """The top bar: the name, the pages, how fresh the page is, language and theme; and the toasts below it.
 
-    Each new `freshness` is a beat of the page's heart. Sends `hidden`.
+    Each new `freshness` is a beat of the page's heart. Sends `hidden` and `page`; asks `language`.
     """
+
+    pages = param.List(default=[["", "Overview"]], doc="of (name in the address, label)")
+    languages = param.List(default=[], doc="of (name, what it is called in itself)")
 
     label = param.String(doc="what kind of workshop it is, where it is no usual one")
 

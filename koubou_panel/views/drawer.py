@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
 
 from koubou_panel.core.ids import is_task_id
-from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import KoubouError
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views.escape import line
+from koubou_panel.views.language import _
 from koubou_panel.views.output import READ_BYTES, OutputTail
 from koubou_panel.views.pages.task import TaskView
-
-Locked = Callable[[Callable[[], None]], None]
-Spawn = Callable[[Coroutine[None, None, None]], object]
+from koubou_panel.views.visit import Visit
 
 log = logging.getLogger(__name__)
 
 
 class Drawer:
-    """Opens, reads and closes a task's view. Loop thread only.
+    """Opens, reads and closes a task's view. Loop thread only."""
 
-    Args:
-        shop: where the task is.
-        view: shows it.
-        spawn: starts background work that ends with the session.
-        locked: calls something under the document's lock.
-        toast: tells the visitor something.
-
-    """
-
-    def __init__(
-        self,
-        shop: Shop,
-        view: TaskView,
-        *,
-        spawn: Spawn,
-        locked: Locked,
-        toast: Callable[[str], None],
-    ) -> None:
+    def __init__(self, visit: Visit) -> None:
         """Closed."""
-        self._shop = shop
-        self.view = view
-        self._spawn = spawn
-        self._locked = locked
-        self._toast = toast
-        self._output = OutputTail(shop, READ_BYTES)
+        self._shop = visit.shop
+        self.view = TaskView(visit)
+        self._spawn = visit.spawn
+        self._locked = visit.locked
+        self._toast = visit.toast
+        self._output = OutputTail(visit.shop, READ_BYTES)
         self._wanted = ""
         self._is_reading = False
         self._is_loading = False
 
     def want(self, task_id: str) -> None:
         """Open this task's view; an empty id closes it."""
+        if task_id == self._wanted:
+            return
         self._wanted = task_id
         if task_id:
             self._spawn(self._open(TaskId(task_id)))
@@ -74,13 +56,14 @@ class Drawer:
         try:
             task = await self._find(task_id)
         except KoubouError as error:
+            self._wanted = ""
             self._toast(str(error))
             return
         if task_id != self._wanted:  # another was opened meanwhile
             return
         if task is None:
             self._wanted = ""
-            self._toast(f"There is no task {line(task_id, 40)} here.")
+            self._toast(_("There is no task {id} here.").format(id=line(task_id, 40)))
             self._locked(lambda: self._refuse(task_id))
             return
         self._locked(lambda: self._show(task))
@@ -96,7 +79,9 @@ class Drawer:
 
     def _show(self, task: Task) -> None:
         self._output = OutputTail(self._shop, READ_BYTES)
-        self._output.hint = "It printed nothing." if task.is_finished else "What it prints appears here."
+        self._output.hint = (
+            _("It printed nothing.") if task.is_finished else _("What it prints appears here.")
+        )
         self.view.show(task)
         self.send_output()
         self._read_on()

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import panel as pn
 
+from koubou_panel.views.language import catalogue
 from koubou_panel.views.theme import ASSETS, page_css
 
 
-def shell(roots: Mapping[str, object], *, title: str, boot_id: str, is_fresh: bool) -> pn.Template:
+def shell(
+    roots: Mapping[str, object],
+    *,
+    boot_id: str,
+    is_fresh: bool,
+    title: str = "Overview",
+    page: str = "",
+    language: str = "en",
+) -> pn.Template:
     """A page with each of `roots` in its place.
 
     Args:
         roots: by the names that the template knows.
         title: what the browser's tab says; plain text of ours.
+        page: which one is open.
+        language: what it speaks.
         boot_id: names the server process; a page of another one loads itself again.
         is_fresh: whether nothing has ever run here.
 
     """
     html = (ASSETS / "page.html").read_text(encoding="utf-8")
-    page = pn.Template(html)
+    shown = pn.Template(html)
     for name, root in roots.items():
-        page.add_panel(name, root)
-    page.add_variable("style", page_css())
-    page.add_variable("script", (ASSETS / "page.js").read_text(encoding="utf-8"))
-    page.add_variable("page_title", f"{title} · 工房")
-    page.add_variable("boot_id", boot_id)
-    page.add_variable("is_fresh", is_fresh)
-    return page
+        shown.add_panel(name, root)
+    shown.add_variable("style", page_css())
+    shown.add_variable("script", (ASSETS / "page.js").read_text(encoding="utf-8"))
+    shown.add_variable("page_title", f"{title} · 工房")
+    shown.add_variable("boot_id", boot_id)
+    shown.add_variable("is_fresh", is_fresh)
+    shown.add_variable("page", page)
+    shown.add_variable("pages", [name.removeprefix("page_") for name in roots if name.startswith("page_")])
+    shown.add_variable("language", language)
+    # In a script element nothing but its end tag has a meaning.
+    words = json.dumps(catalogue(language), ensure_ascii=False, separators=(",", ":"))
+    shown.add_variable("words", words.replace("<", "\\u003c"))
+    return shown
 
 
 def one_line(text: str, *, again_s: int = 0) -> pn.Template:

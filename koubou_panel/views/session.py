@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypedDict, Unpack, cast
 
 import panel as pn
 from bokeh.document import Document
@@ -20,17 +20,21 @@ from koubou_panel.core.commands import Caller, Command, RetryTask
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
 from koubou_panel.errors import KoubouError, Refused
+from koubou_panel.home import Home
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.reactive.series import KEEP_S
+from koubou_panel.registry import find, names
 from koubou_panel.views.actions import command_of
+from koubou_panel.views.deck import Deck
 from koubou_panel.views.drawer import Drawer
+from koubou_panel.views.language import LANGUAGES, _, catalogue, language_of, speaking
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
-from koubou_panel.views.pages.services import ServicesView
-from koubou_panel.views.pages.task import TaskView
 from koubou_panel.views.services import LABELS
 from koubou_panel.views.theme import card_sheet
+from koubou_panel.views.top import Top
+from koubou_panel.views.visit import PageKind, Visit
 
 FRAME_MS = 350
 QUICK_MS = 40
@@ -45,9 +49,7 @@ def visit(
     *,
     caller: Caller,
     boot_id: str,
-    place: str = "",
-    label: str = "",
-    restart_service: Callable[[str], bool] | None = None,
+    **about: Unpack[About],
 ) -> pn.Template:
     """A page for the visitor whose session this is called in; it ends with that session.
 
@@ -55,15 +57,16 @@ def visit(
         shop: what is shown.
         caller: who acts when something is clicked.
         boot_id: names the server process; a page of another one loads itself again.
-        place: a word for which workshop this is.
-        label: a word for what kind of workshop it is, where it is no usual one.
-        restart_service: has a service started anew; None: nobody does that here.
+        about: what else is known, and may be done, there.
 
     """
     doc: Any = pn.state.curdoc
-    session = PageSession(shop, caller=caller, place=place, label=label, restart_service=restart_service)
+    request = doc.session_context.request if doc.session_context else None
+    session = PageSession(
+        shop, caller=caller, page=_page_asked(request), language=_language(request), **about
+    )
     try:
-        page = shell(session.roots, title=session.view.title, boot_id=boot_id, is_fresh=session.view.is_fresh)
+        page = session.shell(boot_id)
         # Bokeh's own way back sends every root of the page to the server again, which refuses them one by one;
         # page.js loads the page anew instead. And the pill says what Bokeh's notices would.
         doc.config.update(reconnect_session=False, notify_connection_status=False)
@@ -74,16 +77,31 @@ def visit(
     return page
 
 
+class About(TypedDict, total=False):
+    """What a page is told beside the shop.
+
+    `place`: a word for which workshop this is. `label`: a word for what kind of workshop it is, where it is no usual
+    one. `restart_service`: has a service started anew; None: nobody does that here. `home`: whose settings are shown
+    and changed, read with `environ`; None: none are.
+    """
+
+    place: str
+    label: str
+    restart_service: Callable[[str], bool] | None
+    home: Home | None
+    environ: Mapping[str, str]
+
+
 class PageSession:
     """A page over a shop for one visitor. Loop thread only.
 
     Args:
         shop: what is shown; never closed here.
         caller: who acts when something is clicked.
-        place: a word for which workshop this is.
-        label: a word for what kind of workshop it is, where it is no usual one.
-        restart_service: has a service started anew; None: nobody does that here.
         now: gives UTC seconds.
+        page: which page is seen first.
+        language: what it speaks.
+        about: see `About`.
 
     """
 
@@ -92,16 +110,16 @@ class PageSession:
         shop: Shop,
         *,
         caller: Caller,
-        place: str = "",
-        label: str = "",
-        restart_service: Callable[[str], bool] | None = None,
         now: Callable[[], float] = time.time,
+        page: str = "",
+        language: str = "en",
+        **about: Unpack[About],
     ) -> None:
         """Build the page from what the shop holds now."""
         self._shop = shop
         self._caller = caller
-        self._restart_service = restart_service
         self._now = now
+        self.language = language
         self._doc: Document | None = None
         self._is_live = False
         self._hidden = False
@@ -112,31 +130,51 @@ class PageSession:
         self._reading: asyncio.Task[None] | None = None
         self.output = OutputTail(shop)
         self.mirror = Mirror(shop, on_dirty=self._soon, now=now)
+        self.visit = Visit(
+            shop=shop,
+            mirror=self.mirror,
+            caller=caller,
+            sheet=card_sheet(),
+            now=now,
+            act=self._on_message,
+            spawn=self._spawn,
+            locked=self._locked,
+            toast=self._toast,
+            restart_service=about.get("restart_service"),
+            home=about.get("home"),
+            environ=about.get("environ", {}),
+        )
         try:
-            shared: dict[str, Any] = {
-                "sheet": card_sheet(),
-                "on_message": self._on_message,
-                "can_act": caller.role == "full",
-                "now": now,
-            }
-            self.view = Overview(self.mirror, place=place, label=label, **shared)
-            seen = {name: value for name, value in shared.items() if name != "now"}
-            self.services = ServicesView(self.mirror, can_restart=restart_service is not None, **seen)
-            self.drawer = Drawer(
-                shop,
-                TaskView(self.mirror, **shared),
-                spawn=self._spawn,
-                locked=self._locked,
-                toast=self._toast,
-            )
+            with speaking(language):
+                self._build(page, place=about.get("place", ""), label=about.get("label", ""))
         except BaseException:
             self.mirror.close()
             raise
 
+    def _build(self, page: str, *, place: str, label: str) -> None:
+        self.top = Top(self.visit, place=place, label=label, asks={"language": self._speak})
+        self.view = Overview(self.visit)
+        self.deck = Deck(self.visit, self.view, [page_kind(name) for name in names("pages")])
+        self.drawer = Drawer(self.visit)
+        self.top.show_pages(self.deck.labels)
+        if page:
+            self.deck.show(page)
+
     @property
     def roots(self) -> dict[str, object]:
         """What stands where in the document."""
-        return {**self.view.roots, **self.services.roots, **self.drawer.view.roots}
+        return {**self.top.roots, **self.view.roots, **self.deck.roots, **self.drawer.view.roots}
+
+    def shell(self, boot_id: str) -> pn.Template:
+        """The document, complete before any script runs; `boot_id` names the server process."""
+        return shell(
+            self.roots,
+            title=dict(self.deck.labels)[self.deck.name],
+            boot_id=boot_id,
+            is_fresh=self.view.is_fresh,
+            page=self.deck.name,
+            language=self.language,
+        )
 
     def start(self, doc: Document) -> None:
         """Send frames to `doc` from when its browser shows it until its session ends."""
@@ -175,11 +213,11 @@ class PageSession:
         if self._hidden or not self._is_live:
             return
         self._framed_at = time.monotonic()
-        with pn.io.hold(self._doc):
+        with pn.io.hold(self._doc), speaking(self.language):
             changes = self.mirror.flush()
-            self.view.update(changes)
-            self.services.update(changes)
-            if self.output.is_new:
+            self.top.update(changes)
+            self.deck.update(changes)
+            if self.output.is_new and self.deck.seen is self.view:
                 self.view.output.send(self.output.take())
             self.drawer.update(changes)
         if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:
@@ -189,9 +227,10 @@ class PageSession:
         """Once a second: what changes with time alone. Under the document's lock."""
         if self._hidden:
             return
-        with pn.io.hold(self._doc):
+        with pn.io.hold(self._doc), speaking(self.language):
             self.frame()
-            self.view.tick()
+            self.top.tick()
+            self.deck.tick()
             self.drawer.view.tick()
 
     def _soon(self) -> None:
@@ -205,10 +244,16 @@ class PageSession:
     # -- what the browser sends -------------------------------------------------------------------------------
 
     def _on_message(self, kind: str, message: Mapping[str, object]) -> None:
+        with speaking(self.language):
+            self._take(kind, message)
+
+    def _take(self, kind: str, message: Mapping[str, object]) -> None:
         if kind == "ready":
             self._send_all()
         elif kind == "hidden":
             self._hide(is_hidden=message.get("hidden") is True)
+        elif kind == "page":
+            self._show_page(message.get("page"))
         elif kind == "open":
             task_id = message.get("task_id")
             self.drawer.want(task_id if isinstance(task_id, str) else "")
@@ -219,19 +264,46 @@ class PageSession:
             if command is not None:
                 self._spawn(self._do(command))
 
+    def _show_page(self, name: object) -> None:
+        if isinstance(name, str) and name != self.deck.name:
+            with pn.io.hold(self._doc):
+                self.deck.show(name)
+                if self.deck.seen is self.view:
+                    self._send_all()
+
+    async def _speak(self, message: Mapping[str, object]) -> Mapping[str, object]:
+        """Speak another language from now on, and give the browser its words."""
+        language = message.get("language")
+        if not isinstance(language, str) or language not in LANGUAGES:
+            raise Refused("invalid", f"this page speaks {', '.join(LANGUAGES)}")
+        self.language = language
+        words = await asyncio.to_thread(catalogue, language)
+        self._locked(self._draw)
+        return {"words": dict(words)}
+
+    def _draw(self) -> None:
+        """Show everything anew. Under the document's lock."""
+        with pn.io.hold(self._doc), speaking(self.language):
+            self.top.show_pages(self.deck.labels)
+            self.top.draw()
+            self.deck.draw()
+            self.drawer.view.draw()
+            self._send_all()
+
     def _restart(self, name: object) -> None:
         """The supervisor is asked itself, not the workshop: that may be what has failed."""
         if not isinstance(name, str) or name not in LABELS:
             return
-        if self._caller.role != "full" or self._restart_service is None:
+        restart = self.visit.restart_service
+        if self._caller.role != "full" or restart is None:
             return
-        if not self._restart_service(name):
-            self._toast("The supervisor does not answer: `koubou status` says how things stand.")
+        if not restart(name):
+            self._toast(_("The supervisor does not answer: `koubou status` says how things stand."))
 
     def _send_all(self) -> None:
         """Give the cards that live on messages all they need: they have just been drawn."""
         if self._is_live:
-            with pn.io.hold(self._doc):
+            with pn.io.hold(self._doc), speaking(self.language):
                 self.view.send_lanes()
                 self.view.output.send(self.output.all())
                 self.drawer.send_output()
@@ -252,17 +324,17 @@ class PageSession:
             self._toast(str(error))
         except Exception:
             log.exception("%s failed", type(command).__name__)
-            self._toast("That did not work; the log of the dashboard says more.")
+            self._toast(_("That did not work; the log of the dashboard says more."))
 
     def _hint_at_input(self, task_id: TaskId) -> None:
         task = self._shop.state.tasks.get(task_id)
         if task is not None and task.request.spec.get("stdin"):
             self._locked(
-                lambda: self.view.bar.toast("The new task waits for its input: open it to type that.")
+                lambda: self.top.bar.toast(_("The new task waits for its input: open it to type that."))
             )
 
     def _toast(self, text: str) -> None:
-        self._locked(lambda: self.view.bar.toast(text, is_bad=True))
+        self._locked(lambda: self.top.bar.toast(text, is_bad=True))
 
     # -- what is read beside the state ------------------------------------------------------------------------
 
@@ -298,5 +370,32 @@ class PageSession:
         return task
 
     def _locked(self, call: Callable[[], None]) -> None:
+        def spoken() -> None:
+            with speaking(self.language):
+                call()
+
         if self._doc is not None:
-            self._doc.add_next_tick_callback(call)
+            self._doc.add_next_tick_callback(spoken)
+
+
+def page_kind(name: str) -> PageKind:
+    """The page that is registered as `name`."""
+    return cast("PageKind", find("pages", name))
+
+
+def _page_asked(request: Any) -> str:
+    """Which page the address asks for."""
+    asked = request.arguments.get("page") if request is not None else None
+    return bytes(asked[0]).decode(errors="replace") if asked else ""
+
+
+def _language(request: Any) -> str:
+    """What the visitor's browser asks to be spoken to in."""
+    if request is None:
+        return "en"
+    # What Bokeh hands on stands before the request itself, and holds neither its headers nor its cookies.
+    whole = getattr(request, "_request", request)
+    cookie = whole.cookies.get("koubou-language")
+    return language_of(
+        cookie=cookie.value if cookie else "", accepted=whole.headers.get("Accept-Language", "")
+    )

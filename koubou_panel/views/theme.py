@@ -108,7 +108,8 @@ def page_css() -> str:
 def card_sheet() -> InlineStyleSheet:
     """The style of all cards. One for a document: the cards of a page share it."""
     ansi = "\n".join(f".f{n} {{ color: var(--k-ansi-{n}); }}" for n in range(len(ANSI)))
-    return InlineStyleSheet(css=(ASSETS / "card_sheet.css").read_text(encoding="utf-8") + ansi)
+    sheets = [file.read_text(encoding="utf-8") for file in sorted((ASSETS / "css").glob("*.css"))]
+    return InlineStyleSheet(css="".join([*sheets, ansi]))
 
 
 def _declare(palette: dict[str, str], place: int) -> str:

@@ -62,17 +62,18 @@ async def test_a_click_asks_the_supervisor_not_the_workshop(role: str, asked: li
         await until(lambda: shop.state.services)
         session = PageSession(shop, caller=Caller("test", role), restart_service=restart)
         try:
-            card = session.services.card
+            session.deck.show("services")
+            card = session.deck.seen.root
             assert card.can_act is (role == "full")
             assert [row["state"] for row in card.rows] == ["failed"]
-            assert any("failed" in notice["text"] for notice in session.view.attention.items)
+            assert any("failed" in notice["text"] for notice in session.top.attention.items)
             card._handle_msg({"type": "restart_service", "name": "pool"})
             card._handle_msg({"type": "restart_service", "name": "/bin/sh"})
             card._handle_msg({"type": "restart_service", "name": ["pool"]})
             assert wanted == asked
             shop.hub.note(ServiceChanged(2.0, Service("pool", "running", pid=7)))
             await until(lambda: shop.state.services["pool"].pid == 7)
-            session.services.update(session.mirror.flush())
+            session.deck.update(session.mirror.flush())
             assert [(row["state"], row["pid"]) for row in card.rows] == [("running", "7")]
         finally:
             session.close()
@@ -82,7 +83,9 @@ async def test_without_a_supervisor_it_says_so() -> None:
     """A workshop that a program holds itself has no services to show, and no button."""
     async with open_inline_shop() as shop:
         session = PageSession(shop, caller=Caller("test"))
-        assert session.services.card.rows == []
-        assert "koubou up" in session.services.card.hint
-        assert session.services.card.can_act is False
+        session.deck.show("services")
+        card = session.deck.seen.root
+        assert card.rows == []
+        assert "koubou up" in card.hint
+        assert card.can_act is False
         session.close()

@@ -11,7 +11,6 @@ from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.records import Use
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit, until
-from koubou_panel.views.page import shell
 from koubou_panel.views.session import PageSession
 
 
@@ -27,7 +26,7 @@ async def test_the_page_builds_with_every_card() -> None:
     """The shell has a place for each root of the view, and renders into one document."""
     async with open_inline_shop() as shop:
         session = PageSession(shop, caller=Caller("dashboard"), now=shop.clock)
-        page = shell(session.roots, title="Overview", boot_id="b1", is_fresh=session.view.is_fresh)
+        page = session.shell("b1")
         doc = page._init_doc(Document())
         assert {root.name for root in doc.roots} >= set(session.roots)
         assert doc.template_variables["boot_id"] == "b1"
@@ -128,7 +127,7 @@ async def test_running_again_what_had_input_says_that_it_waits() -> None:
         session = visit(shop)
         session._locked = lambda call: call()
         told: list[str] = []
-        session.view.bar.toast = told.append
+        session.top.bar.toast = told.append
         for spec in ({"command": ["cat"], "stdin": True}, {"command": ["cat"]}):
             task_id = await submit(shop, spec=spec)
             await until(lambda: task_id in shop.engine.jobs)  # noqa: B023 - it is over before the next
@@ -147,13 +146,13 @@ async def test_nothing_is_sent_to_a_hidden_page() -> None:
     """A hidden page is left alone; when it is seen again it is current at once."""
     async with open_inline_shop(workers=1) as shop:
         session = visit(shop)
-        session.view.bar._handle_msg({"type": "hidden", "hidden": True})
+        session.top.bar._handle_msg({"type": "hidden", "hidden": True})
         task_id = await submit(shop, name="unseen")
         await until(lambda: task_id in shop.engine.jobs)
         session.frame()
         session.beat()
         assert session.view.running.rows == []
-        session.view.bar._handle_msg({"type": "hidden", "hidden": False})
+        session.top.bar._handle_msg({"type": "hidden", "hidden": False})
         assert [row["label"] for row in session.view.running.rows] == ["unseen"]
         session.close()
 

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import isnan
-from typing import Any
 
 import panel as pn
-from bokeh.models import InlineStyleSheet
 
 from koubou_panel.core.records import Task
-from koubou_panel.reactive.mirror import Changes, Mirror
+from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import rows
 from koubou_panel.views.cards import (
-    AttentionStrip,
     Card,
     ChartHead,
     FirstMinute,
     OutputCard,
     RunningCard,
     TileRow,
-    TopBar,
     WorkersCard,
     set_changed,
 )
 from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
+from koubou_panel.views.language import _
 from koubou_panel.views.theme import DATA
+from koubou_panel.views.visit import Visit
 from koubou_panel.views.words import duration
 
 Message = Mapping[str, object]
@@ -48,59 +46,31 @@ _NOTHING_MEASURED = "CPU, memory and disk appear here as soon as the workshop ha
 
 
 class Overview:
-    """The page's cards and figures over one mirror. Under the document's lock.
+    """The page's cards and figures over the mirror of the visit. Under the document's lock."""
 
-    Args:
-        mirror: the session's own.
-        sheet: the style that the cards of the document share.
-        on_message: called with (kind, message) when something is clicked.
-        can_act: whether this visitor may do more than look.
-        place: a word for which workshop this is.
-        label: a word for what kind of workshop it is, where it is no usual one.
-        now: gives UTC seconds.
-
-    """
-
-    title = "Overview"
-
-    def __init__(
-        self,
-        mirror: Mirror,
-        *,
-        sheet: InlineStyleSheet,
-        on_message: Callable[[str, Message], None],
-        can_act: bool,
-        place: str,
-        label: str = "",
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, visit: Visit) -> None:
         """Build everything from what the mirror holds."""
-        self._mirror = mirror
-        self._now = now
+        self._mirror = mirror = visit.mirror
+        self._now = now = visit.now
         self._levels: deque[tuple[int, int]] = deque(maxlen=rows.SPARK_STEPS)
         self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
         self._next_level_at = 0.0
         self._range = time_range(now())
-        shared: dict[str, Any] = {"sheet": sheet, "on_message": on_message}
-        self.bar = TopBar(place=place, label=label, **shared)
-        self.attention = AttentionStrip(**shared)
-        self.tiles = TileRow(**shared)
-        self.running = RunningCard(can_act=can_act, **shared)
-        self.workers = WorkersCard(can_act=can_act, **shared)
-        self.output = OutputCard(**shared)
-        self.first = FirstMinute(lines=_LINES, **shared)
+        self.tiles = visit.card(TileRow)
+        self.running = visit.card(RunningCard, can_act=visit.can_act)
+        self.workers = visit.card(WorkersCard, can_act=visit.can_act)
+        self.output = visit.card(OutputCard)
+        self.first = visit.card(FirstMinute, lines=_LINES)
         self.throughput = ThroughputChart(self._range)
         self.host = HostChart(self._range)
-        self.throughput_head = ChartHead(title="Ended tasks, per 10 s", **shared)
-        self.host_head = ChartHead(title="Host, percent", **shared)
-        self.reset()
+        self.throughput_head = visit.card(ChartHead)
+        self.host_head = visit.card(ChartHead)
+        self.draw()
 
     @property
     def roots(self) -> dict[str, object]:
         """What stands where in the page's grid."""
         return {
-            "bar": self.bar,
-            "attention": self.attention,
             "tiles": self.tiles,
             "first": self.first,
             "workers": self.workers,
@@ -122,10 +92,12 @@ class Overview:
         """Whether nothing has ever run here."""
         return self.first.shown
 
-    def reset(self) -> None:
+    def draw(self) -> None:
         """Show what the mirror holds, all of it anew."""
         self.throughput.reset(self._mirror.throughput.rows)
         self.host.reset(list(self._mirror.metrics))
+        set_changed(self.throughput_head, title=_("Ended tasks, per 10 s"))
+        set_changed(self.host_head, title=_("Host, percent"))
         self._draw_numbers()
         self._draw_lists()
         self.tick()
@@ -133,7 +105,7 @@ class Overview:
     def update(self, changes: Changes) -> None:
         """Show what changed."""
         if changes.reset:
-            self.reset()
+            self.draw()
             self.workers.send(self._lanes(list(self._mirror.recent), reset=True))
             return
         self.throughput.extend(changes.seconds)
@@ -153,7 +125,6 @@ class Overview:
         fresh = time_range(now)
         self._range.update(start=fresh.start, end=fresh.end)
         model = self._mirror.model
-        self.bar.freshness = {"status": model.link_status, "lag_s": round(model.link_lag_s, 1), "at": now}
         if now >= self._next_level_at:
             self._levels.append((model.pending, rows.at_work(model)))
             self._next_level_at = now + rows.SPARK_STEP_S
@@ -165,7 +136,6 @@ class Overview:
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput
         set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
-        set_changed(self.attention, items=rows.notices(model, throughput))
         total = sum((model.pending, model.in_progress, model.completed, model.failed, model.cancelled))
         set_changed(self.first, shown=total == 0)
         self._draw_legends()

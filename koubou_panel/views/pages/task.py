@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import panel as pn
-from bokeh.models import InlineStyleSheet
 
 from koubou_panel.core.records import Task
-from koubou_panel.reactive.mirror import Changes, Mirror
+from koubou_panel.reactive.mirror import Changes
 from koubou_panel.reactive.models import TaskModel
 from koubou_panel.views.cards import Card, ChartHead, InputCard, OutputCard, TaskCard, set_changed
 from koubou_panel.views.curves import LINES, PANELS, Panel, TaskCurves
 from koubou_panel.views.detail import curve_values, detail
+from koubou_panel.views.language import _, later
 from koubou_panel.views.theme import DATA
-
-Message = Mapping[str, object]
+from koubou_panel.views.visit import Visit
 
 _TITLES: dict[Panel, str] = {
-    "cpu": "CPU, % of a core",
-    "rss": "Memory",
-    "storage": "Storage, per second",
-    "gpu": "GPU, %",
+    "cpu": later("CPU, % of a core"),
+    "rss": later("Memory"),
+    "storage": later("Storage, per second"),
+    "gpu": later("GPU, %"),
 }
 _GRID = """
 :host { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 6px 14px; width: 100%; }
@@ -35,35 +33,16 @@ _GRID_PX = 2 * (_HEAD_PX + _FIGURE_PX) + 6
 
 
 class TaskView:
-    """The view of the one task that a visitor has opened, over the session's mirror. Under the document's lock.
+    """The view of the one task that a visitor has opened, over the mirror of the visit. Under the document's lock."""
 
-    Args:
-        mirror: the session's own.
-        sheet: the style that the cards of the document share.
-        on_message: called with (kind, message) when something is clicked.
-        can_act: whether this visitor may do more than look.
-        now: gives UTC seconds.
-
-    """
-
-    def __init__(
-        self,
-        mirror: Mirror,
-        *,
-        sheet: InlineStyleSheet,
-        on_message: Callable[[str, Message], None],
-        can_act: bool,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, visit: Visit) -> None:
         """Closed."""
-        self._mirror = mirror
-        self._now = now
-        self._sheet = sheet
-        self._can_act = can_act
-        shared: dict[str, Any] = {"sheet": sheet, "on_message": on_message}
-        self.head = TaskCard(can_act=can_act, **shared)
-        self.output = OutputCard(title="Output", **shared)
-        self.input = InputCard(**shared)
+        self._visit = visit
+        self._mirror = visit.mirror
+        self._now = visit.now
+        self.head = visit.card(TaskCard, can_act=visit.can_act)
+        self.output = visit.card(OutputCard, title=_("Output"))
+        self.input = visit.card(InputCard)
         self.plots = pn.Column(stylesheets=[_GRID], sizing_mode="stretch_width", margin=0)
         self.curves: TaskCurves | None = None
         self.model: TaskModel | None = None
@@ -137,13 +116,19 @@ class TaskView:
         if self.curves is not None and self.model is not None:
             self.curves.show_until(self.model.finished_at or self._now())
 
+    def draw(self) -> None:
+        """Show everything anew."""
+        self.output.title = _("Output")
+        self._draw()
+        self._draw_heads()
+
     def _draw(self) -> None:
         model = self.model
         if model is None:
             return
         set_changed(self.head, task=detail(model, self._mirror.model))
         reads = model.takes_input and model.status == "in_progress" and not model.stopping
-        set_changed(self.input, task_id=model.task_id if reads and self._can_act else "")
+        set_changed(self.input, task_id=model.task_id if reads and self._visit.can_act else "")
 
     def _place_figures(self, curves: TaskCurves) -> None:
         """The figures in their places, once there is something to see: the GPU's only where one was used."""
@@ -168,9 +153,7 @@ class TaskView:
         ]
 
     def _chart_head(self, name: Panel) -> ChartHead:
-        return ChartHead(
-            title=_TITLES[name], sheet=self._sheet, sizing_mode="stretch_width", height=_HEAD_PX, margin=0
-        )
+        return self._visit.card(ChartHead, sizing_mode="stretch_width", height=_HEAD_PX)
 
     def _draw_heads(self) -> None:
         values = curve_values(self.model.use if self.model else None)
@@ -185,7 +168,7 @@ class TaskView:
                 }
                 for of in lines
             ]
-            set_changed(head, items=items)
+            set_changed(head, items=items, title=_(_TITLES[name]))
 
     def _end_curves(self) -> None:
         self.curves, self._run = None, 0

@@ -1,0 +1,27 @@
+// The cards of a page. Each draws what its Python half sends and sends back what is clicked, nothing more.
+// A new card: a module of its own beside this one, and its name here; `views/cards.py` has the Python halves.
+
+import {AttentionStrip, TopBar} from "./bar.js"
+import {ChartHead} from "./charts.js"
+import {live} from "./language.js"
+import {OutputCard} from "./output.js"
+import {FirstMinute, RunningCard, TileRow} from "./overview.js"
+import {ServicesCard} from "./services.js"
+import {InputCard, TaskCard} from "./task.js"
+import {WorkersCard} from "./workers.js"
+
+const cards = {
+  AttentionStrip,
+  ChartHead,
+  FirstMinute,
+  InputCard,
+  OutputCard,
+  RunningCard,
+  ServicesCard,
+  TaskCard,
+  TileRow,
+  TopBar,
+  WorkersCard,
+}
+
+export default Object.fromEntries(Object.entries(cards).map(([name, card]) => [name, live(card)]))

@@ -1,0 +1,70 @@
+// The page's words in its language. `_("…")` gives them; `live` has a card drawn anew when another one is chosen.
+
+const words = new Map()
+const redraws = new Set()
+let chosen = document.documentElement.lang || "en"
+
+export const language = () => chosen
+
+// Words come with the page for the language that it was made in; see `setLanguage` for the others.
+take(JSON.parse(document.getElementById("k-words")?.textContent || "{}"))
+
+function take(found) {
+  words.clear()
+  for (const [message, said] of Object.entries(found)) words.set(message, said)
+}
+
+// What takes the place of `message`, of which each {name} is then one of `values`.
+export const _ = (message, values = null) => fill(words.get(message)?.[0] || message, values)
+
+// The same for what is counted: English has two forms, Japanese and Chinese have one.
+export function ngettext(one, many, number, values = null) {
+  const forms = words.get(one), rest = {n: number, ...values}
+  if (forms) return fill(forms[Math.min(forms.length - 1, number === 1 ? 0 : 1)] || one, rest)
+  return fill(number === 1 ? one : many, rest)
+}
+
+function fill(text, values) {
+  return values ? text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole)) : text
+}
+
+export function setLanguage(name, found) {
+  chosen = name
+  document.documentElement.lang = name
+  document.cookie = `koubou-language=${name}; path=/; max-age=31536000; samesite=lax`
+  take(found)
+  for (const redraw of [...redraws]) redraw()
+}
+
+// A card that is made again, with all that it listens to, when the language changes.
+export const live = (card) => ({
+  render({model}) {
+    let listened = []
+    const heard = new Proxy(model, {
+      get(_target, name) {
+        if (name !== "on") return model[name]
+        return (what, act) => {
+          // An answer goes to who asked: see ask.js.
+          const call = what === "msg:custom" ? (message) => { if (message.answer === undefined) act(message) } : act
+          listened.push([what, call])
+          model.on(what, call)
+        }
+      },
+    })
+    let root = card.render({model: heard})
+    const redraw = () => {
+      const before = listened
+      listened = []
+      for (const [what, call] of before) {
+        model.off(what, call)
+        if (what === "lifecycle:remove") call()
+      }
+      const next = card.render({model: heard})
+      root.replaceWith(next)
+      root = next
+    }
+    redraws.add(redraw)
+    model.on("lifecycle:remove", () => redraws.delete(redraw))
+    return root
+  },
+})

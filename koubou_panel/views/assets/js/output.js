@@ -1,0 +1,112 @@
+// Live output: the last lines of what runs.
+
+import {h, keyed, plainButton, setText} from "./dom.js"
+import {_} from "./language.js"
+
+const KEEP_LINES = 200
+
+export const OutputCard = {
+  render({model}) {
+    const root = h("section", "card output")
+    const head = h("h2", "", model.title), chips = h("div", "chips")
+    chips.setAttribute("role", "group")
+    chips.setAttribute("aria-label", _("Show the output of"))
+    head.append(chips)
+    const log = h("div", "log"), lines = h("div", "lines"), open = h("div", "open"), empty = h("p", "empty")
+    log.tabIndex = 0
+    log.setAttribute("role", "log")
+    log.setAttribute("aria-live", "off")
+    log.setAttribute("aria-label", model.title)
+    const newer = h("button", "newer", "")
+    newer.type = "button"
+    newer.hidden = true
+    log.append(lines, open)
+    root.append(head, log, newer, empty)
+
+    let only = null, missed = 0, follows = true, hovered = false, size = "", place = 0
+    let sources = []
+    const names = new Map()
+    const sizeNow = () => `${log.clientWidth} ${log.clientHeight} ${log.scrollHeight}`
+    const note = () => { size = sizeNow(); place = log.scrollTop }
+    const toEnd = () => { follows = true; log.scrollTop = log.scrollHeight; missed = 0; newer.hidden = true; note() }
+    // Only the reader ends the following: the place is of their choice where it has changed and no size has.
+    const look = () => {
+      if (log.scrollHeight - log.scrollTop - log.clientHeight < 24) toEnd()
+      else if (size === sizeNow() && log.scrollTop !== place) follows = false
+      if (follows && !hovered) toEnd()
+      note()
+    }
+    newer.onclick = toEnd
+    log.addEventListener("scroll", look)
+    log.addEventListener("pointerenter", (event) => { hovered = event.pointerType === "mouse" })
+    log.addEventListener("pointerleave", () => { hovered = false; if (follows) toEnd() })
+    const resized = new ResizeObserver(look)
+    resized.observe(log)
+    model.on("lifecycle:remove", () => resized.disconnect())
+
+    const line = (task, runs) => {
+      const node = h("div", "line")
+      const source = names.get(task)
+      node.dataset.task = task
+      const tag = h("span", `tag t${source ? source.hue : 0}`, source ? source.tag : "")
+      node.append(tag)
+      const text = h("span", "text")
+      for (const [style, piece] of runs) text.append(style ? h("span", style, piece) : document.createTextNode(piece))
+      node.append(text)
+      node.hidden = only !== null && only !== task
+      return node
+    }
+    const choose = (task) => {
+      only = task
+      root.classList.toggle("one", only !== null || sources.length < 2)
+      for (const node of [...lines.children, ...open.children]) node.hidden = only !== null && only !== node.dataset.task
+      drawChips()
+      toEnd()
+    }
+    const drawChips = () => {
+      const all = sources.length > 1 ? [{id: null, label: _("all"), hue: 0}, ...sources] : []
+      keyed(chips, all, (s) => s.id, (s) => plainButton("chip", s.label, () => choose(s.id)), (chip, s) => {
+        const on = only === s.id
+        setText(chip, s.label)
+        chip.className = `chip t${s.hue}`
+        chip.classList.toggle("on", on)
+        chip.classList.toggle("quiet", s.quiet === true)
+        chip.setAttribute("aria-pressed", on)
+        chip.title = s.full || ""
+      })
+    }
+    model.on("msg:custom", (message) => {
+      look()
+      if (message.reset) { lines.replaceChildren(); follows = true }
+      sources = message.sources
+      names.clear()
+      for (const s of sources) names.set(s.id, s)
+      if (only !== null && !names.has(only)) { const had = follows; choose(null); follows = had }
+      // A name that was the only one of its kind may be so no more.
+      for (const node of lines.children) {
+        const source = names.get(node.dataset.task)
+        if (source) setText(node.firstChild, source.tag)
+      }
+      const batch = document.createDocumentFragment()
+      for (const [task, runs] of message.lines) batch.append(line(task, runs))
+      lines.append(batch)
+      while (lines.children.length > KEEP_LINES) lines.firstChild.remove()
+      open.replaceChildren(...message.open.map(([task, runs]) => line(task, runs)))
+      open.hidden = !message.open.length
+      empty.hidden = lines.children.length > 0 || message.open.length > 0
+      const talking = new Set([...lines.children, ...open.children].map((node) => node.dataset.task))
+      root.classList.toggle("one", only !== null || talking.size < 2)
+      setText(empty, message.hint)
+      drawChips()
+      if (follows && !hovered) toEnd()
+      else if (message.lines.length) {
+        missed = Math.min(KEEP_LINES, missed + message.lines.length)
+        newer.hidden = false
+        setText(newer, `${missed} newer ↓`)
+      }
+      note()
+    })
+    model.send_msg({type: "ready"})
+    return root
+  },
+}

@@ -1,0 +1,72 @@
+"""The pages of one visit: built when they are first opened, and told of changes only while they are seen."""
+
+from __future__ import annotations
+
+import panel as pn
+
+from koubou_panel.reactive.mirror import Changes
+from koubou_panel.views.language import _
+from koubou_panel.views.visit import PageKind, Seen, Visit
+
+OVERVIEW = ""
+
+
+class Deck:
+    """Which page is seen, and the views of those that were opened. Under the document's lock.
+
+    Args:
+        visit: what each page is handed.
+        overview: the page that is always there.
+        kinds: the others.
+
+    """
+
+    def __init__(self, visit: Visit, overview: Seen, kinds: list[PageKind]) -> None:
+        """The Overview is seen."""
+        self._visit = visit
+        self._kinds = {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.place)}
+        self._places = {name: pn.Column(sizing_mode="stretch_both", margin=0) for name in self._kinds}
+        self.views: dict[str, Seen] = {OVERVIEW: overview}
+        self.name = OVERVIEW
+
+    @property
+    def roots(self) -> dict[str, object]:
+        """What stands where in the document."""
+        return {f"page_{name}": place for name, place in self._places.items()}
+
+    @property
+    def labels(self) -> list[list[str]]:
+        """(name, label) of each page, in the order of the navigation."""
+        named = [[kind.name, _(kind.label)] for kind in self._kinds.values()]
+        return [[OVERVIEW, _("Overview")], *named]
+
+    @property
+    def seen(self) -> Seen:
+        """The page that is seen."""
+        return self.views[self.name]
+
+    def show(self, name: str) -> None:
+        """Have this page seen; one that there is not changes nothing."""
+        if name != OVERVIEW and name not in self._kinds:
+            return
+        self.name = name
+        if name not in self.views:
+            view = self._kinds[name].build(self._visit)
+            view.draw()
+            self.views[name] = view
+            # With all that is in it: Panel may send what is set later ahead of the models themselves.
+            self._places[name].objects = [view.root]
+        else:
+            self.views[name].draw()
+
+    def draw(self) -> None:
+        """Show what is seen anew."""
+        self.seen.draw()
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed."""
+        self.seen.update(changes)
+
+    def tick(self) -> None:
+        """Once a second: what changes with time alone."""
+        self.seen.tick()

@@ -1,0 +1,58 @@
+"""What stands above every page: the bar, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from koubou_panel.reactive.mirror import Changes
+from koubou_panel.views import rows
+from koubou_panel.views.cards import AttentionStrip, TopBar, set_changed
+from koubou_panel.views.language import LANGUAGES
+from koubou_panel.views.visit import Ask, Visit
+
+
+class Top:
+    """The cards above every page, over the mirror of the visit. Under the document's lock.
+
+    Args:
+        visit: whose page it is.
+        place: a word for which workshop this is.
+        label: a word for what kind of workshop it is, where it is no usual one.
+        asks: what the bar may ask beside what is answered here.
+
+    """
+
+    def __init__(self, visit: Visit, *, place: str, label: str, asks: Mapping[str, Ask]) -> None:
+        """Show what the mirror holds."""
+        self._visit = visit
+        self._mirror = visit.mirror
+        languages = [list(pair) for pair in LANGUAGES.items()]
+        self.bar = visit.card(TopBar, place=place, label=label, languages=languages, asks=asks)
+        self.attention = visit.card(AttentionStrip)
+        self.draw()
+
+    @property
+    def roots(self) -> dict[str, object]:
+        """What stands where in the document."""
+        return {"bar": self.bar, "attention": self.attention}
+
+    def show_pages(self, labels: list[list[str]]) -> None:
+        """Name the pages: (name, label)."""
+        set_changed(self.bar, pages=labels)
+
+    def draw(self) -> None:
+        """Show everything anew."""
+        model, throughput = self._mirror.model, self._mirror.throughput
+        set_changed(self.attention, items=rows.notices(model, throughput))
+        self.tick()
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed."""
+        if changes.reset or changes.shop or changes.workers or changes.seconds:
+            set_changed(self.attention, items=rows.notices(self._mirror.model, self._mirror.throughput))
+
+    def tick(self) -> None:
+        """Once a second: the heart's beat."""
+        model = self._mirror.model
+        status, lag_s = model.link_status, round(model.link_lag_s, 1)
+        self.bar.freshness = {"status": status, "lag_s": lag_s, "at": self._visit.now()}
