@@ -1,7 +1,8 @@
 """The cards of a page, Python half: each holds what is shown, and hands on what was clicked.
 
-The other half is in `assets/js/`, a module for each page (`cards.js` names them all). Data goes over as JSON and becomes
-text nodes there; what people wrote has been through `escape` before. What a browser sends back is a stranger's word: it is checked here.
+The other half is in `assets/js/`, a module for each page, all of them named in `cards.js`. Data goes over as JSON and
+becomes text nodes there; what people wrote has been through `escape` before. What a browser sends back is a stranger's
+word: it is checked here.
 """
 
 from __future__ import annotations

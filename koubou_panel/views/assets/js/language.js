@@ -36,6 +36,10 @@ export function setLanguage(name, found) {
   for (const redraw of [...redraws]) redraw()
 }
 
+// What came from the server, the server knows. Bokeh takes it for new, and sends all of it back with the first message
+// that names it (bokeh 3.9, `create_json_patch`), which the server warns of.
+const knowAll = () => { for (const doc of Bokeh.documents) doc._new_models?.clear() }
+
 // A card that is made again, with all that it listens to, when the language changes.
 export const live = (card) => ({
   render({model}) {
@@ -51,6 +55,7 @@ export const live = (card) => ({
         }
       },
     })
+    knowAll()
     let root = card.render({model: heard})
     const redraw = () => {
       const before = listened
