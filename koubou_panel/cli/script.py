@@ -25,13 +25,12 @@ from koubou_panel.cli.script_words import (
     parameter_words,
     schedule_of,
     schedule_words,
-    span_words,
     split_words,
 )
 from koubou_panel.cli.show import ago, duration, print_fields, print_json, size, status_words, table, took_s
 from koubou_panel.core.commands import EnableScript, RemoveScript, SaveScript
 from koubou_panel.core.ports import TaskQuery
-from koubou_panel.core.quantity import parse_size
+from koubou_panel.core.quantity import parse_size, span_words
 from koubou_panel.core.records import Task
 from koubou_panel.core.script import (
     INTERPRETERS,

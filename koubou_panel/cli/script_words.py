@@ -10,14 +10,12 @@ from itertools import islice
 import click
 from msgspec.structs import replace
 
+from koubou_panel.core.quantity import span_s, span_words
 from koubou_panel.core.schedule import next_fire
 from koubou_panel.core.script import Entry, Overlap, Parameter, ParameterType, Schedule
 from koubou_panel.errors import Refused
 
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 NEXT_DUES = 5
-_SPAN = re.compile(r"(?:\d{1,12}(?:\.\d{1,6})?[smhdw])+|\d{1,12}(?:\.\d{1,6})?", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)", re.IGNORECASE)
 _PARAMETER = re.compile(r"(\w[\w.-]*)(!?)(?::([^=]*))?(?:=(.*))?", re.DOTALL)
 _OVERLAPS: dict[Overlap, str] = {
     "skip": "",
@@ -31,27 +29,6 @@ _TYPES: dict[str, ParameterType] = {
     "boolean": "boolean",
     "path": "path",
 }
-
-
-def span_s(text: str) -> float:
-    """The seconds of `90`, `90s`, `5m`, `1h30m` or `2d`.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    text = text.strip().replace(" ", "")
-    if _SPAN.fullmatch(text) is None:
-        raise ValueError(f"must be a span of time such as 30s, 5m, 1h30m or 2d, not {text[:40]!r}")
-    return sum(float(number) * UNITS[unit.lower() or "s"] for number, unit in _PART.findall(text))
-
-
-def span_words(seconds: float) -> str:
-    """A span of time as `span_s` reads it: `5m`, `1h30m`, `0.5s`."""
-    words, left = "", seconds
-    for unit in ("d", "h", "m"):
-        count, left = divmod(left, UNITS[unit])
-        words += f"{count:.0f}{unit}" if count else ""
-    return words + f"{round(left, 3):g}s" if left or not words else words
 
 
 def moment(text: str, now: float) -> float:

@@ -8,6 +8,9 @@ _KILO = 1024
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MOST = 1000
 _MOST_BYTES = 2**53
+_SPAN_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_SPAN = re.compile(r"(?:\d{1,12}(?:\.\d{1,6})?[smhdw])+|\d{1,12}(?:\.\d{1,6})?", re.IGNORECASE | re.ASCII)
+_SPAN_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)", re.IGNORECASE)
 _SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", re.ASCII)
 
 
@@ -39,3 +42,24 @@ def parse_size(text: str) -> int:
 def seconds_text(span_s: float) -> str:
     """Seconds for people: `0.5 s`, `40 s`, `90 s`."""
     return f"{round(span_s, 1):g} s"
+
+
+def span_s(text: str) -> float:
+    """The seconds of `90`, `90s`, `5m`, `1h30m` or `2d`.
+
+    Raises:
+        ValueError: it is none of these; the message goes on after the name of what it is for.
+    """
+    text = text.strip().replace(" ", "")
+    if _SPAN.fullmatch(text) is None:
+        raise ValueError(f"must be a span of time such as 30s, 5m, 1h30m or 2d, not {text[:40]!r}")
+    return sum(float(number) * _SPAN_UNITS[unit.lower() or "s"] for number, unit in _SPAN_PART.findall(text))
+
+
+def span_words(seconds: float) -> str:
+    """A span of time as `span_s` reads it: `5m`, `1h30m`, `0.5s`."""
+    words, left = "", seconds
+    for unit in ("d", "h", "m"):
+        count, left = divmod(left, _SPAN_UNITS[unit])
+        words += f"{count:.0f}{unit}" if count else ""
+    return words + f"{round(left, 3):g}s" if left or not words else words

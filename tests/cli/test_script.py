@@ -16,9 +16,8 @@ from koubou_panel.cli.script_words import (
     parameter_of,
     parameter_words,
     schedule_words,
-    span_s,
-    span_words,
 )
+from koubou_panel.core.quantity import span_s, span_words
 from koubou_panel.core.script import Parameter, Schedule
 from tests.cli.conftest import KOUBOU
 
