@@ -33,6 +33,14 @@ def block(text: object, limit: int = BLOCK_LIMIT) -> str:
     return shown if len(shown) <= limit else "…" + shown[1 - limit :]
 
 
+def seen(text: str) -> str:
+    """Plain text with its tabs and line ends, of which what cannot be seen is told by its number: `⟨U+200B⟩`.
+
+    For a text that somebody is to judge: what hides in it must not.
+    """
+    return _UNSEEN_IN_BLOCK.sub(lambda found: "".join(f"⟨U+{ord(one):04X}⟩" for one in found[0]), text)
+
+
 def markup(text: object, limit: int = LABEL_LIMIT) -> str:
     """`line` for a sink that takes HTML: it shows as typed, and nothing of it runs."""
     return html.escape(line(text, limit), quote=True)

@@ -58,6 +58,11 @@ def speaking(language: str) -> Iterator[None]:
         _SPOKEN.reset(token)
 
 
+def spoken() -> str:
+    """The language that is spoken here."""
+    return _SPOKEN.get()
+
+
 @cache
 def catalogue(language: str) -> Catalogue:
     """What is said for each message; empty for English, and for a language that is none of ours."""
