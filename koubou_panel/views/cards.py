@@ -91,6 +91,7 @@ class TopBar(Card):
 
     freshness = param.Dict(default={"status": "live", "lag_s": 0.0, "at": None})
     place = param.String(doc="which workshop this is")
+    may = param.String(default="full", doc="the visitor's role: `full`, `run`, `read`")
 
     def toast(self, text: str, *, is_bad: bool = False) -> None:
         """Show a short message for some seconds."""
@@ -121,28 +122,6 @@ class RunningCard(Card):
     ended = param.List(default=[])
     more = param.Integer(default=0, doc="how many more run than are shown")
     hint = param.String(doc="said when nothing runs")
-    can_act = param.Boolean(default=True)
-
-
-class WorkersCard(Card):
-    """The pool with its controls, and each worker with its runs of the last five minutes.
-
-    Sends `ready`, `open`, `scale`, `pause`, `resume`, `drain` and `restart`; takes runs as messages.
-    """
-
-    rows = param.List(default=[])
-    note = param.String(doc="the pool in words")
-    pool = param.Dict(default={}, doc="min, max, state (`paused`, `draining`, `closing` or empty)")
-    decisions = param.List(default=[], doc="the pool's last ones about its size: at, text")
-    can_act = param.Boolean(default=True)
-    hint = param.String(doc="said when there is no worker")
-
-
-class ServicesCard(Card):
-    """The workshop's services. Sends `restart_service`."""
-
-    rows = param.List(default=[])
-    hint = param.String(doc="said when no supervisor tells of any")
     can_act = param.Boolean(default=True)
 
 

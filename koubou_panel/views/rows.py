@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf, isnan
 
-from koubou_panel.core.records import SILENT_AFTER_S, Task
-from koubou_panel.reactive.models import ShopModel, TaskModel, WorkerModel, label_of, run_seconds
+from koubou_panel.core.records import Task
+from koubou_panel.reactive.models import ShopModel, TaskModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
 from koubou_panel.views.services import service_notices
@@ -15,8 +15,6 @@ from koubou_panel.views.words import amount, count, duration, plural, rate, size
 
 SHOWN_RUNNING = 8
 SHOWN_ENDED = 12
-SHOWN_WORKERS = 24
-SHOWN_DECISIONS = 2
 SPARK_STEPS = 60
 SPARK_STEP_S = 5
 FAILED_WINDOW_S = 600
@@ -25,8 +23,6 @@ LABEL = 60
 
 MARK = {"completed": "ok", "failed": "fail", "cancelled": "cancel"}
 SPAN_S = 900
-LANE_S = 300
-LANE_STEP_S = 0.4  # a pixel or so
 
 Row = dict[str, object]
 
@@ -145,78 +141,6 @@ def _ended_row(task: Task, label: str) -> Row:
         "finished_at": task.finished_at,
         "times": 1,
     }
-
-
-def worker_rows(workers: Sequence[WorkerModel]) -> list[Row]:
-    """A row for each worker."""
-    return [
-        {
-            "id": line(worker.worker_id, 24),
-            "status": worker.status,
-            "silent_since": _silent_since(worker),
-            "task": line(worker.current_label, 32),
-            "task_full": line(worker.current_label, 200),
-            "task_id": worker.current_task or "",
-            "about": _about(worker),
-            "cpu": "" if worker.cpu_percent is None else f"{worker.cpu_percent:.0f} %",
-            "rss": "" if worker.rss_bytes is None else size(worker.rss_bytes),
-            "started_at": worker.started_at,
-        }
-        for worker in workers[:SHOWN_WORKERS]
-    ]
-
-
-def _silent_since(worker: WorkerModel) -> float | None:
-    if worker.status != "unresponsive" or worker.changed_at is None:
-        return None
-    return worker.changed_at - SILENT_AFTER_S
-
-
-def _about(worker: WorkerModel) -> str:
-    parts = [] if worker.pid is None else [f"process {worker.pid}"]
-    return ", ".join([*parts, f"{count(worker.completed)} done, {count(worker.failed)} failed"])
-
-
-def pool_note(model: ShopModel) -> str:
-    """`2 of 1–3 · 1 busy · 5 waiting`."""
-    least, most = model.min_workers, model.max_workers
-    bounds = str(most) if least == most else f"{least}–{most}"
-    parts = [f"{model.workers_total} of {bounds}", f"{model.workers_busy} busy"]
-    if model.pending:
-        parts.append(f"{count(model.pending)} waiting")
-    return " · ".join(parts)
-
-
-def pool_state(model: ShopModel) -> Row:
-    """The pool's bounds and whether it works, for its controls."""
-    state = "closing" if model.closing else "draining" if model.draining else "paused" if model.paused else ""
-    return {"min": model.min_workers, "max": model.max_workers, "state": state}
-
-
-def decision_rows(model: ShopModel) -> list[Row]:
-    """The last decisions about the pool's size, the latest first."""
-    return [{"at": at, "text": line(words, 160)} for at, words in model.scaling[:SHOWN_DECISIONS]]
-
-
-def lane_runs(ended: Iterable[Task], since: float) -> list[tuple[str, float, float, str]]:
-    """Runs that ended after `since` as (worker, start, end, mark); short ones that follow on each other as one."""
-    runs: list[tuple[str, float, float, str]] = []
-    last: dict[str, int] = {}
-    for task in ended:
-        worker, start, end = task.worker_id, task.started_at, task.finished_at
-        if worker is None or start is None or end is None or end < since:
-            continue
-        mark = MARK[task.status]
-        place = last.get(worker)
-        if place is not None:
-            _, known_start, known_end, known_mark = runs[place]
-            is_short = end - start < LANE_STEP_S
-            if is_short and known_mark == mark and 0 <= end - known_end < LANE_STEP_S:
-                runs[place] = (worker, min(start, known_start), end, mark)
-                continue
-        last[worker] = len(runs)
-        runs.append((worker, start, end, mark))
-    return runs
 
 
 def _running_row(task: TaskModel, rss_bytes: int | None) -> Row:

@@ -304,7 +304,6 @@ class PageSession:
         """Give the cards that live on messages all they need: they have just been drawn."""
         if self._is_live:
             with pn.io.hold(self._doc), speaking(self.language):
-                self.view.send_lanes()
                 self.view.output.send(self.output.all())
                 self.drawer.send_output()
 

@@ -43,7 +43,6 @@ async def test_changes_reach_the_cards() -> None:
         session.frame()
         assert not session.view.is_fresh
         assert [row["label"] for row in session.view.running.rows] == ["work"]
-        assert [row["task"] for row in session.view.workers.rows] == ["work"]
         shop.engine.finish(task_id)
         await until(lambda: session.mirror.is_dirty and shop.state.counts["completed"])
         session.frame()
@@ -279,26 +278,3 @@ async def test_only_a_task_that_reads_has_an_input_line() -> None:
             await open_task(session, task_id)
             assert session.drawer.view.input.task_id == shown
             session.close()
-
-
-async def test_the_pool_is_ruled_from_its_card() -> None:
-    """Scale, pause, resume and drain reach the pool; what cannot be is told in words."""
-    async with open_inline_shop(workers=1) as shop:
-        session = visit(shop)
-        told: list[str] = []
-        session._toast = told.append
-        send = session.view.workers._handle_msg
-        send({"type": "scale", "min": 2, "max": 4})
-        await until(lambda: (shop.state.pool.min_workers, shop.state.pool.max_workers) == (2, 4))
-        send({"type": "pause"})
-        await until(lambda: shop.state.pool.paused)
-        send({"type": "resume"})
-        await until(lambda: not shop.state.pool.paused)
-        send({"type": "drain"})
-        await until(lambda: shop.state.pool.draining)
-        session.frame()
-        assert session.view.workers.pool == {"min": 2, "max": 4, "state": "draining"}
-        assert told == []
-        send({"type": "scale", "min": 4, "max": 2})
-        await until(lambda: told)
-        session.close()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from math import isnan
 
 import panel as pn
 
-from koubou_panel.core.records import Task
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import rows
 from koubou_panel.views.cards import (
@@ -18,7 +16,6 @@ from koubou_panel.views.cards import (
     OutputCard,
     RunningCard,
     TileRow,
-    WorkersCard,
     set_changed,
 )
 from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
@@ -26,8 +23,6 @@ from koubou_panel.views.language import _
 from koubou_panel.views.theme import DATA
 from koubou_panel.views.visit import Visit
 from koubou_panel.views.words import duration
-
-Message = Mapping[str, object]
 
 _LINES = [
     ("Terminal", "koubou run -- python -c \"print('hello')\"", "any command; its output appears here live"),
@@ -58,7 +53,6 @@ class Overview:
         self._range = time_range(now())
         self.tiles = visit.card(TileRow)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
-        self.workers = visit.card(WorkersCard, can_act=visit.can_act)
         self.output = visit.card(OutputCard)
         self.first = visit.card(FirstMinute, lines=_LINES)
         self.throughput = ThroughputChart(self._range)
@@ -73,7 +67,6 @@ class Overview:
         return {
             "tiles": self.tiles,
             "first": self.first,
-            "workers": self.workers,
             "running": self.running,
             "output": self.output,
             "throughput_head": self.throughput_head,
@@ -106,7 +99,6 @@ class Overview:
         """Show what changed."""
         if changes.reset:
             self.draw()
-            self.workers.send(self._lanes(list(self._mirror.recent), reset=True))
             return
         self.throughput.extend(changes.seconds)
         self.host.extend(changes.metrics)
@@ -116,8 +108,6 @@ class Overview:
             self._draw_numbers()
         if changes.shop or changes.workers or changes.tasks:
             self._draw_lists()
-        if changes.ended or "running" in changes.shop or changes.workers:
-            self.workers.send(self._lanes(changes.ended, reset=False))
 
     def tick(self) -> None:
         """Once a second: move the time axis on, and the heart's beat."""
@@ -128,10 +118,6 @@ class Overview:
         if now >= self._next_level_at:
             self._levels.append((model.pending, rows.at_work(model)))
             self._next_level_at = now + rows.SPARK_STEP_S
-
-    def send_lanes(self) -> None:
-        """Give the workers' card its history: it has just been drawn in a browser."""
-        self.workers.send(self._lanes(list(self._mirror.recent), reset=True))
 
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput
@@ -151,14 +137,6 @@ class Overview:
             waiting=rows.waiting_rows(model),
             waiting_more=max(0, model.pending - len(model.waiting)),
             hint="Nothing runs just now. What you start appears here, with its progress and a way to stop it.",
-        )
-        set_changed(
-            self.workers,
-            rows=rows.worker_rows(model.workers),
-            note=rows.pool_note(model),
-            pool=rows.pool_state(model),
-            decisions=rows.decision_rows(model),
-            hint="No worker is up. They start by themselves when there is work.",
         )
 
     def _draw_legends(self) -> None:
@@ -191,15 +169,6 @@ class Overview:
                 for label, colour, shape, percent in named
             ],
         )
-
-    def _lanes(self, ended: list[Task], *, reset: bool) -> Message:
-        known = self._mirror.task_models
-        running = []
-        for worker in self._mirror.model.workers:
-            task = known.get(worker.current_task) if worker.current_task else None
-            if task is not None and task.started_at is not None:
-                running.append((worker.worker_id, task.started_at, None, "run"))
-        return {"reset": reset, "ended": rows.lane_runs(ended, self._now() - rows.LANE_S), "running": running}
 
 
 def _key(label: str, colour: str, shape: str, value: str) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import param
+
 from koubou_panel.reactive.mirror import Changes
-from koubou_panel.views.cards import ServicesCard, set_changed
+from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.language import _, later
 from koubou_panel.views.services import service_rows
 from koubou_panel.views.visit import Visit
@@ -19,6 +21,14 @@ class ServicesPage:
     def build(self, visit: Visit) -> ServicesView:
         """The page for one visit."""
         return ServicesView(visit)
+
+
+class ServicesCard(Card):
+    """The workshop's services. Sends `restart_service`."""
+
+    rows = param.List(default=[])
+    hint = param.String(doc="said when no supervisor tells of any")
+    can_act = param.Boolean(default=True)
 
 
 class ServicesView:

@@ -1,0 +1,103 @@
+"""The pool and its workers: how many there may be, what each does, and what it did in the last minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import param
+
+from koubou_panel.core.records import Task
+from koubou_panel.reactive.mirror import Changes
+from koubou_panel.views import worker_rows
+from koubou_panel.views.cards import Card, set_changed
+from koubou_panel.views.language import _, later
+from koubou_panel.views.visit import Visit
+
+Message = Mapping[str, object]
+
+
+class WorkersPage:
+    """`?page=workers`."""
+
+    name = "workers"
+    label = later("Workers")
+    place = 20
+
+    def build(self, visit: Visit) -> WorkersView:
+        """The page for one visit."""
+        return WorkersView(visit)
+
+
+class WorkersCard(Card):
+    """The pool with its controls, and each worker with its runs of the last five minutes.
+
+    Sends `ready`, `open`, `scale`, `pause`, `resume`, `drain` and `restart`; takes runs as messages.
+    """
+
+    rows = param.List(default=[])
+    note = param.String(doc="the pool in words")
+    pool = param.Dict(default={}, doc="min, max, state (`paused`, `draining`, `closing` or empty)")
+    decisions = param.List(default=[], doc="the pool's last ones about its size: at, text")
+    can_act = param.Boolean(default=True)
+    hint = param.String(doc="said when there is no worker")
+
+
+class WorkersView:
+    """The page's one card, over the mirror of the visit."""
+
+    def __init__(self, visit: Visit) -> None:
+        """Empty: see `draw`."""
+        self._visit = visit
+        self._mirror = visit.mirror
+        self.root = visit.card(
+            WorkersCard, can_act=visit.can_act, on_message=self._on_message, sizing_mode="stretch_width"
+        )
+
+    def draw(self) -> None:
+        """Show what the mirror holds."""
+        self._draw_pool()
+        self._send_lanes()
+
+    def update(self, changes: Changes) -> None:
+        """Show what changed."""
+        if changes.reset:
+            self.draw()
+            return
+        if changes.shop or changes.workers or changes.tasks:
+            self._draw_pool()
+        if changes.ended or "running" in changes.shop or changes.workers:
+            self.root.send(self._lanes(changes.ended, reset=False))
+
+    def tick(self) -> None:
+        """Nothing changes with time alone: the browser counts by itself."""
+
+    def _on_message(self, kind: str, message: Message) -> None:
+        if kind == "ready":
+            self._send_lanes()
+        else:
+            self._visit.act(kind, message)
+
+    def _draw_pool(self) -> None:
+        model = self._mirror.model
+        set_changed(
+            self.root,
+            rows=worker_rows.worker_rows(model.workers),
+            note=worker_rows.pool_note(model),
+            pool=worker_rows.pool_state(model),
+            decisions=worker_rows.decision_rows(model),
+            hint=_("No worker is up. They start by themselves when there is work."),
+        )
+
+    def _send_lanes(self) -> None:
+        """Give the card its history: it has just been drawn in a browser, or is seen again."""
+        self.root.send(self._lanes(list(self._mirror.recent), reset=True))
+
+    def _lanes(self, ended: list[Task], *, reset: bool) -> Message:
+        known = self._mirror.task_models
+        running = []
+        for worker in self._mirror.model.workers:
+            task = known.get(worker.current_task) if worker.current_task else None
+            if task is not None and task.started_at is not None:
+                running.append((worker.worker_id, task.started_at, None, "run"))
+        since = self._visit.now() - worker_rows.LANE_S
+        return {"reset": reset, "ended": worker_rows.lane_runs(ended, since), "running": running}
