@@ -27,7 +27,9 @@ class Top:
         self._visit = visit
         self._mirror = visit.mirror
         languages = [list(pair) for pair in LANGUAGES.items()]
-        self.bar = visit.card(TopBar, place=place, label=label, languages=languages, asks=asks)
+        self.bar = visit.card(
+            TopBar, place=place, label=label, languages=languages, may=visit.caller.role, asks=asks
+        )
         self.attention = visit.card(AttentionStrip)
         self.draw()
 

@@ -50,6 +50,17 @@ class Watch:
         except AssertionError:
             raise AssertionError(f"{selector} never showed {wanted!r}; last: {found!r}") from None
 
+    async def go(self, label: str) -> None:
+        """Go to a page by its name: in the bar, or in the menu of a phone."""
+        link = self.page.locator(".pages > a", has_text=label)
+        if await link.is_visible():
+            await link.click()
+            return
+        more = self.page.locator(".pages > .more")
+        opener = more if await more.is_visible() else self.page.locator(".menubutton")
+        await opener.click()
+        await self.page.locator(".moremenu a:visible, .allpages a:visible", has_text=label).click()
+
     async def tile(self, key: str, wanted: str) -> None:
         """Wait until a tile's number is `wanted`."""
         await self.shows(f".tile >> nth={TILES.index(key)} >> .value", wanted)

@@ -41,7 +41,7 @@ async def test_services_are_shown_as_they_change(
         note("model", "idle")
         note("dashboard", "running", pid=42, port=8080, started_at=time.time() - 300)
         await watch.shows(".bar .label", "demo".upper())
-        await page.click(".pages >> text=Services")
+        await watch.go("Services")
         assert page.url.endswith("/overview?page=services")
         await page.wait_for_selector(".tiles", state="hidden")
         await watch.shows(".services .row >> nth=0", "Model server idle")
@@ -56,7 +56,7 @@ async def test_services_are_shown_as_they_change(
         assert bar["height"] <= 48
         button = page.locator(".services .row.failed .restart")
         if options is PHONE:
-            boxes = [await button.bounding_box(), await page.locator(".pages a").first.bounding_box()]
+            boxes = [await button.bounding_box(), await page.locator(".tabs a").first.bounding_box()]
             assert [box for box in boxes if box["height"] < 44] == []
         await button.click()
         await watch.shows(".services .row.failed .restart", "Sure?")
@@ -65,7 +65,7 @@ async def test_services_are_shown_as_they_change(
         await until(lambda: asked == ["pool"])
         await page.reload()
         await watch.shows(".services .row.failed .about", "it ended with code 3")
-        await page.click(".pages >> text=Overview")
+        await watch.go("Overview")
         await page.wait_for_selector(".tiles")
         assert page.url.endswith("/overview")
         await page.go_back()

@@ -17,6 +17,7 @@ export function ask(model, kind, payload = {}) {
       if (value.error === undefined) resolve(value)
       else reject(Object.assign(new Error(value.error), {code: value.code, field: value.field}))
     }
+    hear.hearsAnswers = true  // see `live`
     const timer = setTimeout(() => {
       end()
       reject(new Error(_("No answer came. Is the page still live?")))

@@ -48,7 +48,7 @@ export const live = (card) => ({
       get(_target, name) {
         if (name !== "on") return model[name]
         return (what, act) => {
-          // An answer goes to who asked: see ask.js.
+          if (act.hearsAnswers) return model.on(what, act)  // who asked, see ask.js; to others an answer is nothing
           const call = what === "msg:custom" ? (message) => { if (message.answer === undefined) act(message) } : act
           listened.push([what, call])
           model.on(what, call)

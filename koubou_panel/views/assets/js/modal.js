@@ -1,0 +1,24 @@
+// A dialog over the page: the browser itself keeps the focus in it, and closes it with Esc.
+
+import {h, icon, plainButton} from "./dom.js"
+import {_} from "./language.js"
+
+// `onClose` is called whichever way it is closed.
+export function modal(cls, label, onClose = () => {}) {
+  const dialog = h("dialog", `modal ${cls}`)
+  dialog.setAttribute("aria-label", label)
+  dialog._open = () => { if (!dialog.open && dialog.isConnected) dialog.showModal() }
+  dialog.addEventListener("close", onClose)
+  // Esc is for the dialog alone, not for what lies below it.
+  dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") event.stopPropagation() })
+  dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close() })
+  return dialog
+}
+
+export function closeButton(dialog) {
+  const button = plainButton("close", null, () => dialog.close())
+  button.append(icon("close"))
+  button.setAttribute("aria-label", _("Close"))
+  button.title = _("Close (Esc)")
+  return button
+}
