@@ -19,12 +19,13 @@ from koubou_panel.core.script import Entry
 # A statement for every number of rows would be prepared anew each time, so numbers are rounded up to these and
 # the rest is filled with NULL. The largest times the columns stays below SQLite's 32,766 variables.
 _ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_536, 2_048)
-_COLUMNS = 11
+_COLUMNS = 13
 # What stands for NULL. The sqlite3 module asks every object that is no int, float, str or bytearray how it would be
 # adapted, under the interpreter's lock: that was a third of a commit's whole cost.
 NOTHING = -1
 _FEW_BYTES = 1 << 16
 _EMPTY_ROW = (NOTHING,) * _COLUMNS
+_LAST = (NOTHING,) * 3  # value, worker, started_at
 
 MOST_ROWS = _ROW_COUNTS[-1]
 
@@ -111,13 +112,13 @@ def inbox_rows(batches: Sequence[Batch]) -> Iterator[Row]:
 
 
 def _entry(kind: str, at: float, blob: bytes, number: int = NOTHING) -> Row:
-    return (0, NOTHING, kind, NOTHING, NOTHING, NOTHING, NOTHING, number, at, _bound(blob), NOTHING)
+    return (0, NOTHING, kind, NOTHING, NOTHING, NOTHING, NOTHING, number, at, _bound(blob), *_LAST)
 
 
 def _named(kind: str, name: str, at: float, *, blob: bytes = b"", number: int = NOTHING) -> Row:
     """A row about a script; without a blob there is nothing more of it."""
     held = _bound(blob) if blob else NOTHING
-    return (0, NOTHING, kind, NOTHING, name, NOTHING, NOTHING, number, at, held, NOTHING)
+    return (0, NOTHING, kind, NOTHING, name, NOTHING, NOTHING, number, at, held, *_LAST)
 
 
 def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | None) -> Row:
@@ -126,6 +127,8 @@ def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | Non
         NOTHING if task.finished_at is None else task.finished_at,
         _bound(rows.standing_blob(task)),
         _bound(value) if value else NOTHING,
+        NOTHING if task.worker_id is None else task.worker_id,
+        NOTHING if task.started_at is None else task.started_at,
     )
     if born is None:
         return (task.order, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, *standing)

@@ -73,6 +73,15 @@ def standing_blob(task: Task) -> bytes:
     return encode(_standing_of(task))
 
 
+def standing_part(blob: bytes, name: str) -> str | float | None:
+    """One field of a blob made by `standing_blob`, for the step that gave it a column; None of a damaged one."""
+    try:
+        part: str | float | None = getattr(_STANDING.decode(blob), name)
+    except msgspec.MsgspecError:
+        return None
+    return part
+
+
 def searched_text(request: Request) -> str:
     """What a search for words looks at."""
     return f"{request.name}\n{request.summary}".lower()

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from koubou_panel.archive.loaded import load
+from koubou_panel.archive.rows import standing_part
 from koubou_panel.errors import KoubouError
 
 APPLICATION_ID = 0x4B6F7562  # "Koub"
@@ -105,7 +106,33 @@ _SCRIPTS = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES, _SCRIPTS)
+# Where each run stood: its worker and its start as columns, for `archive/spans.py`, which reads nothing but the index.
+# The columns are the last of the table, behind large results, so nothing else should look at them. What a new column of
+# the inbox needs is a new inbox: a view cannot be changed.
+_SPANS = (
+    "ALTER TABLE standing ADD COLUMN worker TEXT",
+    "ALTER TABLE standing ADD COLUMN started_at REAL",
+    """UPDATE standing SET worker = standing_part(rest, 'worker_id'), started_at = standing_part(rest, 'started_at')
+        WHERE finished_at IS NOT NULL""",
+    "DROP INDEX standing_by_end",
+    """CREATE INDEX standing_by_end ON standing (finished_at, ord, started_at, worker, status)
+        WHERE finished_at IS NOT NULL""",
+    "DROP VIEW inbox",
+    """CREATE VIEW inbox (ord, task_id, kind, idempotency_key, text, request, payload,
+                           status, at, blob, value, worker, started_at)
+        AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL""",
+    *(statement for statement in _FIRST if "TRIGGER" in statement and "inbox_standing" not in statement),
+    """CREATE TRIGGER inbox_standing INSTEAD OF INSERT ON inbox WHEN new.ord > 0 BEGIN
+        INSERT INTO standing VALUES (new.ord, new.status, new.at, new.blob, new.value, new.worker, new.started_at)
+        ON CONFLICT (ord) DO UPDATE SET
+            status = excluded.status, finished_at = excluded.finished_at, rest = excluded.rest,
+            value = coalesce(excluded.value, value),
+            worker = excluded.worker, started_at = excluded.started_at;
+    END""",
+    *(statement for statement in (*_CURVES, *_SCRIPTS) if "TRIGGER" in statement),
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES, _SCRIPTS, _SPANS)
 """Statements that lead from version N to N + 1. Published ones are never edited: a change is a new entry."""
 
 VERSION = len(MIGRATIONS)
@@ -176,6 +203,7 @@ def create(path: Path) -> None:
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring a database to the newest version, each step in a transaction of its own."""
+    connection.create_function("standing_part", 2, standing_part, deterministic=True)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number, statements in enumerate(migrations[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")

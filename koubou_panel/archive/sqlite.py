@@ -15,14 +15,14 @@ from threading import Lock
 
 import msgspec
 
-from koubou_panel.archive import rows, runs, schema
+from koubou_panel.archive import rows, runs, schema, spans
 from koubou_panel.archive.batch import MOST_ROWS, Batch, inbox_rows, insert
 from koubou_panel.archive.find import TASK_COLUMNS, find
 from koubou_panel.archive.loaded import Loaded, load
 from koubou_panel.archive.schema import HomeRefused
 from koubou_panel.core.codec import decode_events
 from koubou_panel.core.events import Fact
-from koubou_panel.core.ports import TaskPage, TaskQuery
+from koubou_panel.core.ports import RunSpans, TaskPage, TaskQuery
 from koubou_panel.core.records import STATUSES, Metrics, Status, Task, TaskId
 from koubou_panel.errors import KoubouError
 
@@ -178,6 +178,15 @@ class Archive:
         with self._reader() as reader:
             row = reader.execute(_CURVE, (task_id,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def spans(self, start: float, end: float, most: int) -> RunSpans:
+        """The runs that ended between two UTC seconds, or stood over them.
+
+        Raises:
+            Refused: `invalid`, naming the field.
+        """
+        with self._reader() as reader:
+            return spans.spans(reader, start, end, most)
 
     def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

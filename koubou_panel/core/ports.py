@@ -13,7 +13,7 @@ from msgspec import Struct
 from koubou_panel.core.commands import Caller, Command
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.events import Sample
-from koubou_panel.core.records import Job, Metrics, Outcome, Task, TaskId
+from koubou_panel.core.records import Job, Metrics, Outcome, Status, Task, TaskId, WorkerId
 from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 
@@ -71,6 +71,33 @@ class OutputBytes(Struct, frozen=True):
     end: int
     size: int
     start: int = 0
+
+
+class RunSpan(Struct, frozen=True, array_like=True, gc=False):
+    """A run that ended, where it stood on its worker: from `start` to `end`, UTC seconds.
+
+    Or several short ones of the same status together, without a `task_id`: `count` of them between the two, at work
+    for `busy_s` seconds in all.
+    """
+
+    worker_id: WorkerId
+    start: float
+    end: float
+    status: Status
+    task_id: TaskId
+    label: str
+    count: int
+    busy_s: float
+
+
+class RunSpans(Struct, frozen=True):
+    """Runs between two moments. `bin_s`: those shorter than so many seconds were added up (0: none were)."""
+
+    spans: list[RunSpan]
+    bin_s: float = 0.0
+
+
+MOST_SPANS = 20_000
 
 
 class ScriptText(Struct, frozen=True, kw_only=True):
@@ -185,6 +212,15 @@ class Shop(Protocol):
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
+
+    async def spans(self, start: float, end: float, most: int = MOST_SPANS) -> RunSpans:
+        """The runs that ended after the UTC second `start` and began before `end`: the last run of each task.
+
+        Where there are more than `most` (1 to MOST_SPANS), the short ones are added up by worker, time and status.
+
+        Raises:
+            Refused: `invalid`, naming the field.
+        """
 
     async def read_script(self, name: str, version: str | None = None) -> ScriptText:
         """A script's text: what its file holds now, or an earlier version.

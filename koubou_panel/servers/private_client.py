@@ -280,6 +280,8 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.values(task_ids)
             case questions.MetricsSince(at=at):
                 found = await shop.metrics_since(at)
+            case questions.Spans(start=start, end=end, most=most):
+                found = await shop.spans(start, end, most)
             case questions.GetCurve(task_id=task_id):
                 found = await shop.curve(task_id)
             case questions.Look():

@@ -35,11 +35,13 @@ from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER, check_role
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import (
+    MOST_SPANS,
     Link,
     OutputBytes,
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    RunSpans,
     ScriptText,
     ScriptVersion,
     Subscriber,
@@ -90,6 +92,7 @@ class LocalShop:
         self._ids = TaskIds()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="reader")
         self._finding = asyncio.Semaphore(MOST_FINDING)
+        self._spanning = asyncio.Semaphore(MOST_FINDING)
         self._background: list[asyncio.Task[None]] = []
         self._schedules: Schedules | None = None
         self._rotation: Rotation | None = None
@@ -339,6 +342,11 @@ class LocalShop:
         stored = await self._read(self._archive.metrics_since, at)
         last = stored[-1].at if stored else at
         return stored + [metrics for metrics in self.state.metrics if metrics.at > last]
+
+    async def spans(self, start: float, end: float, most: int = MOST_SPANS) -> RunSpans:
+        """The runs that ended between two UTC seconds, or stood over them; see `core.ports.Shop.spans`."""
+        async with self._spanning:
+            return await self._read(self._archive.spans, start, end, most)
 
     async def curve(self, task_id: TaskId) -> Curve | None:
         """What a task's last run uses, or used, over time; None where it was too short to be looked at."""

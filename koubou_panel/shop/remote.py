@@ -21,11 +21,13 @@ from koubou_panel.core.commands import Caller, Command, SendInput
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import (
+    MOST_SPANS,
     Link,
     OutputBytes,
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    RunSpans,
     ScriptText,
     ScriptVersion,
     Subscriber,
@@ -196,6 +198,10 @@ class RemoteShop:
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
         return cast("list[Metrics]", await self._ask(questions.MetricsSince(at)))
+
+    async def spans(self, start: float, end: float, most: int = MOST_SPANS) -> RunSpans:
+        """The runs that ended between two UTC seconds, or stood over them; see `core.ports.Shop.spans`."""
+        return cast("RunSpans", await self._ask(questions.Spans(start, end, most)))
 
     async def curve(self, task_id: TaskId) -> Curve | None:
         """What a task's last run uses, or used, over time; see `core.ports.Shop.curve`."""

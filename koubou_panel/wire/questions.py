@@ -15,6 +15,7 @@ from koubou_panel.core.ports import (
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    RunSpans,
     ScriptText,
     ScriptVersion,
     TaskPage,
@@ -62,6 +63,14 @@ class MetricsSince(Struct, frozen=True, tag=True, array_like=True):
     """What was measured since this UTC second? Answer: a list of `Metrics`."""
 
     at: float
+
+
+class Spans(Struct, frozen=True, tag=True, array_like=True):
+    """Which runs stood between these UTC seconds, at most so many rows? Answer: `RunSpans`."""
+
+    start: float
+    end: float
+    most: int
 
 
 class GetCurve(Struct, frozen=True, tag=True, array_like=True):
@@ -127,7 +136,7 @@ class RemoveOutput(Struct, frozen=True, tag=True, array_like=True):
 
 
 ScriptQuestion = ReadScript | ListVersions | SaveText | RestoreText | SearchOutput | HeldOutput | RemoveOutput
-Question = Find | Get | Read | ReadBytes | Values | MetricsSince | GetCurve | Look | ScriptQuestion
+Question = Find | Get | Read | ReadBytes | Values | MetricsSince | Spans | GetCurve | Look | ScriptQuestion
 
 ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     Find: msgspec.msgpack.Decoder(TaskPage),
@@ -136,6 +145,7 @@ ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     ReadBytes: msgspec.msgpack.Decoder(OutputBytes),
     Values: msgspec.msgpack.Decoder(list[bytes]),
     MetricsSince: msgspec.msgpack.Decoder(list[Metrics]),
+    Spans: msgspec.msgpack.Decoder(RunSpans),
     GetCurve: msgspec.msgpack.Decoder(Curve | None),
     Look: msgspec.msgpack.Decoder(Snapshot),
     ReadScript: msgspec.msgpack.Decoder(ScriptText),

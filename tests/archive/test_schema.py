@@ -187,10 +187,15 @@ def test_a_home_of_version_1_is_taken_over(path, tasks):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         schema.migrate(connection, schema.MIGRATIONS[:1])
-        batch_module.insert(connection, list(batch_module.inbox_rows([tasks.batch(tasks.make(1))])))
+        old = tasks.finish(tasks.make(2), 7.0, worker_id="worker-1", started_at=5.0)
+        for row in batch_module.inbox_rows([tasks.batch(tasks.make(1), old)]):
+            columns = [None if value == batch_module.NOTHING else value for value in row[:11]]
+            connection.execute(f"INSERT INTO inbox VALUES ({','.join('?' * 11)})", columns)
     archive = Archive.open(path)
     try:
         assert [task.order for task in archive.load().unfinished] == [1]
+        (span,) = archive.spans(0.0, 10.0, 5).spans
+        assert (span.task_id, span.worker_id, span.start, span.end) == (old.task_id, "worker-1", 5.0, 7.0)
         ended = tasks.finish(tasks.make(1), 9.0)
         archive.commit([tasks.batch(touched=[ended], curves={ended.task_id: b"points"})])
         assert archive.curve(ended.task_id) == b"points"

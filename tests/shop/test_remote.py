@@ -139,6 +139,8 @@ async def test_questions_are_answered_from_the_archive(tmp_path) -> None:
         assert await remote.values([task_id]) == [b""]
         await until(lambda: shop.state.metrics)
         assert await remote.metrics_since(0.0)
+        (span,) = (await remote.spans(task.started_at - 1.0, task.finished_at)).spans
+        assert (span.task_id, span.worker_id, span.status) == (task_id, task.worker_id, "completed")
         assert (await remote.look()).workers
         assert await remote.curve(task_id) is None
         shop.hub.curves.add(TasksSampled(5.0, [(task_id, 1, Use(1.0, 2, 3.0))]))

@@ -59,6 +59,7 @@ CLIENT_MESSAGES = [
     link.Ask(6, questions.Values([ID])),
     link.Ask(7, questions.MetricsSince(1.5)),
     link.Ask(8, questions.GetCurve(ID)),
+    link.Ask(14, questions.Spans(1.0, 2.5, 20)),
     link.Ask(9, questions.ReadScript("工", None)),
     link.Ask(10, questions.ListVersions("s")),
     link.Ask(11, questions.SaveText("s", "ä\r\n", "", Caller("cli"))),
