@@ -152,7 +152,11 @@ def test_word_is_private_and_taken_back(tmp_path) -> None:
     assert read_embedded(tmp_path) is None
 
 
-@pytest.mark.parametrize("born", ["", "another boot 12", f"{birth_of(os.getpid())}0"])
+@pytest.mark.parametrize(
+    "born",
+    ["", "another boot 12", f"{birth_of(os.getpid())}0"],
+    ids=["nothing", "another boot", "another time"],
+)
 def test_word_of_a_process_whose_number_is_another_s_now_does_not_count(tmp_path, born) -> None:
     """A number that lives proves nothing: the process must have been born when the one that left the word was."""
     (tmp_path / "runtime").mkdir()
