@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -16,10 +17,11 @@ from tempfile import NamedTemporaryFile
 
 from msgspec import Struct
 
+from koubou_panel.core.state import State
 from koubou_panel.core.suggest import nearest, unknown
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
-from koubou_panel.settings import BY_NAME, FILE, TABLE, Setting, Settings, default_home, load
+from koubou_panel.settings import BY_NAME, FILE, TABLE, SecretValue, Setting, Settings, default_home, load
 
 LOCK = "settings.lock"
 PORTS = {"dashboard_port": "dashboard", "socket_port": "WebSocket", "agents_port": "agents"}
@@ -53,6 +55,18 @@ class Change(Struct, frozen=True, gc=False):
     changed: list[str]
     needs_restart: list[str]
     overridden: dict[str, str]
+
+
+class Preview(Struct, frozen=True, gc=False):
+    """What a change would make of the file: its text now and then, and the `base` that stands for the text now.
+
+    `faults` says by setting why a value cannot be; with one, `after` is the text as it is.
+    """
+
+    before: str
+    after: str
+    base: str
+    faults: dict[str, str]
 
 
 def setting_records(home: Home, environ: Mapping[str, str]) -> list[SettingRecord]:
@@ -94,11 +108,58 @@ def find_setting(name: str) -> Setting:
     return setting
 
 
-def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[str, str]) -> Change:
-    """Write settings to the home's file, all or none; None takes one out of it. Comments there stay.
+def in_use(state: State) -> dict[str, object]:
+    """What the workshop goes by now, where it tells: flags and `koubou scale` are stronger than the file."""
+    ports = {name: service.port for name, service in state.services.items()}
+    return {
+        "workers": f"{state.pool.min_workers}:{state.pool.max_workers}",
+        "dashboard_port": ports.get("dashboard"),
+        "socket_port": ports.get("websocket"),
+        "agents_port": ports.get("agents"),
+    }
+
+
+def preview_settings(home: Home, changes: Mapping[str, object], environ: Mapping[str, str]) -> Preview:
+    """What `change_settings` would write; nothing is.
 
     Raises:
-        Refused: an unknown setting, or a value that it cannot have; nothing was written.
+        Refused: `conflict`: the file is written in a way that only a person can change.
+        SettingsError: the file, or a variable, cannot be used as it stands.
+    """
+    _load(home, environ)
+    before, told = _read(home.root / FILE)
+    values: dict[str, object] = {}
+    faults: dict[str, str] = {}
+    for name, value in changes.items():
+        try:
+            values[name] = _checked(name, value)
+        except Refused as refused:
+            faults[name] = refused.message
+    after = before
+    if not faults:
+        try:
+            after = _planned(before, told, values)[1]
+        except Refused as refused:
+            if refused.field is None:
+                raise
+            faults[refused.field] = refused.message
+    return Preview(before, after, _base_of(before), faults)
+
+
+def change_settings(
+    home: Home, changes: Mapping[str, object], environ: Mapping[str, str], *, base: str | None = None
+) -> Change:
+    """Write settings to the home's file, all or none; None takes one out of it. Comments there stay.
+
+    Args:
+        home: whose settings they are.
+        changes: by setting.
+        environ: the environment; its variables win over the file.
+        base: of the `Preview` that was looked at; None: whatever the file says now is changed.
+
+    Raises:
+        Refused: an unknown setting, or a value that it cannot have; `conflict`: the file is not the one of `base`;
+            nothing was written.
         SettingsError: the file cannot be used as it stands.
     """
     values = {name: _checked(name, value) for name, value in changes.items()}
@@ -106,20 +167,37 @@ def change_settings(home: Home, changes: Mapping[str, object], environ: Mapping[
     path = home.root / FILE
     with _locked(home.runtime / LOCK):
         before, told = _read(path)
-        changed = [name for name, value in values.items() if told.get(name) != value]
-        try:
-            wanted = {**told, **values}
-            check_together(
-                {s.name: s.default if wanted.get(s.name) is None else wanted[s.name] for s in TABLE},
-                among=changed,
-            )
-        except SettingsError as error:
-            raise Refused("invalid", error.message, field=error.name) from None
+        if base is not None and base != _base_of(before):
+            raise Refused("conflict", f"{FILE} was changed meanwhile by someone else: look at it again")
+        changed, after = _planned(before, told, values)
         if changed:
-            _write(path, edited(before, {name: values[name] for name in changed}))
+            _write(path, after)
     sources = _load(home, environ).sources
     stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
     return Change(changed, changed, stronger)
+
+
+def _planned(before: str, told: Mapping[str, object], values: Mapping[str, object]) -> tuple[list[str], str]:
+    """Which of `values` the file does not say yet, and its text with them.
+
+    Raises:
+        Refused: the workshop could not start with them together.
+    """
+    changed = [name for name, value in values.items() if told.get(name) != value]
+    wanted = {**told, **values}
+    try:
+        check_together(
+            {s.name: s.default if wanted.get(s.name) is None else wanted[s.name] for s in TABLE},
+            among=changed,
+        )
+    except SettingsError as error:
+        raise Refused("invalid", error.message, field=error.name) from None
+    return changed, edited(before, {name: values[name] for name in changed}) if changed else before
+
+
+def _base_of(text: str) -> str:
+    """What stands for a text of the file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_together(
@@ -200,6 +278,8 @@ def _checked(name: str, value: object) -> object:
         str(read).encode()
     except UnicodeEncodeError:
         raise Refused("invalid", f"{name} is no text that can be written down", field=name) from None
+    except SecretValue as error:
+        raise Refused("invalid", f"{name} {error}", field=name) from None
     except ValueError as error:
         raise Refused("invalid", f"{name} {error}, not {value!r}"[:300], field=name) from None
     if name == "model_file" and read and not Path(str(read)).expanduser().is_file():

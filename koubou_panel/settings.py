@@ -100,7 +100,7 @@ def parse_workers(text: str) -> tuple[int, int]:
     return bounds
 
 
-class _Secret(ValueError):
+class SecretValue(ValueError):
     """A value that must not be shown."""
 
 
@@ -156,7 +156,7 @@ def _read_url(value: object) -> str:
     text = value.strip().rstrip("/") if isinstance(value, str) else " "
     parts = urlsplit(text)
     if "@" in parts.netloc:
-        raise _Secret(
+        raise SecretValue(
             "must not hold a name or a password: every surface shows it; leave out what is before the @"
         )
     if (
@@ -288,7 +288,7 @@ def _value(name: str, told: tuple[object, str]) -> object:
     try:
         return setting.read(value)
     except ValueError as error:
-        is_shown = repr(value) in str(error) or isinstance(error, _Secret)
+        is_shown = repr(value) in str(error) or isinstance(error, SecretValue)
         shown = "" if is_shown else f", not {value!r}"
         raise SettingsError(f"{name} ({source}) {error}{shown}", name=name) from None
 

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koubou_panel.config import change_settings, check_together, edited, find_setting, setting_records
+from koubou_panel.config import (
+    change_settings,
+    check_together,
+    edited,
+    find_setting,
+    preview_settings,
+    setting_records,
+)
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.settings import TABLE, load
@@ -190,3 +197,35 @@ def test_settings_are_looked_at_together(home: Home) -> None:
     values = {setting.name: setting.default for setting in TABLE} | {"host": "0.0.0.0"}
     with pytest.raises(SettingsError, match=r"host, by /home/settings.toml: 0.0.0.0 would"):
         check_together(values, sources={"host": "/home/settings.toml"})
+
+
+def test_a_preview_is_what_a_change_then_writes(home: Home) -> None:
+    """The text before and after, and nothing written; a change on its base writes that text."""
+    change_settings(home, {"grace_s": 5}, {})
+    before = file_of(home)
+    seen = preview_settings(home, {"grace_s": "7", "model": "small"}, {})
+    assert (seen.before, seen.after) == (before, 'grace_s = 7.0\nmodel = "small"\n')
+    assert file_of(home) == before
+    change_settings(home, {"grace_s": "7", "model": "small"}, {}, base=seen.base)
+    assert file_of(home) == seen.after
+
+
+def test_a_preview_says_every_fault_at_its_setting(home: Home) -> None:
+    """Each value that cannot be is told by its name, what cannot be together too, and a secret is not told again."""
+    values = {"grace_s": "soon", "model_url": "http://me:hunter2@host", "lunch": "noon"}
+    seen = preview_settings(home, values, {})
+    assert set(seen.faults) == set(values)
+    assert "hunter2" not in seen.faults["model_url"]
+    assert seen.after == seen.before == ""
+    together = preview_settings(home, {"socket_port": 9000, "agents_port": 9000}, {})
+    assert "cannot share port 9000" in together.faults["agents_port"]
+
+
+def test_a_change_on_another_text_is_refused(home: Home) -> None:
+    """Who looked at an older file writes nothing over the newer one."""
+    seen = preview_settings(home, {"grace_s": 7}, {})
+    change_settings(home, {"grace_s": 5}, {})
+    with pytest.raises(Refused, match="meanwhile") as refused:
+        change_settings(home, {"grace_s": 7}, {}, base=seen.base)
+    assert refused.value.code == "conflict"
+    assert file_of(home) == "grace_s = 5.0\n"

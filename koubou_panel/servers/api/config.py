@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec.structs import asdict
 
-from koubou_panel.config import change_settings, setting_records
+from koubou_panel.config import change_settings, in_use, setting_records
 from koubou_panel.errors import Refused
 from koubou_panel.servers.api.handler import ApiHandler
 
@@ -24,18 +24,11 @@ class ConfigHandler(ApiHandler):
         self.answer({"settings": settings, "file": str(api.home.root / "settings.toml")})
 
     def _in_use(self) -> dict[str, object]:
-        """What the workshop goes by now, where it tells: flags and `koubou scale` are stronger than the file."""
+        """What the workshop goes by now; nothing while it is away."""
         try:
-            state = self.api.shop.state
+            return in_use(self.api.shop.state)
         except Refused:
             return {}
-        ports = {name: service.port for name, service in state.services.items()}
-        return {
-            "workers": f"{state.pool.min_workers}:{state.pool.max_workers}",
-            "dashboard_port": ports.get("dashboard"),
-            "socket_port": ports.get("websocket"),
-            "agents_port": ports.get("agents"),
-        }
 
     async def put(self) -> None:
         """Write `{NAME: value, …}`, all or none; null takes a setting out of the file."""
