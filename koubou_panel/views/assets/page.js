@@ -31,6 +31,7 @@
     if (now - last < wait) return
     const next = now - last > 2 * MOST_PATIENCE_MS ? 2000 : Math.min(MOST_PATIENCE_MS, 2 * wait)
     sessionStorage.setItem("koubou-again", JSON.stringify([now, next]))
+    window.koubouAgain = true  // nobody is asked whether to leave: what is typed is kept
     location.reload()
   }
 }
