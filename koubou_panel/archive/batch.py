@@ -13,6 +13,7 @@ from koubou_panel.archive import rows
 from koubou_panel.core.codec import encode_events, without_bytes
 from koubou_panel.core.events import Fact, TaskSubmitted
 from koubou_panel.core.keys import kept_key
+from koubou_panel.core.query import searched_text
 from koubou_panel.core.records import Metrics, Pool, Request, Task, TaskId
 from koubou_panel.core.script import Entry
 
@@ -138,7 +139,7 @@ def _task_row(task: Task, born: tuple[Request, bytes] | None, value: bytes | Non
         request.task_id,
         request.kind,
         NOTHING if (key := kept_key(request)) is None else key,
-        rows.searched_text(request),
+        searched_text(request),
         _bound(rows.request_blob(request)),
         _bound(payload) if payload else NOTHING,
         *standing,

@@ -82,11 +82,6 @@ def standing_part(blob: bytes, name: str) -> str | float | None:
     return part
 
 
-def searched_text(request: Request) -> str:
-    """What a search for words looks at."""
-    return f"{request.name}\n{request.summary}".lower()
-
-
 def task_of(row: tuple[int, int, float | None, bytes, bytes], payload: bytes | None = None) -> Task:
     """The task of a row `(ord, status, finished_at, request, rest)`.
 

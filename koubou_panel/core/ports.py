@@ -31,6 +31,9 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     """Which tasks, newest first. `cursor` is a page's `cursor`; `text` matches name and summary.
 
     `script`: the runs of that script of the catalogue. `offset` passes over as many; a cursor does it faster.
+    `words` must each be in name or summary, `name` in the name; `labels` are (key, value or None: any). `since` and
+    `until` (UTC seconds, the second exclusive) bound when a task ended, or was submitted where it has not ended.
+    `count_s`: counting ends after so many seconds, and then the total is the least that it can be.
     """
 
     status: str | None = None
@@ -40,14 +43,26 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     cursor: str | None = None
     script: str | None = None
     offset: int = 0
+    name: str | None = None
+    words: tuple[str, ...] = ()
+    reason: str | None = None
+    worker: str | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    since: float | None = None
+    until: float | None = None
+    count_s: float | None = None
 
 
 class TaskPage(Struct, frozen=True):
-    """A page of tasks, newest first; `cursor` asks for the next (None: the last page); `total` matches in all."""
+    """A page of tasks, newest first; `cursor` asks for the next (None: the last page); `total` matches in all.
+
+    `is_counted`: `total` is exact, and not the least that it can be.
+    """
 
     tasks: list[Task]
     cursor: str | None
     total: int
+    is_counted: bool = True
 
 
 class OutputPage(Struct, frozen=True):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from koubou_panel.archive import find as finding
+from koubou_panel.archive.batch import Batch
 from koubou_panel.archive.sqlite import Archive
 from koubou_panel.core.ports import TaskQuery
+from koubou_panel.core.query import matches
 from koubou_panel.core.records import STATUSES
 from koubou_panel.errors import Refused
 
@@ -173,3 +177,115 @@ def test_pages_joined_are_a_plain_filter(tasks, *, made, status, kind, limit, ga
         )
         assert after.tasks == expected[1 + offset : 1 + offset + limit]
     archive.close()
+
+
+def various(tasks, order, status, *, reason, worker, run, took, label, script):
+    """A task with all that can be asked for."""
+    task = tasks.make(
+        order, kind="script" if script else "function", name=f"Train {order % 3}", summary="python x"
+    )
+    labels = {} if label is None else {"team": label, "n": str(order)}
+    request = replace(task.request, labels=labels, script_name=script, spec={"env": {"team": "red"}})
+    task = replace(task, request=request, run=run, worker_id=worker if run else None)
+    if status in ("pending", "in_progress"):
+        return replace(task, status=status)
+    why = None if status == "completed" else reason
+    return replace(task, status=status, reason=why, finished_at=1_000.0 + order + took)
+
+
+made_tasks = st.lists(
+    st.fixed_dictionaries(
+        {
+            "status": st.sampled_from(STATUSES),
+            "reason": st.sampled_from(["exit", "timeout", "user"]),
+            "worker": st.sampled_from(["worker-1", "worker-2", "worker-11"]),
+            "run": st.sampled_from([1, 2, 127, 128, 300]),
+            "took": st.integers(0, 20),
+            "label": st.none() | st.sampled_from(["red", "blue"]),
+            "script": st.none() | st.sampled_from(["backup", "report"]),
+        }
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    made=made_tasks,
+    asked=st.fixed_dictionaries(
+        {},
+        optional={
+            "status": st.sampled_from(STATUSES),
+            "kind": st.sampled_from(["script", "function"]),
+            "script": st.sampled_from(["backup", "none"]),
+            "name": st.sampled_from(["train", "1", "python"]),
+            "words": st.sampled_from([("train", "python"), ("2",), ("no",)]),
+            "reason": st.sampled_from(["exit", "timeout"]),
+            "worker": st.sampled_from(["worker-1", "worker-3"]),
+            "labels": st.sampled_from([(("team", "red"),), (("team", None), ("n", "3")), (("tea", None),)]),
+            "since": st.integers(995, 1_040).map(float),
+            "until": st.integers(995, 1_040).map(float),
+        },
+    ),
+    few=st.sampled_from([0, 3, 50_000]),
+    count_s=st.sampled_from([None, 0.0, 9.0]),
+    limit=st.integers(1, 9),
+)
+def test_every_question_is_a_plain_filter(tasks, *, made, asked, few, count_s, limit):
+    """Whatever is asked together, and however many an index leaves, the tasks are those that match one by one."""
+    archive, patch = Archive.open(None), pytest.MonkeyPatch()
+    patch.setattr(finding, "FEW", few)
+    patch.setattr(finding, "_SLAB", 7)
+    records = [various(tasks, order, **one) for order, one in enumerate(made, 1)]
+    runs = {task.task_id: (task.request.script_name, None) for task in records if task.request.script_name}
+    batch = tasks.batch(*records)
+    archive.commit([Batch(tasks=batch.tasks, new=batch.new, script_runs=runs)])
+    try:
+        query = TaskQuery(**asked, count_s=count_s, limit=limit)
+        expected = [task for task in reversed(records) if matches(task, query)]
+        found, page = [], archive.find(query)
+        total, is_counted = page.total, page.is_counted
+        while True:
+            found += page.tasks
+            if page.cursor is None:
+                break
+            page = archive.find(replace(query, cursor=page.cursor))
+        assert found == expected
+        assert is_counted or count_s == 0.0
+        if not asked.get("labels") and not asked.get("worker"):
+            assert total == len(expected) or (not is_counted and total <= len(expected))
+    finally:
+        patch.undo()
+        archive.close()
+
+
+def test_a_count_that_is_cut_short_says_so(filled, monkeypatch):
+    """The page is whole all the same, and the total is the least that it can be."""
+    monkeypatch.setattr(finding, "_SLAB", 2)
+    page = filled.find(TaskQuery(kind="function", limit=2, count_s=0.0))
+    assert (orders(page), page.is_counted) == ([7, 4], False)
+    assert 2 <= page.total <= 3
+    assert filled.find(TaskQuery(kind="function", count_s=60.0)).is_counted
+
+
+@pytest.mark.parametrize(
+    "query", [TaskQuery(since=5.0), TaskQuery(worker="w"), TaskQuery(since=1.0, until=2.0, status="failed")]
+)
+def test_a_time_and_a_worker_are_read_from_an_index(filled, query):
+    """No table is walked through where few tasks are in it."""
+    plans = []
+    with filled._reader() as reader:
+        reader.set_trace_callback(plans.append)
+    filled.find(query)
+    with filled._reader() as reader:
+        reader.set_trace_callback(None)
+        statement = next(text for text in plans if "ORDER BY near.ord" in text)
+        steps = " ".join(row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}"))
+    assert "USING COVERING INDEX standing_by_end" in steps
+    assert "SCAN standing" not in steps.replace("SCAN standing USING COVERING INDEX standing_by_end", "")
+
+
+def test_more_words_than_anybody_types_are_refused(filled):
+    """A question is no way to make the database work for minutes."""
+    with pytest.raises(Refused, match="at most 32"):
+        filled.find(TaskQuery(words=("a",) * 33))
