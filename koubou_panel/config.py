@@ -24,6 +24,7 @@ from koubou_panel.home import Home
 from koubou_panel.settings import BY_NAME, FILE, TABLE, SecretValue, Setting, Settings, default_home, load
 
 LOCK = "settings.lock"
+_CHANGED_MEANWHILE = f"{FILE} was changed meanwhile by someone else: look at it again"
 PORTS = {"dashboard_port": "dashboard", "socket_port": "WebSocket", "agents_port": "agents"}
 
 
@@ -168,13 +169,36 @@ def change_settings(
     with _locked(home.runtime / LOCK):
         before, told = _read(path)
         if base is not None and base != _base_of(before):
-            raise Refused("conflict", f"{FILE} was changed meanwhile by someone else: look at it again")
+            raise Refused("conflict", _CHANGED_MEANWHILE)
         changed, after = _planned(before, told, values)
         if changed:
             _write(path, after)
     sources = _load(home, environ).sources
     stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
     return Change(changed, changed, stronger)
+
+
+def restore_settings(home: Home, text: str, *, base: str) -> list[str]:
+    """Put an earlier text of the file back, whole; give the settings that it says otherwise.
+
+    Args:
+        home: whose file it is.
+        text: the `before` of a `Preview`.
+        base: stands for the text that is expected there now.
+
+    Raises:
+        Refused: `conflict`: the file is not the one of `base`; nothing was written.
+        SettingsError: the file cannot be used as it stands.
+    """
+    home.prepare()
+    path = home.root / FILE
+    with _locked(home.runtime / LOCK):
+        now, told = _read(path)
+        if base != _base_of(now):
+            raise Refused("conflict", _CHANGED_MEANWHILE)
+        _write(path, text)
+    earlier = tomllib.loads(text)
+    return [setting.name for setting in TABLE if told.get(setting.name) != earlier.get(setting.name)]
 
 
 def _planned(before: str, told: Mapping[str, object], values: Mapping[str, object]) -> tuple[list[str], str]:

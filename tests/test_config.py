@@ -16,6 +16,7 @@ from koubou_panel.config import (
     edited,
     find_setting,
     preview_settings,
+    restore_settings,
     setting_records,
 )
 from koubou_panel.errors import Refused, SettingsError
@@ -229,3 +230,16 @@ def test_a_change_on_another_text_is_refused(home: Home) -> None:
         change_settings(home, {"grace_s": 7}, {}, base=seen.base)
     assert refused.value.code == "conflict"
     assert file_of(home) == "grace_s = 5.0\n"
+
+
+def test_an_earlier_text_is_put_back_whole(home: Home) -> None:
+    """Comments and all, if the file is the one that is expected; else nothing is written."""
+    text = "# mine\ngrace_s = 5 # patience\n"
+    (home.root / "settings.toml").write_text(text)
+    change_settings(home, {"grace_s": None, "model": "small"}, {})
+    base = preview_settings(home, {}, {}).base
+    assert restore_settings(home, text, base=base) == ["grace_s", "model"]
+    assert file_of(home) == text
+    with pytest.raises(Refused, match="meanwhile"):
+        restore_settings(home, "", base=base)
+    assert file_of(home) == text

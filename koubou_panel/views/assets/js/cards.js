@@ -7,6 +7,7 @@ import {live} from "./language.js"
 import {OutputCard} from "./output.js"
 import {FirstMinute, RunningCard, TileRow} from "./overview.js"
 import {ServicesCard} from "./services.js"
+import {SettingsCard} from "./settings.js"
 import {InputCard, TaskCard} from "./task.js"
 import {WorkersCard} from "./workers.js"
 
@@ -18,6 +19,7 @@ const cards = {
   OutputCard,
   RunningCard,
   ServicesCard,
+  SettingsCard,
   TaskCard,
   TileRow,
   TopBar,
