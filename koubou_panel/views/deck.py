@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import cast
+
 import panel as pn
 
 from koubou_panel.reactive.mirror import Changes
+from koubou_panel.registry import find, names
 from koubou_panel.views.language import _
 from koubou_panel.views.visit import PageKind, Seen, Visit
 
 OVERVIEW = ""
+
+log = logging.getLogger(__name__)
 
 
 class Deck:
@@ -70,3 +76,14 @@ class Deck:
     def tick(self) -> None:
         """Once a second: what changes with time alone."""
         self.seen.tick()
+
+
+def page_kinds() -> list[PageKind]:
+    """The pages that are registered; one that cannot be loaded is left out, and logged."""
+    kinds: list[PageKind] = []
+    for name in names("pages"):
+        try:
+            kinds.append(cast("PageKind", find("pages", name)))
+        except Exception:  # a page of a third party is its own affair
+            log.exception("the page %r cannot be loaded", name)
+    return kinds

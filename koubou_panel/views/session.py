@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack
 
 import panel as pn
 from bokeh.document import Document
@@ -23,18 +23,19 @@ from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.reactive.series import KEEP_S
-from koubou_panel.registry import find, names
 from koubou_panel.views.actions import command_of
-from koubou_panel.views.deck import Deck
+from koubou_panel.views.asked import language_asked, page_asked
+from koubou_panel.views.deck import Deck, page_kinds
 from koubou_panel.views.drawer import Drawer
-from koubou_panel.views.language import LANGUAGES, _, catalogue, language_of, speaking
+from koubou_panel.views.language import LANGUAGES, _, catalogue, speaking
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
+from koubou_panel.views.run import RunDialog
 from koubou_panel.views.services import LABELS
 from koubou_panel.views.theme import card_sheet
 from koubou_panel.views.top import Top
-from koubou_panel.views.visit import PageKind, Visit
+from koubou_panel.views.visit import Visit
 
 FRAME_MS = 350
 QUICK_MS = 40
@@ -63,7 +64,7 @@ def visit(
     doc: Any = pn.state.curdoc
     request = doc.session_context.request if doc.session_context else None
     session = PageSession(
-        shop, caller=caller, page=_page_asked(request), language=_language(request), **about
+        shop, caller=caller, page=page_asked(request), language=language_asked(request), **about
     )
     try:
         page = session.shell(boot_id)
@@ -154,8 +155,9 @@ class PageSession:
     def _build(self, page: str, *, place: str, label: str) -> None:
         self.top = Top(self.visit, place=place, label=label, asks={"language": self._speak})
         self.view = Overview(self.visit)
-        self.deck = Deck(self.visit, self.view, [page_kind(name) for name in names("pages")])
+        self.deck = Deck(self.visit, self.view, page_kinds())
         self.drawer = Drawer(self.visit)
+        self.run = RunDialog(self.visit)
         self.top.show_pages(self.deck.labels)
         if page:
             self.deck.show(page)
@@ -163,7 +165,8 @@ class PageSession:
     @property
     def roots(self) -> dict[str, object]:
         """What stands where in the document."""
-        return {**self.top.roots, **self.view.roots, **self.deck.roots, **self.drawer.view.roots}
+        parts = (self.top, self.view, self.deck, self.drawer.view, self.run)
+        return {name: root for part in parts for name, root in part.roots.items()}
 
     def shell(self, boot_id: str) -> pn.Template:
         """The document, complete before any script runs; `boot_id` names the server process."""
@@ -375,26 +378,3 @@ class PageSession:
 
         if self._doc is not None:
             self._doc.add_next_tick_callback(spoken)
-
-
-def page_kind(name: str) -> PageKind:
-    """The page that is registered as `name`."""
-    return cast("PageKind", find("pages", name))
-
-
-def _page_asked(request: Any) -> str:
-    """Which page the address asks for."""
-    asked = request.arguments.get("page") if request is not None else None
-    return bytes(asked[0]).decode(errors="replace") if asked else ""
-
-
-def _language(request: Any) -> str:
-    """What the visitor's browser asks to be spoken to in."""
-    if request is None:
-        return "en"
-    # What Bokeh hands on stands before the request itself, and holds neither its headers nor its cookies.
-    whole = getattr(request, "_request", request)
-    cookie = whole.cookies.get("koubou-language")
-    return language_of(
-        cookie=cookie.value if cookie else "", accepted=whole.headers.get("Accept-Language", "")
-    )

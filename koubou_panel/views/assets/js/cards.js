@@ -6,6 +6,8 @@ import {ChartHead} from "./charts.js"
 import {live} from "./language.js"
 import {OutputCard} from "./output.js"
 import {FirstMinute, RunningCard, TileRow} from "./overview.js"
+import {RunCard} from "./run.js"
+import {ScriptsCard} from "./scripts.js"
 import {ServicesCard} from "./services.js"
 import {SettingsCard} from "./settings.js"
 import {InputCard, TaskCard} from "./task.js"
@@ -19,6 +21,7 @@ const cards = {
   OutputCard,
   RunningCard,
   ServicesCard,
+  RunCard,
   SettingsCard,
   TaskCard,
   TileRow,

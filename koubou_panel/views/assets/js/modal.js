@@ -15,6 +15,12 @@ export function modal(cls, label, onClose = () => {}) {
   return dialog
 }
 
+// Calls `act` once `node` is on the page: a card's nodes are put there only after it has been made.
+export function onceThere(node, act, tries = 250) {
+  if (node.isConnected) act()
+  else if (tries) setTimeout(() => onceThere(node, act, tries - 1), 20)
+}
+
 export function closeButton(dialog) {
   const button = plainButton("close", null, () => dialog.close())
   button.append(icon("close"))

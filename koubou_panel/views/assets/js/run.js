@@ -1,6 +1,249 @@
-// ＋ Run.
+// ＋ Run: the dialog of `?run=`. What is typed is kept in this tab until it was submitted, whatever happens to the page.
 
-import {addressOfPage, go} from "./route.js"
+import {ask} from "./ask.js"
+import {h, plainButton} from "./dom.js"
+import {_} from "./language.js"
+import {closeButton, modal, onceThere} from "./modal.js"
+import {makeField, paramField} from "./params.js"
+import {addressOfPage, go, paramInAddress} from "./route.js"
 
-// Opens the dialog: on a `command`, a `prompt`, `script:NAME`, or `again:TASK`; whatever was last used where empty.
-export const openRun = (what) => go(addressOfPage(undefined, {run: what || "command"}))
+const CHECK_AFTER_MS = 350
+const FOLDED = ["name", "priority", "labels", "retries", "on_crash", "timeout", "memory", "cpu", "processes", "output"]
+
+// Opens the dialog: on a `command`, a `prompt`, `script:NAME`, or `again:TASK`; on what was last used where empty.
+export const openRun = (what) => go(addressOfPage(undefined, {run: what || lastUsed()}))
+
+const lastUsed = () => localStorage.getItem("koubou-run-last") || "command"
+const draftKey = (what) => `koubou-run ${what}`
+const readDraft = (what) => JSON.parse(sessionStorage.getItem(draftKey(what)) || "null")
+const newKey = () => `page-${Array.from({length: 4}, () => Math.random().toString(36).slice(2, 8)).join("")}`
+
+function commandFields() {
+  return [
+    makeField({name: "command", type: "lines", rows: 2, label: _("Command"), required: true, placeholder: "python train.py --epochs 3"}),
+    makeField({name: "cwd", type: "line", wide: true, label: _("Folder"), placeholder: "~", hint: _("Where it starts. Your home folder where empty.")}),
+    makeField({name: "env", type: "lines", rows: 2, label: _("Environment"), placeholder: "NAME=value", hint: _("One variable on a line.")}),
+    makeField({name: "stdin", type: "boolean", label: _("It reads what I type for it")}),
+    makeField({name: "pty", type: "boolean", label: _("It needs a terminal")}),
+  ]
+}
+
+function promptFields() {
+  return [
+    makeField({name: "prompt", type: "area", rows: 5, label: _("Prompt"), required: true}),
+    makeField({name: "model", type: "line", wide: true, label: _("Model"), placeholder: _("the one that runs")}),
+    makeField({name: "system", type: "area", rows: 2, label: _("System prompt")}),
+    makeField({name: "max_tokens", type: "integer", label: _("Most tokens"), min: 1, max: 1000000}),
+    makeField({name: "temperature", type: "number", label: _("Temperature"), min: 0, max: 2}),
+  ]
+}
+
+// What holds for any task. A script has its own limits, and knows the rest by itself.
+function moreFields(what, script) {
+  const asItSays = _("as the script says"), isScript = what === "script"
+  const all = [
+    makeField({name: "name", type: "text", label: _("Name")}),
+    makeField({name: "priority", type: "integer", label: _("Priority"), min: 1, max: 10, placeholder: isScript ? String(script?.priority ?? 5) : "5", hint: _("1 to 10; 10 goes first.")}),
+    makeField({name: "labels", type: "line", label: _("Labels"), placeholder: "team=blue, gpu=yes"}),
+    makeField({name: "retries", type: "integer", label: _("Retries"), min: 0, max: 1000, placeholder: isScript ? String(script?.retries ?? 0) : "0"}),
+    makeField({
+      name: "on_crash", type: "choice", label: _("If its worker is lost"),
+      choices: [["", isScript ? asItSays : _("leave it lost")], ...(isScript ? [["mark", _("leave it lost")]] : []), ["retry", _("run it again")]],
+    }),
+    makeField({name: "timeout", type: "line", label: _("Time-out"), placeholder: isScript && script?.timeout ? `${script.timeout}s` : "30s, 5m, 2h"}),
+    makeField({name: "memory", type: "line", label: _("Memory limit"), placeholder: "512M, 2G"}),
+    makeField({name: "cpu", type: "line", label: _("Processor time limit"), placeholder: "30s, 10m"}),
+    makeField({name: "processes", type: "integer", label: _("Most processes"), min: 1}),
+    makeField({name: "output", type: "line", label: _("Output kept"), placeholder: "64M"}),
+  ]
+  return isScript ? all.filter((field) => !["name", "memory", "cpu", "processes", "output"].includes(field._name)) : all
+}
+
+export const RunCard = {
+  render({model}) {
+    const root = h("div", "runs"), dialog = modal("rundialog", _("Run"), () => leave())
+    const form = h("form"), head = h("header"), kinds = h("div", "kinds"), body = h("div", "fields"), note = h("p", "note"), wrong = h("p", "wrong")
+    const more = h("details", "morefields"), summary = h("summary", "", _("More")), folded = h("div", "grid")
+    const foot = h("footer"), clear = plainButton("clear", _("Clear"), () => fill(null, true)), start = h("button", "start", _("Run"))
+    let what = "", fields = [], scripts = null, touched = new Set(), key = newKey(), timer = 0, turn = 0, again = ""
+    start.type = "submit"
+    form.noValidate = true
+    wrong.setAttribute("role", "alert")
+    note.setAttribute("role", "status")
+    wrong.hidden = note.hidden = true
+    kinds.setAttribute("role", "group")
+    kinds.setAttribute("aria-label", _("What to run"))
+    for (const [name, label] of [["command", _("Command")], ["script", _("Script")], ["prompt", _("Prompt")]]) {
+      if (model.may !== "full" && name !== "script") continue
+      const button = plainButton("", label, () => go(addressOfPage(undefined, {run: name}), {replace: true}))
+      button._kind = name
+      kinds.append(button)
+    }
+    const title = h("h2", "", _("Run"))
+    head.append(title, kinds, closeButton(dialog))
+    more.append(summary, folded)
+    foot.append(clear, start)
+    form.append(head, body, more, note, wrong, foot)
+    dialog.append(form)
+    root.append(dialog)
+
+    const kindOf = () => (what.startsWith("script") ? "script" : what.startsWith("again") ? again || "" : what)
+    const leave = () => { if (paramInAddress("run")) go(addressOfPage(undefined, {run: ""}), {replace: true}) }
+    const scriptName = () => fields.find((field) => field._name === "script")?._value() || ""
+
+    // -- what is filled in --
+
+    const values = () => {
+      const found = {what: kindOf(), key}, parameters = {}
+      for (const field of fields) {
+        if (field._given) parameters[field._name.slice("parameters.".length)] = field._given()
+        else found[field._name] = field._value()
+      }
+      if (found.what === "script") found.parameters = parameters
+      if (what.startsWith("again:")) found.again = what.slice(6)
+      return found
+    }
+    const keep = () => { if (what) sessionStorage.setItem(draftKey(what), JSON.stringify({kind: again, values: values(), raw: raw()})) }
+    const raw = () => Object.fromEntries(fields.map((field) => [field._name, field._value()]))
+
+    const show = (error) => {
+      const at = fields.find((field) => field._name === error?.field)
+      for (const field of fields) field._fail(field === at ? error.message : "")
+      wrong.textContent = at || !error ? "" : error.message
+      wrong.hidden = !wrong.textContent
+      if (at && FOLDED.includes(at._name)) more.open = true
+      return at
+    }
+    // Tell of what was touched alone: nobody wants to be told of what they have not come to.
+    const check = async () => {
+      for (const field of fields) if (touched.has(field._name)) field._check()
+      if (fields.some((field) => field._wrong())) return
+      const mine = ++turn
+      try {
+        const {shell} = await ask(model, "check", {form: values()})
+        if (mine !== turn) return
+        show(null)
+        note.hidden = !shell
+        note.textContent = shell ? _("No shell reads this line. Where pipes, * or ~ are needed, begin with: sh -c '…'") : ""
+      } catch (error) {
+        if (mine === turn && (!error.field || touched.has(error.field))) show(error)
+      }
+    }
+    form.addEventListener("input", (event) => {
+      const field = event.target.name
+      if (!field) return
+      touched.add(field)
+      key = newKey()
+      if (field === "script") {
+        go(addressOfPage(undefined, {run: event.target.value ? `script:${event.target.value}` : "script"}), {replace: true})
+        return
+      }
+      keep()
+      clearTimeout(timer)
+      timer = setTimeout(check, CHECK_AFTER_MS)
+    })
+
+    form.onsubmit = async (event) => {
+      event.preventDefault()
+      clearTimeout(timer)
+      const bad = fields.filter((field) => { field._fail(field._wrong()); return field._wrong() })
+      if (bad.length) {
+        if (FOLDED.includes(bad[0]._name)) more.open = true
+        bad[0]._input.focus()
+        return
+      }
+      start.disabled = true
+      turn += 1
+      try {
+        const {task_id} = await ask(model, "submit", {form: values()})
+        localStorage.setItem("koubou-run-last", kindOf() === "script" ? `script:${scriptName()}` : kindOf())
+        sessionStorage.removeItem(draftKey(what))
+        key = newKey()
+        what = ""
+        go(addressOfPage(undefined, {run: "", task: task_id}), {replace: true})
+      } catch (error) {
+        show(error)?._input.focus()
+      } finally {
+        start.disabled = false
+      }
+    }
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit()
+    })
+
+    // -- what there is to fill in --
+
+    const fill = (form_, isCleared = false) => {
+      const kind = kindOf(), script = scripts?.find((one) => one.name === what.slice("script:".length))
+      const own = kind === "prompt" ? promptFields() : kind === "command" ? commandFields() : kind === "script" ? scriptFields(script) : []
+      const others = own.length && (kind !== "script" || script) ? moreFields(kind, script) : []
+      fields = [...own, ...others].filter((field) => field._name)
+      body.replaceChildren(...own)
+      folded.replaceChildren(...others)
+      more.hidden = !others.length
+      more.open = false
+      touched = new Set()
+      note.hidden = wrong.hidden = true
+      if (isCleared) sessionStorage.removeItem(draftKey(what))
+      const held = isCleared ? null : readDraft(what)
+      for (const field of fields) {
+        if (held && held.raw[field._name] !== undefined) field._set(held.raw[field._name])
+        else if (form_ && field._given && form_.parameters?.[field._name.slice(11)] !== undefined) field._set(form_.parameters[field._name.slice(11)])
+        else if (form_ && form_[field._name] !== undefined && field._name !== "script") field._set(form_[field._name])
+      }
+      more.open = others.some((field) => { const value = field._value(); return value && value !== "5" })
+      start.disabled = kind === "script" && !script
+      for (const button of kinds.children) button.setAttribute("aria-pressed", button._kind === kind)
+      const first = fields.find((field) => field._name === (kind === "script" && script ? own[1]?._name : own[0]?._name))
+      if (dialog.open) (first || fields[0])?._input.focus()
+    }
+
+    const scriptFields = (script) => {
+      if (!scripts.length) {
+        const none = h("p", "unfilled", _("The catalogue has no scripts yet. `koubou script add NAME FILE` puts one there."))
+        return [none]
+      }
+      const choices = [["", _("choose …")], ...scripts.map((one) => [one.name, one.label])]
+      const choice = makeField({name: "script", type: "choice", label: _("Script"), choices, value: script?.name || "", hint: script?.about || ""})
+      if (!script) return [choice]
+      const params = script.parameters.map(paramField)
+      return params.length ? [choice, ...params] : [choice, h("p", "hint", _("It takes no parameters."))]
+    }
+
+    const open = async () => {
+      const wanted = model.may === "read" ? "" : paramInAddress("run")
+      if (wanted === what && (dialog.open || !wanted)) return
+      what = wanted
+      again = ""
+      if (!what) return dialog.close()
+      let found = null
+      title.textContent = what.startsWith("again:") ? _("Edit and run again") : _("Run")
+      kinds.hidden = what.startsWith("again:")
+      dialog._open()
+      try {
+        if (what.startsWith("again:")) {
+          found = (await ask(model, "again", {task_id: what.slice(6)})).form
+          if (wanted !== what) return
+          again = found.what
+          if (again === "script") what = `script:${found.script}`
+        }
+        if (kindOf() === "script") scripts = (await ask(model, "scripts")).scripts
+        else if (!["command", "prompt"].includes(kindOf())) what = "command"
+        if (wanted !== paramInAddress("run")) return
+        if (found && again === "script") sessionStorage.removeItem(draftKey(what))
+        fill(found)
+      } catch (error) {
+        body.replaceChildren()
+        folded.replaceChildren()
+        more.hidden = true
+        start.disabled = true
+        fields = []
+        show(error)
+      }
+    }
+    addEventListener("popstate", open)
+    model.on("lifecycle:remove", () => removeEventListener("popstate", open))
+    onceThere(dialog, open)
+    return root
+  },
+}
