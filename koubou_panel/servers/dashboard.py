@@ -40,6 +40,7 @@ from koubou_panel.servers.child import CannotStart, Ending
 from koubou_panel.servers.credentials import Sessions, derive_read_token, load_or_create_token
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, guard_application, request_verdict
+from koubou_panel.servers.output import output_routes
 from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.services import Services, add_argument
@@ -172,6 +173,7 @@ class Dashboard:
                 (r"/healthz", HealthHandler, {"dashboard": self}),
                 *ws_routes(lambda: self.feed, lambda: self.guard),
                 *api_routes(self.api),
+                *output_routes(lambda: self.shop),
             ],
             secret_key=page_key(self._token),
             sign_sessions=True,

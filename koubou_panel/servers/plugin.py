@@ -37,6 +37,7 @@ from koubou_panel.servers.credentials import Sessions, derive_read_token, load_o
 from koubou_panel.servers.dashboard import MESSAGE_BYTES, TOKEN_LIFE_S, dismiss_pages, page_key, place_of
 from koubou_panel.servers.feed import Feed
 from koubou_panel.servers.guard import Guard, guard_application, request_verdict
+from koubou_panel.servers.output import output_routes
 from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.tornado_socket import SocketHandler
@@ -242,6 +243,7 @@ def routes(argv: Sequence[str]) -> list[tuple[str, type[RequestHandler], dict[st
         (r"/ws", AttachedSocketHandler, socket),
         (r"/healthz", HealthHandler, {}),
         *api_routes(api),
+        *output_routes(lambda: attachment().shop),
     ]
 
 

@@ -22,6 +22,8 @@ _TOKEN = re.compile(
     r"|\x1b[ -/]*[0-Z\\^-~]"  # other escapes
     r"|(?P<newline>\r*\n)|(?P<return>\r)|(?P<back>\x08)"
 )
+_STYLES = re.compile(rb"\x1b\[([0-?]*)[ -/]*m")
+_RESETS = (b"\x1b[0m", b"\x1b[m")
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?)?|\r+)\Z")
 _CUBE = 6
 _FIRST_GREY = 232
@@ -30,11 +32,16 @@ _FIRST_GREY = 232
 class LineReader:
     """Turns pieces of output, cut anywhere, into finished lines and one that is still open."""
 
-    def __init__(self) -> None:
-        """With an empty line."""
+    def __init__(self, style: str = "") -> None:
+        """With an empty line, in the style that what came before has left (as `style`)."""
         self._pending = ""
-        self._style = _Style()
+        self._style = _Style(style)
         self._line = _Line()
+
+    @property
+    def style(self) -> str:
+        """The style that what comes next begins in, as CSS classes."""
+        return self._style.classes
 
     def feed(self, text: str) -> list[list[Run]]:
         """Take in a piece; the lines that it finished."""
@@ -94,6 +101,17 @@ class LineReader:
             self._line.column = 0
 
 
+def style_after(style: str, data: bytes) -> str:
+    """The style in which what follows `data` begins, where `data` began in `style`; without reading its text."""
+    if b"\x1b[" not in data:
+        return style
+    reset = max(data.rfind(sequence) for sequence in _RESETS)
+    state = _Style("" if reset >= 0 else style)
+    for found in _STYLES.finditer(data, max(0, reset)):
+        state.apply(found[1].decode("ascii", "replace"))
+    return state.classes
+
+
 class _Line:
     """Cells of one line, kept as runs; writing before its end overwrites."""
 
@@ -149,10 +167,11 @@ class _Style:
     _ON = {"1": "b", "2": "d", "3": "i", "4": "u"}
     _OFF = {"22": "bd", "23": "i", "24": "u"}
 
-    def __init__(self) -> None:
-        self.classes = ""
-        self._colour = ""
-        self._marks: set[str] = set()
+    def __init__(self, classes: str = "") -> None:
+        self.classes = classes
+        parts = classes.split()
+        self._colour = next((part for part in parts if part[0] == "f"), "")
+        self._marks = {part for part in parts if part[0] != "f"}
 
     def apply(self, parameters: str) -> None:
         codes = parameters.replace(":", ";").split(";") if parameters else ["0"]

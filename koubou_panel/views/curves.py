@@ -71,11 +71,17 @@ class TaskCurves:
         """Of a run that began at `started_at`, with nothing known yet."""
         self.source = ColumnDataSource({name: [] for name in COLUMNS})
         self.range = Range1d(start=0, end=LEAST_SPAN_S)
-        self.figures = {name: self._draw(name) for name in PANELS}
+        self.figures: dict[Panel, figure] = {}
         self.has_gpu = False
         self.streamed = 0
         self._started_at = started_at
         self._last: tuple[float, float, float] | None = None
+
+    def figure(self, name: Panel) -> figure:
+        """The figure of this name, made when it is first asked for: each takes its time."""
+        if name not in self.figures:
+            self.figures[name] = self._draw(name)
+        return self.figures[name]
 
     @property
     def last_at(self) -> float:

@@ -10,8 +10,8 @@ from koubou_panel.errors import KoubouError
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _
-from koubou_panel.views.output import READ_BYTES, OutputTail
 from koubou_panel.views.pages.task import TaskView
+from koubou_panel.views.viewer import Viewer
 from koubou_panel.views.visit import Visit
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Drawer:
         self._spawn = visit.spawn
         self._locked = visit.locked
         self._toast = visit.toast
-        self._output = OutputTail(visit.shop, READ_BYTES)
+        self._viewer: Viewer | None = None
         self._wanted = ""
         self._is_reading = False
         self._is_loading = False
@@ -47,10 +47,6 @@ class Drawer:
         self.view.update(changes)
         if self.view.model is not None:
             self._read_on()
-
-    def send_output(self) -> None:
-        """Give the card all lines that are kept: it has just been drawn."""
-        self.view.output.send(self._output.all())
 
     async def _open(self, task_id: TaskId) -> None:
         try:
@@ -78,18 +74,13 @@ class Drawer:
         self.view.head.refuse(task_id)
 
     def _show(self, task: Task) -> None:
-        self._output = OutputTail(self._shop, READ_BYTES)
-        self._output.hint = (
-            _("It printed nothing.") if task.is_finished else _("What it prints appears here.")
-        )
-        self.view.show(task)
-        self.send_output()
+        self._viewer = Viewer(self._shop, task.task_id)
+        self.view.show(task, self._viewer)
         self._read_on()
 
     def _close(self) -> None:
-        self._output = OutputTail(self._shop, READ_BYTES)
+        self._viewer = None
         self.view.close()
-        self.send_output()
 
     # -- what is read beside the state ------------------------------------------------------------------------
 
@@ -100,12 +91,10 @@ class Drawer:
         if self.view.is_outdated and not self._is_loading:
             self._is_loading = True
             self._spawn(self._load(TaskId(model.task_id), model.run))
-        ended = [model] if model.is_finished else []
-        if self._output.follow([] if ended else [model], ended) and not self._is_reading:
+        viewer = self._viewer
+        if viewer is not None and viewer.grow(model.output_bytes) and not self._is_reading:
             self._is_reading = True
-            self._spawn(self._read(self._output))
-        elif self._output.is_new:
-            self.view.output.send(self._output.take())
+            self._spawn(self._read(viewer))
 
     async def _load(self, task_id: TaskId, run: int) -> None:
         points = None
@@ -120,13 +109,15 @@ class Drawer:
         if model is not None and (model.task_id, model.run) == (task_id, run):
             self._locked(lambda: self.view.fill(points))
 
-    async def _read(self, output: OutputTail) -> None:
+    async def _read(self, viewer: Viewer) -> None:
         try:
-            await output.read()
+            while viewer is self._viewer and viewer.is_behind:
+                await viewer.read_on()
         except KoubouError as error:
             log.debug("output could not be read: %s", error)
-            return
         finally:
             self._is_reading = False
-        if output is self._output:
+        if viewer is self._viewer:
+            self._locked(self.view.draw_output)
+        else:
             self._locked(self._read_on)

@@ -86,8 +86,8 @@ async def test_what_is_typed_reaches_the_task(chromium: object, tmp_path: Path) 
     ):
         page = watch.page
         task_id = await submit(shop, spec={"command": ["cat"], "stdin": True}, name="echo")
-        await watch.shows(".workers .task", "echo")
-        await page.click(".workers .task")
+        await watch.shows(".running .list .row", "echo")
+        await page.click(".running .list a.text")
         await page.fill(".typing input", "<b>héllo</b>")
         await page.keyboard.press("Enter")
         await watch.shows(".k-printed .log", "<b>héllo</b>")

@@ -6,7 +6,7 @@ from bokeh.document import Document
 
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.records import Use
-from koubou_panel.views.curves import LEAST_SPAN_S, MOST_STREAMED, TaskCurves
+from koubou_panel.views.curves import LEAST_SPAN_S, MOST_STREAMED, PANELS, TaskCurves
 
 START = 1_700_000_000.0
 
@@ -38,8 +38,8 @@ def test_one_stream_a_tick() -> None:
     """All figures read one source, and however many samples came they are one event."""
     curves = TaskCurves(START)
     document = Document()
-    for figure in curves.figures.values():
-        document.add_root(figure)
+    for name in PANELS:
+        document.add_root(curves.figure(name))
     events: list[object] = []
     document.on_change(events.append)
     curves.extend([(START + n, use(n)) for n in range(1, 6)])

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 from bokeh.document import Document
@@ -194,6 +195,7 @@ async def open_task(session: PageSession, task_id: str) -> None:
     session.drawer._locked = session._locked = lambda call: call()
     session.view.running._handle_msg({"type": "open", "task_id": task_id})
     view = session.drawer.view
+    view._visit = replace(session.visit, locked=lambda call: call())
     await until(lambda: view.model is not None and view.model.task_id == task_id)
 
 

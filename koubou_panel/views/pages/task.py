@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import panel as pn
+import param
 
 from koubou_panel.core.records import Task
+from koubou_panel.errors import Refused
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.reactive.models import TaskModel
-from koubou_panel.views.cards import Card, ChartHead, InputCard, OutputCard, TaskCard, set_changed
+from koubou_panel.views.cards import Card, ChartHead, InputCard, Message, TaskCard, set_changed
 from koubou_panel.views.curves import LINES, PANELS, Panel, TaskCurves
 from koubou_panel.views.detail import curve_values, detail
 from koubou_panel.views.language import _, later
 from koubou_panel.views.theme import DATA
+from koubou_panel.views.viewer import Viewer
 from koubou_panel.views.visit import Visit
+from koubou_panel.views.words import size
 
 _TITLES: dict[Panel, str] = {
     "cpu": later("CPU, % of a core"),
@@ -32,6 +36,12 @@ _HEAD_PX, _FIGURE_PX = 24, 104
 _GRID_PX = 2 * (_HEAD_PX + _FIGURE_PX) + 6
 
 
+class ViewerCard(Card):
+    """One task's whole output. Asks `lines` and `search`."""
+
+    state = param.Dict(default={}, doc="see `Viewer.state`, and words for it; empty: none is open")
+
+
 class TaskView:
     """The view of the one task that a visitor has opened, over the mirror of the visit. Under the document's lock."""
 
@@ -41,13 +51,14 @@ class TaskView:
         self._mirror = visit.mirror
         self._now = visit.now
         self.head = visit.card(TaskCard, can_act=visit.can_act)
-        self.output = visit.card(OutputCard, title=_("Output"))
+        self.output = visit.card(ViewerCard, asks={"lines": self._lines, "search": self._search})
         self.input = visit.card(InputCard)
         self.plots = pn.Column(stylesheets=[_GRID], sizing_mode="stretch_width", margin=0)
         self.curves: TaskCurves | None = None
         self.model: TaskModel | None = None
         self._heads: dict[Panel, ChartHead] = {}
         self._run = 0
+        self._viewer: Viewer | None = None
 
     @property
     def roots(self) -> dict[str, object]:
@@ -64,16 +75,18 @@ class TaskView:
         """The cards that are always there."""
         return [self.head, self.output, self.input]
 
-    def show(self, task: Task) -> None:
-        """Open this task's view, in place of any other's."""
+    def show(self, task: Task, viewer: Viewer) -> None:
+        """Open this task's view, in place of any other's; `viewer` reads its output."""
         self._end_curves()
+        self._viewer = viewer
         self.model = self._mirror.pin(task)
         self._draw()
 
     def close(self) -> None:
         """Show none; what fed its figures ends."""
-        self.model = None
+        self.model = self._viewer = None
         self._mirror.pin(None)
+        set_changed(self.output, state={})
         self._end_curves()
         set_changed(self.head, task={})
         set_changed(self.input, task_id="")
@@ -118,7 +131,6 @@ class TaskView:
 
     def draw(self) -> None:
         """Show everything anew."""
-        self.output.title = _("Output")
         self._draw()
         self._draw_heads()
 
@@ -129,6 +141,29 @@ class TaskView:
         set_changed(self.head, task=detail(model, self._mirror.model))
         reads = model.takes_input and model.status == "in_progress" and not model.stopping
         set_changed(self.input, task_id=model.task_id if reads and self._visit.can_act else "")
+        self.draw_output()
+
+    def draw_output(self) -> None:
+        """Tell the card how much was printed."""
+        model, viewer = self.model, self._viewer
+        if model is None or viewer is None:
+            return
+        hint = _("It printed nothing.") if model.is_finished else _("What it prints appears here.")
+        state = viewer.state
+        words = {"size_words": size(state["size"]), "start_words": size(state["start"]), "hint": hint}
+        set_changed(self.output, state=state | words | {"is_over": model.is_finished})
+
+    async def _lines(self, message: Message) -> Message:
+        return await self._asked(message).window(message)
+
+    async def _search(self, message: Message) -> Message:
+        return await self._asked(message).search(message)
+
+    def _asked(self, message: Message) -> Viewer:
+        """Who reads what a question is about: it may come late."""
+        if self._viewer is None or message.get("task") != self._viewer.task_id:
+            raise Refused("not_found", _("That task is not open any more."))
+        return self._viewer
 
     def _place_figures(self, curves: TaskCurves) -> None:
         """The figures in their places, once there is something to see: the GPU's only where one was used."""
@@ -140,17 +175,28 @@ class TaskView:
         # Before they are in the document: Panel may send what is set after that ahead of the figures themselves.
         self._heads = {name: self._heads.get(name) or self._chart_head(name) for name in wanted}
         self._draw_heads()
-        self.plots.objects = [
-            pn.Column(
-                self._heads[name],
-                pn.pane.Bokeh(curves.figures[name], sizing_mode="stretch_width", height=_FIGURE_PX, margin=0),
-                sizing_mode="stretch_width",
-                height=_HEAD_PX + _FIGURE_PX,
-                css_classes=["wide"] if name == wanted[-1] and len(wanted) % 2 else [],
-                margin=0,
-            )
-            for name in wanted
-        ]
+        self._place_next(curves, wanted, 1)
+
+    def _place_next(self, curves: TaskCurves, wanted: list[Panel], count: int) -> None:
+        """The first `count` of the figures, then one more at a time: the page goes on in between."""
+        if curves is not self.curves or list(self._heads) != wanted:
+            return
+        known = {place.name: place for place in self.plots.objects}
+        self.plots.objects = [known.get(name) or self._place(curves, name, wanted) for name in wanted[:count]]
+        if count < len(wanted):
+            self._visit.locked(lambda: self._place_next(curves, wanted, count + 1))
+
+    def _place(self, curves: TaskCurves, name: Panel, wanted: list[Panel]) -> pn.Column:
+        fig = pn.pane.Bokeh(curves.figure(name), sizing_mode="stretch_width", height=_FIGURE_PX, margin=0)
+        return pn.Column(
+            self._heads[name],
+            fig,
+            name=name,
+            sizing_mode="stretch_width",
+            height=_HEAD_PX + _FIGURE_PX,
+            css_classes=["wide"] if name == wanted[-1] and len(wanted) % 2 else [],
+            margin=0,
+        )
 
     def _chart_head(self, name: Panel) -> ChartHead:
         return self._visit.card(ChartHead, sizing_mode="stretch_width", height=_HEAD_PX)

@@ -10,7 +10,10 @@ import {RunCard} from "./run.js"
 import {ScriptsCard} from "./scripts.js"
 import {ServicesCard} from "./services.js"
 import {SettingsCard} from "./settings.js"
+import {StreamCard} from "./stream.js"
 import {InputCard, TaskCard} from "./task.js"
+import {TasksCard} from "./tasks.js"
+import {ViewerCard} from "./viewer.js"
 import {WorkersCard} from "./workers.js"
 
 const cards = {
@@ -19,13 +22,17 @@ const cards = {
   FirstMinute,
   InputCard,
   OutputCard,
-  RunningCard,
-  ServicesCard,
   RunCard,
+  RunningCard,
+  ScriptsCard,
+  ServicesCard,
   SettingsCard,
+  StreamCard,
   TaskCard,
+  TasksCard,
   TileRow,
   TopBar,
+  ViewerCard,
   WorkersCard,
 }
 
