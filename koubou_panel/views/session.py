@@ -308,7 +308,6 @@ class PageSession:
         if self._is_live:
             with pn.io.hold(self._doc), speaking(self.language):
                 self.view.output.send(self.output.all())
-                self.drawer.send_output()
 
     def _hide(self, *, is_hidden: bool) -> None:
         was_hidden, self._hidden = self._hidden, is_hidden
