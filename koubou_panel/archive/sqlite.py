@@ -20,6 +20,7 @@ from koubou_panel.archive.batch import MOST_ROWS, Batch, inbox_rows, insert
 from koubou_panel.archive.find import TASK_COLUMNS, find
 from koubou_panel.archive.loaded import Loaded, load
 from koubou_panel.archive.schema import HomeRefused
+from koubou_panel.core.bins import binned
 from koubou_panel.core.codec import decode_events
 from koubou_panel.core.events import Fact
 from koubou_panel.core.ports import RunSpans, TaskPage, TaskQuery
@@ -193,6 +194,12 @@ class Archive:
         with self._reader() as reader:
             found = reader.execute("SELECT sample FROM metrics WHERE at >= ? ORDER BY at, number", (at,))
             return [rows.metrics_of(sample) for (sample,) in found.fetchall()]
+
+    def metrics_binned(self, at: float, step_s: float) -> list[Metrics]:
+        """The host since the UTC second `at`, in spans of `step_s` seconds; see `core.bins`."""
+        with self._reader() as reader:
+            found = reader.execute("SELECT sample FROM metrics WHERE at >= ? ORDER BY at, number", (at,))
+            return list(binned((rows.metrics_of(sample) for (sample,) in found), step_s))
 
     def journal(self, limit: int) -> list[Fact]:
         """The last `limit` facts, oldest first."""

@@ -17,6 +17,7 @@ from koubou_panel.core.records import Job, Metrics, Outcome, Status, Task, TaskI
 from koubou_panel.core.state import Folded, State
 from koubou_panel.errors import Refused
 
+MOST_BINS = 2_000
 LinkStatus = Literal["live", "reconnecting", "stale", "closed"]
 
 
@@ -224,6 +225,13 @@ class Shop(Protocol):
 
     async def curve(self, task_id: TaskId) -> Curve | None:
         """What a task's last run uses, or used, over time; None where it was too short to be looked at."""
+
+    async def metrics_binned(self, at: float, step_s: float) -> list[Metrics]:
+        """The host since the UTC second `at` in spans of `step_s` seconds, as `core.bins.binned` has them.
+
+        Raises:
+            Refused: `invalid`: that would be more than `MOST_BINS` spans.
+        """
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

@@ -69,7 +69,12 @@ class SystemSampler(Sampler):
         return _Counters(self._clock(), _or_none(_cores) or [], counts)
 
     def _disk(self) -> dict[str, object]:
-        return {"disk_percent": psutil.disk_usage(str(self._folder)).percent}
+        disk = psutil.disk_usage(str(self._folder))
+        return {
+            "disk_percent": disk.percent,
+            "disk_free_bytes": disk.free,
+            "disk_total_bytes": disk.total,
+        }
 
 
 def _or_none(measure: Callable[[], T]) -> T | None:
@@ -90,7 +95,8 @@ def _memory() -> dict[str, object]:
 
 
 def _swap() -> dict[str, object]:
-    return {"swap_percent": psutil.swap_memory().percent}
+    swap = psutil.swap_memory()
+    return {"swap_percent": swap.percent, "swap_used_bytes": swap.used, "swap_total_bytes": swap.total}
 
 
 def _load() -> dict[str, object]:

@@ -280,6 +280,8 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.values(task_ids)
             case questions.MetricsSince(at=at):
                 found = await shop.metrics_since(at)
+            case questions.MetricsBinned(at=at, step_s=step_s):
+                found = await shop.metrics_binned(at, step_s)
             case questions.Spans(start=start, end=end, most=most):
                 found = await shop.spans(start, end, most)
             case questions.GetCurve(task_id=task_id):

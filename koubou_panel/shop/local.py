@@ -35,6 +35,7 @@ from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER, check_role
 from koubou_panel.core.ids import TaskIds, is_task_id
 from koubou_panel.core.ports import (
+    MOST_BINS,
     MOST_SPANS,
     Link,
     OutputBytes,
@@ -333,6 +334,12 @@ class LocalShop:
         task = await self.get(task_id)
         entry = self.state.scripts.get(task.request.script_name or "") if task is not None else None
         return removal(task, None if entry is None else entry.script, offset, limit)
+
+    async def metrics_binned(self, at: float, step_s: float) -> list[Metrics]:
+        """The host since the UTC second `at` in spans; see `core.ports.Shop.metrics_binned`."""
+        if not step_s > 0 or not (self.clock() - at) / step_s <= MOST_BINS:
+            raise Refused("invalid", f"that is more than {MOST_BINS} spans: ask for longer ones")
+        return await self._read(self._archive.metrics_binned, at, step_s)
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

@@ -195,6 +195,10 @@ class RemoteShop:
         """Output as it was printed, byte for byte."""
         return cast("OutputBytes", await self._ask(questions.ReadBytes(task_id, offset, limit)))
 
+    async def metrics_binned(self, at: float, step_s: float) -> list[Metrics]:
+        """The host since the UTC second `at` in spans; see `core.ports.Shop.metrics_binned`."""
+        return cast("list[Metrics]", await self._ask(questions.MetricsBinned(at, step_s)))
+
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""
         return cast("list[Metrics]", await self._ask(questions.MetricsSince(at)))

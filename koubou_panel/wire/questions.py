@@ -65,6 +65,13 @@ class MetricsSince(Struct, frozen=True, tag=True, array_like=True):
     at: float
 
 
+class MetricsBinned(Struct, frozen=True, tag=True, array_like=True):
+    """What was measured since this UTC second, in spans of so many seconds? Answer: a list of `Metrics`."""
+
+    at: float
+    step_s: float
+
+
 class Spans(Struct, frozen=True, tag=True, array_like=True):
     """Which runs stood between these UTC seconds, at most so many rows? Answer: `RunSpans`."""
 
@@ -136,7 +143,19 @@ class RemoveOutput(Struct, frozen=True, tag=True, array_like=True):
 
 
 ScriptQuestion = ReadScript | ListVersions | SaveText | RestoreText | SearchOutput | HeldOutput | RemoveOutput
-Question = Find | Get | Read | ReadBytes | Values | MetricsSince | Spans | GetCurve | Look | ScriptQuestion
+Question = (
+    Find
+    | Get
+    | Read
+    | ReadBytes
+    | Values
+    | MetricsSince
+    | MetricsBinned
+    | Spans
+    | GetCurve
+    | Look
+    | ScriptQuestion
+)
 
 ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     Find: msgspec.msgpack.Decoder(TaskPage),
@@ -144,6 +163,7 @@ ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     Read: msgspec.msgpack.Decoder(OutputPage),
     ReadBytes: msgspec.msgpack.Decoder(OutputBytes),
     Values: msgspec.msgpack.Decoder(list[bytes]),
+    MetricsBinned: msgspec.msgpack.Decoder(list[Metrics]),
     MetricsSince: msgspec.msgpack.Decoder(list[Metrics]),
     Spans: msgspec.msgpack.Decoder(RunSpans),
     GetCurve: msgspec.msgpack.Decoder(Curve | None),

@@ -255,6 +255,16 @@ def test_metrics_since_begins_with_the_moment_asked_for(archive):
     assert archive.metrics_since(9.0) == []
 
 
+def test_metrics_of_a_long_time_are_few(archive):
+    """The means of spans since the moment, in the order of time."""
+    archive.commit([Batch(metrics=[Metrics(float(at), {"load_1m": float(at)}) for at in range(30)])])
+    assert archive.metrics_binned(10.0, 10.0) == [
+        Metrics(15.0, {"load_1m": 14.5}),
+        Metrics(25.0, {"load_1m": 24.5}),
+    ]
+    assert archive.metrics_binned(99.0, 10.0) == []
+
+
 def test_the_journal_gives_the_last_facts_in_order(archive):
     """A limit that falls within a commit cuts it; one beyond the first gives all."""
     for start in (0, 3, 6):

@@ -139,6 +139,10 @@ async def test_questions_are_answered_from_the_archive(tmp_path) -> None:
         assert await remote.values([task_id]) == [b""]
         await until(lambda: shop.state.metrics)
         assert await remote.metrics_since(0.0)
+        assert isinstance(await remote.metrics_binned(shop.clock() - 60.0, 10.0), list)
+        for step_s in (0.001, 0.0, -1.0):
+            with pytest.raises(Refused, match="longer ones"):
+                await remote.metrics_binned(0.0, step_s)
         (span,) = (await remote.spans(task.started_at - 1.0, task.finished_at)).spans
         assert (span.task_id, span.worker_id, span.status) == (task_id, task.worker_id, "completed")
         assert (await remote.look()).workers

@@ -58,6 +58,7 @@ CLIENT_MESSAGES = [
     link.Ask(5, questions.ReadBytes(ID, 0, 10)),
     link.Ask(6, questions.Values([ID])),
     link.Ask(7, questions.MetricsSince(1.5)),
+    link.Ask(15, questions.MetricsBinned(1.5, 60.0)),
     link.Ask(8, questions.GetCurve(ID)),
     link.Ask(14, questions.Spans(1.0, 2.5, 20)),
     link.Ask(9, questions.ReadScript("工", None)),
