@@ -1,0 +1,36 @@
+// Texts that were typed and not saved: kept in this browser, by home, script and the version that they began from.
+
+const PREFIX = "koubou-draft "
+
+const keyOf = (home, name, base) => PREFIX + JSON.stringify([home, name, base])
+
+// Whether it could be kept: a browser has room for some millions of characters.
+export function keepDraft(home, name, base, text) {
+  try {
+    localStorage.setItem(keyOf(home, name, base), JSON.stringify({text, at: Date.now() / 1000}))
+    return true
+  } catch {
+    return false
+  }
+}
+
+export function dropDraft(home, name, base) {
+  try { localStorage.removeItem(keyOf(home, name, base)) } catch { /* there is none */ }
+}
+
+// The drafts of a script, the newest first: base, text, at.
+export function draftsOf(home, name) {
+  const found = []
+  try {
+    for (const key of Object.keys(localStorage)) {
+      if (!key.startsWith(PREFIX)) continue
+      try {
+        const [of, script, base] = JSON.parse(key.slice(PREFIX.length)), {text, at} = JSON.parse(localStorage.getItem(key))
+        if (of === home && script === name && typeof text === "string") found.push({base, text, at})
+      } catch { localStorage.removeItem(key) }
+    }
+  } catch { /* this browser keeps nothing */ }
+  return found.sort((one, other) => other.at - one.at)
+}
+
+export const hasDraft = (home, name) => draftsOf(home, name).length > 0
