@@ -68,7 +68,7 @@ class Watch:
 
 @asynccontextmanager
 async def open_page(
-    browser: object, url: str, *, forgive: tuple[str, ...] = (), **options: object
+    browser: object, url: str, *, forgive: tuple[str, ...] = (), script: str = "", **options: object
 ) -> AsyncIterator[Watch]:
     """A page that has shown its tiles. At its end it must have asked no other host, and logged no error.
 
@@ -76,10 +76,13 @@ async def open_page(
         browser: the Chromium.
         url: where it goes first.
         forgive: parts of messages that this test expects on the console.
+        script: runs in the page before anything of its own.
         options: the context's: viewport, colour scheme, …
 
     """
     context = await browser.new_context(**(options or DESKTOP))
+    if script:
+        await context.add_init_script(script)
     page = await context.new_page()
     watch = Watch(page)
     host = "/".join(url.split("/")[:3])
