@@ -66,11 +66,12 @@ def spoken() -> str:
 @cache
 def catalogue(language: str) -> Catalogue:
     """What is said for each message; empty for English, and for a language that is none of ours."""
-    path = LOCALE / language.replace("-", "_") / "LC_MESSAGES" / "koubou.po"
+    locale = language.replace("-", "_")
+    path = LOCALE / locale / "LC_MESSAGES" / "koubou.po"
     if language not in LANGUAGES or not path.is_file():
         return {}
     with path.open("rb") as file:
-        found = read_po(file)
+        found = read_po(file, locale=locale)  # which tells how many forms a plural has
     said: dict[str, tuple[str, ...]] = {}
     for message in found:
         one, forms = message.id, message.string
