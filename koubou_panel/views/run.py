@@ -77,7 +77,10 @@ class RunDialog:
             raise Refused(
                 "not_found", _("There is no task {id} here.").format(id=line(message.get("task_id"), 40))
             )
-        return {"form": form_of(task, self._visit.shop.state.scripts)}
+        form = form_of(task, self._visit.shop.state.scripts)
+        if form["what"] != "script" and self._visit.caller.role != "full":
+            raise role_refusal(self._visit.caller.role, "full")
+        return {"form": form}
 
     async def _check(self, message: Message) -> Message:
         """Whether what is filled in so far could be submitted; a refusal names the field."""

@@ -24,10 +24,10 @@ from koubou_panel.home import Home
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.reactive.series import KEEP_S
 from koubou_panel.views.actions import command_of
-from koubou_panel.views.asked import language_asked, page_asked
 from koubou_panel.views.deck import Deck, page_kinds
 from koubou_panel.views.drawer import Drawer
 from koubou_panel.views.language import LANGUAGES, _, catalogue, speaking
+from koubou_panel.views.opening import language_asked, page_asked
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
@@ -204,6 +204,7 @@ class PageSession:
         """End: follow nothing, hold nothing."""
         self.mirror.close()
         for task in tuple(self._work):
+        self.top.close()
             task.cancel()
         self._doc = None
         self._is_live = False

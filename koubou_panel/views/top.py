@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import rows
-from koubou_panel.views.cards import AttentionStrip, TopBar, set_changed
+from koubou_panel.views.bell import Bell
+from koubou_panel.views.cards import AttentionStrip, Message, TopBar, set_changed
 from koubou_panel.views.language import LANGUAGES
+from koubou_panel.views.palette import Palette
 from koubou_panel.views.visit import Ask, Visit
 
 
@@ -27,8 +29,14 @@ class Top:
         self._visit = visit
         self._mirror = visit.mirror
         languages = [list(pair) for pair in LANGUAGES.items()]
+        palette, self.bell = Palette(visit), Bell(visit, self._ring)
         self.bar = visit.card(
-            TopBar, place=place, label=label, languages=languages, may=visit.caller.role, asks=asks
+            TopBar,
+            place=place,
+            label=label,
+            languages=languages,
+            may=visit.caller.role,
+            asks={**asks, "offers": palette.offers, "find": palette.find, "bell": self.bell.ask},
         )
         self.attention = visit.card(AttentionStrip)
         self.draw()
@@ -52,6 +60,13 @@ class Top:
         """Show what changed."""
         if changes.reset or changes.shop or changes.workers or changes.seconds:
             set_changed(self.attention, items=rows.notices(self._mirror.model, self._mirror.throughput))
+
+    def _ring(self, message: Message) -> None:
+        self.bar.send(message)
+
+    def close(self) -> None:
+        """Follow nothing."""
+        self.bell.close()
 
     def tick(self) -> None:
         """Once a second: the heart's beat."""

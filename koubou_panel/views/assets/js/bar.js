@@ -4,6 +4,8 @@ import {ask} from "./ask.js"
 import {h, icon, keyed, plainButton, setText, watch} from "./dom.js"
 import {_, language, setLanguage} from "./language.js"
 import {followPage, menuButton, pageRow, tabs} from "./nav.js"
+import {bell} from "./notify.js"
+import {followKeys, makePalette, searchButton} from "./palette.js"
 import {pill} from "./pill.js"
 import {openRun} from "./run.js"
 import {sign} from "./signs.js"
@@ -29,11 +31,13 @@ function languageChoice(model) {
     option.selected = name === language()
     languages.append(option)
   }
-  languages.onchange = async () => {
-    const {words} = await ask(model, "language", {language: languages.value})
-    setLanguage(languages.value, words)
-  }
+  languages.onchange = () => speak(model, languages.value)
   return languages
+}
+
+async function speak(model, language) {
+  const {words} = await ask(model, "language", {language})
+  setLanguage(language, words)
 }
 
 function runButton() {
@@ -47,9 +51,10 @@ function runButton() {
 function toasts() {
   const root = h("div", "toasts")
   root.setAttribute("role", "alert")
-  root._tell = (text, tone) => {
-    const note = h("div", `toast ${tone || ""}`)
+  root._tell = (text, tone, act = null) => {
+    const note = h(act ? "button" : "div", `toast ${tone || ""}`)
     note.append(icon(tone === "bad" ? "warn" : "ok"), h("span", "", text))
+    if (act) note.onclick = () => { note.remove(); act() }
     root.append(note)
     setTimeout(() => note.remove(), TOAST_MS)
     while (root.children.length > MOST_TOASTS) root.firstChild.remove()
@@ -82,9 +87,11 @@ export const TopBar = {
     place.title = model.place
     const notes = toasts(), row = pageRow(model), bottom = tabs(model)
     const menu = menuButton(model, [languageChoice(model), themeButton()])
-    root.append(menu, brand, label, row, place, pill(model), languageChoice(model), themeButton())
+    const palette = makePalette(model, (language) => speak(model, language)), ring = bell(model, notes._tell)
+    root.append(menu, brand, label, row, place, searchButton(palette), pill(model), ring, languageChoice(model), themeButton())
     if (model.may !== "read") root.append(runButton())
-    root.append(bottom, menu._menu, notes)
+    root.append(bottom, menu._menu, palette, palette._help, ring._panel, notes)
+    followKeys(model, palette)
     const follow = followPage(model, (page) => { for (const nav of [row, bottom, menu]) nav._mark(page) }, notes._tell)
     model.on("msg:custom", ({toast, tone}) => { if (toast !== undefined) notes._tell(toast, tone) })
     tellHidden(model)

@@ -119,6 +119,7 @@ export function tabs(model) {
 export function menuButton(model, extras) {
   const button = plainButton("menubutton", null, () => menu._open()), menu = modal("menu", _("Menu"))
   button.append(sign("menu"))
+  button.setAttribute("aria-haspopup", "dialog")
   button.setAttribute("aria-label", _("Menu"))
   const head = h("header"), nav = h("nav", "allpages"), foot = h("footer")
   nav.setAttribute("aria-label", _("All pages"))
