@@ -203,8 +203,8 @@ class PageSession:
     def close(self) -> None:
         """End: follow nothing, hold nothing."""
         self.mirror.close()
-        for task in tuple(self._work):
         self.top.close()
+        for task in tuple(self._work):
             task.cancel()
         self._doc = None
         self._is_live = False
