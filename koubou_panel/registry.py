@@ -27,6 +27,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "pages": {
         "services": "koubou_panel.views.pages.services:ServicesPage",
         "settings": "koubou_panel.views.pages.settings:SettingsPage",
+        "tasks": "koubou_panel.views.pages.tasks:TasksPage",
         "workers": "koubou_panel.views.pages.workers:WorkersPage",
     },
 }

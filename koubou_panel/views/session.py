@@ -141,6 +141,7 @@ class PageSession:
             spawn=self._spawn,
             locked=self._locked,
             toast=self._toast,
+            tell=self._tell,
             restart_service=about.get("restart_service"),
             home=about.get("home"),
             environ=about.get("environ", {}),
@@ -334,6 +335,9 @@ class PageSession:
             self._locked(
                 lambda: self.top.bar.toast(_("The new task waits for its input: open it to type that."))
             )
+
+    def _tell(self, text: str) -> None:
+        self._locked(lambda: self.top.bar.toast(text))
 
     def _toast(self, text: str) -> None:
         self._locked(lambda: self.top.bar.toast(text, is_bad=True))

@@ -43,6 +43,7 @@ class Visit:
         spawn: starts background work that ends with the session.
         locked: calls something under the document's lock, soon.
         toast: tells the visitor something that went wrong; call it from anywhere.
+        tell: tells the visitor what was done; call it from anywhere.
         restart_service: has a service started anew; None: nobody does that here.
         home: whose settings are shown and changed; None: none are.
         environ: the environment that those are read with.
@@ -57,6 +58,7 @@ class Visit:
     spawn: Callable[[Coroutine[None, None, None]], object]
     locked: Callable[[Callable[[], None]], None]
     toast: Callable[[str], None]
+    tell: Callable[[str], None] = lambda _: None
     restart_service: Callable[[str], bool] | None = None
     home: Home | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
