@@ -115,5 +115,6 @@ def _numbered(lines: list[str], first: int, last: int) -> Numbered:
 def _shown(text: str) -> str:
     """A line without its end; that it has none is told, as is all that cannot be seen."""
     shown = text.removesuffix("\n")
-    end = "" if shown != text else f" ⟨{_('no end of line')}⟩"
+    no_end = _("no end of line")
+    end = "" if shown != text else f" ⟨{no_end}⟩"
     return f"{seen(shown[:LINE_CHARS])}{'…' if len(shown) > LINE_CHARS else ''}{end}"
