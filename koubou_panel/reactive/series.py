@@ -1,4 +1,4 @@
-"""What ended second by second over the last quarter of an hour, counted from facts."""
+"""What ended second by second over the last quarter of an hour and the one before, counted from facts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import nan
 from typing import NamedTuple
 
 KEEP_S = 900
+KEEP_ROWS_S = 2 * KEEP_S
 P95_WINDOW_S = 60
 LAG_S = 0.5
 """A second is closed this long after its end: its last facts are still on their way. Later ones count in the next."""
@@ -46,10 +47,10 @@ class Throughput:
     """
 
     def __init__(self, now: float, *, known_since: float = 0.0) -> None:
-        """Begin a quarter of an hour before `now`."""
-        self.rows: deque[Second] = deque(maxlen=KEEP_S)
+        """Begin half an hour before `now`."""
+        self.rows: deque[Second] = deque(maxlen=KEEP_ROWS_S)
         self._known_since = known_since
-        self._next = int(now) - KEEP_S
+        self._next = int(now) - KEEP_ROWS_S
         self._open: dict[int, _Open] = {}
         self._window: deque[list[float]] = deque(maxlen=P95_WINDOW_S)
         self._p95_s = nan
@@ -70,8 +71,8 @@ class Throughput:
     def advance(self, now: float) -> list[Second]:
         """Close every second that is over at `now`, and give them, oldest first."""
         end = int(now - LAG_S)
-        if end - self._next > KEEP_S:  # nobody asked for long: what fell off the far end is gone
-            self._next = end - KEEP_S
+        if end - self._next > KEEP_ROWS_S:  # nobody asked for long: what fell off the far end is gone
+            self._next = end - KEEP_ROWS_S
             self._open = {second: step for second, step in self._open.items() if second >= self._next}
         closed = [self._close(second) for second in range(self._next, end)]
         self._next = max(self._next, end)
@@ -88,6 +89,13 @@ class Throughput:
                 completed += int(row.completed)
                 failed += int(row.failed)
         return completed, failed
+
+    def before(self, seconds: int) -> tuple[int, int]:
+        """How many completed and failed in as many closed seconds before the last ones; 0 where nobody knows it."""
+        found = [
+            row for row in islice(reversed(self.rows), seconds, 2 * seconds) if row.completed == row.completed
+        ]
+        return int(sum(row.completed for row in found)), int(sum(row.failed for row in found))
 
     def _close(self, second: int) -> Second:
         step = self._open.pop(second, None)

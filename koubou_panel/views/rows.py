@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isnan
 
 from koubou_panel.core.records import Task
 from koubou_panel.reactive.models import ShopModel, TaskModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
+from koubou_panel.views.language import _, ngettext
 from koubou_panel.views.services import service_notices
-from koubou_panel.views.words import amount, count, duration, plural, rate, size
+from koubou_panel.views.words import amount, count, duration, rate, size
 
 SHOWN_RUNNING = 8
 SHOWN_ENDED = 12
@@ -23,8 +24,18 @@ LABEL = 60
 
 MARK = {"completed": "ok", "failed": "fail", "cancelled": "cancel"}
 SPAN_S = 900
+#: By tile: the page with what it counts, and the search there.
+LISTS = {
+    "pending": ("tasks", "status:pending"),
+    "running": ("tasks", "status:in_progress"),
+    "completed": ("tasks", "status:completed"),
+    "failed": ("tasks", "status:failed"),
+    "success": ("tasks", "since:15m"),
+    "workers": ("workers", ""),
+}
 
 Row = dict[str, object]
+Goes = tuple[str, str, dict[str, str]]
 
 
 def tiles(
@@ -37,20 +48,44 @@ def tiles(
 
     """
     completed, failed = _spark(throughput)
-    pending, busy = [waiting for waiting, _ in levels], [running for _, running in levels]
-    of, per_minute = f"/ {model.workers_total}", "{} per minute"
-    tone = "fail" if throughput.last(SPAN_S)[1] else ""
+    pending, busy = [level[0] for level in levels], [level[1] for level in levels]
+    per_minute = _("{n} per minute")
     well, badly = count(model.completed_per_minute), count(model.failed_per_minute)
+    is_bad = throughput.last(SPAN_S)[1] > 0
     return [
-        _tile("pending", "Pending", count(model.pending), _waits(model, now), "wait", spark=pending),
-        _tile("running", "Running", count(at_work(model)), _claimed(model, now), "run", of=of, spark=busy),
+        _tile("pending", _("Pending"), count(model.pending), _waits(model, now), "wait", spark=pending),
         _tile(
-            "completed", "Completed", count(model.completed), per_minute.format(well), "ok", spark=completed
+            "running",
+            _("Running"),
+            count(at_work(model)),
+            _claimed(model, now),
+            "run",
+            of=f"/ {model.workers_total}",
+            spark=busy,
         ),
-        _tile("failed", "Failed", count(model.failed), per_minute.format(badly), tone, spark=failed),
-        _success(model),
         _tile(
-            "workers", "Workers", str(model.workers_total), _pool(model), "warn" if model.workers_lost else ""
+            "completed",
+            _("Completed"),
+            count(model.completed),
+            per_minute.format(n=well),
+            "ok",
+            spark=completed,
+        ),
+        _tile(
+            "failed",
+            _("Failed"),
+            count(model.failed),
+            per_minute.format(n=badly),
+            "fail" if is_bad else "",
+            spark=failed,
+        ),
+        _success(model, throughput),
+        _tile(
+            "workers",
+            _("Workers"),
+            str(model.workers_total),
+            _pool(model),
+            "warn" if model.workers_lost else "",
         ),
     ]
 
@@ -76,32 +111,49 @@ def past_levels(tasks: Iterable[Task], now: float) -> list[tuple[int, int]]:
 
 
 def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
-    """What is wrong, the worst first; nothing when all is well."""
-    found: list[Row] = []
-    if model.link_status == "closed":
-        found.append(_notice("link", "bad", "The workshop has stopped. Start it again with: koubou up"))
-    if model.closing:
-        found.append(_notice("close", "warn", "The workshop is shutting down: it takes no new work."))
-    elif model.draining:
-        found.append(_notice("drain", "warn", "The workers drain: what runs goes on, new work is refused."))
-    elif model.paused:
-        found.append(_notice("pause", "warn", "The workers are paused: nothing new starts."))
-    if model.recovered:
-        found.append(_notice("recovered", "warn", f"The workshop came back: {line(model.recovered)}"))
+    """What is wrong, the worst first, each with the page where something can be done; nothing when all is well."""
+    found = [*_standing(model)]
     failed = throughput.last(FAILED_WINDOW_S)[1]
     if failed:
-        found.append(_notice("failed", "bad", f"{plural(failed, 'task')} failed in the last 10 minutes"))
-    found += [
-        _notice(f"lost {worker.worker_id}", "bad", f"{line(worker.worker_id)} does not answer")
-        for worker in model.workers
-        if worker.status == "unresponsive"
-    ]
-    found += [_notice(words, "bad", words) for words in service_notices(model.services)]
+        words = ngettext(
+            "{n} task failed in the last 10 minutes", "{n} tasks failed in the last 10 minutes", failed
+        )
+        asked = {"q": "status:failed since:10m"}
+        found.append(
+            _notice("failed", "bad", words.format(n=count(failed)), ("tasks", _("Look at them"), asked))
+        )
+    for worker in model.workers:
+        if worker.status == "unresponsive":
+            name = line(worker.worker_id)
+            words = _("{name} does not answer").format(name=name)
+            found.append(_notice(f"lost {name}", "bad", words, ("workers", _("Go to the workers"), {})))
+    services: Goes = ("services", _("Go to the services"), {})
+    found += [_notice(words, "bad", words, services) for words in service_notices(model.services)]
     host = model.metrics
+    full = {"disk": _("The disk is {percent} % full"), "memory": _("The memory is {percent} % full")}
     for name, percent in (("disk", host.disk_percent), ("memory", host.memory_percent)) if host else ():
         if percent is not None and percent >= FULL_PERCENT:
-            found.append(_notice(name, "warn", f"{name} {percent:.0f} % full"))
+            words = full[name].format(percent=f"{percent:.0f}")
+            found.append(_notice(name, "warn", words, ("system", _("Go to the system"), {})))
     return found
+
+
+def _standing(model: ShopModel) -> Iterator[Row]:
+    """What the workshop itself is not up to."""
+    pool: Goes = ("workers", _("Go to the workers"), {})
+    if model.link_status == "closed":
+        yield _notice("link", "bad", _("The workshop has stopped. Start it again with: koubou up"))
+    if model.closing:
+        yield _notice("close", "warn", _("The workshop is shutting down: it takes no new work."))
+    elif model.draining:
+        words = _("The workers drain: what runs goes on, new work is refused.")
+        yield _notice("drain", "warn", words, pool)
+    elif model.paused:
+        yield _notice("pause", "warn", _("The workers are paused: nothing new starts."), pool)
+    if model.recovered:
+        words = _("The workshop came back: {what}").format(what=line(model.recovered))
+        asked = {"q": "status:failed reason:lost"}
+        yield _notice("recovered", "warn", words, ("tasks", _("Look at what was lost"), asked))
 
 
 def running_rows(model: ShopModel) -> list[Row]:
@@ -165,7 +217,7 @@ def fraction_of(task: TaskModel) -> float | None:
 
 def progress_words(task: TaskModel) -> list[str]:
     """How far it is and how fast it goes: `37 %`, `12/80`, `3.1/s`."""
-    facts = ["stopping …"] if task.stopping else []
+    facts = [_("stopping …")] if task.stopping else []
     fraction = fraction_of(task)
     if fraction is not None:
         facts.append(f"{100 * fraction:.0f} %")
@@ -179,7 +231,7 @@ def progress_words(task: TaskModel) -> list[str]:
 
 
 def _use_words(task: TaskModel, rss_bytes: int | None) -> list[str]:
-    facts = [f"run {task.run}"] if task.run > 1 else []
+    facts = [_("run {n}").format(n=task.run)] if task.run > 1 else []
     if task.use is not None:
         facts.append(f"CPU {task.use.cpu_percent:.0f} %")
         rss_bytes = task.use.rss_bytes
@@ -204,14 +256,13 @@ def waits_because(task: TaskModel, model: ShopModel) -> str:
     """Why a pending task has not started, in words."""
     if task.waits_for:
         first, more = line(task.waits_for[0][1], 32), len(task.waits_for) - 1
-        return f"waits for {first} and {more} more" if more else f"waits for {first}"
+        words = _("waits for {first} and {more} more") if more else _("waits for {first}")
+        return words.format(first=first, more=more)
     if model.closing:
-        return "waits for the next start of the workshop"
+        return _("waits for the next start of the workshop")
     if model.draining:
-        return "waits: the workers drain"
-    if model.paused:
-        return "paused"
-    return "waits for a free worker"
+        return _("waits: the workers drain")
+    return _("paused") if model.paused else _("waits for a free worker")
 
 
 def full_label(label: str, summary: str) -> str:
@@ -221,45 +272,83 @@ def full_label(label: str, summary: str) -> str:
 
 
 def _tile(
-    key: str, label: str, value: str, sub: str, tone: str, *, of: str = "", spark: Sequence[float] = ()
+    key: str,
+    label: str,
+    value: str,
+    sub: str,
+    tone: str,
+    *,
+    of: str = "",
+    spark: Sequence[float] = (),
+    hint: str = "",
 ) -> Row:
-    steps = [None if isnan(number) else number for number in spark]
-    return {"key": key, "label": label, "value": value, "of": of, "sub": sub, "tone": tone, "spark": steps}
+    """`page` and `asked`: where the tasks that are counted here can be seen."""
+    page, asked = LISTS[key]
+    return {
+        "key": key,
+        "label": label,
+        "value": value,
+        "of": of,
+        "sub": sub,
+        "tone": tone,
+        "spark": [None if isnan(number) else number for number in spark],
+        "hint": hint,
+        "page": page,
+        "asked": {"q": asked} if asked else {},
+    }
 
 
-def _success(model: ShopModel) -> Row:
+def _success(model: ShopModel, throughput: Throughput) -> Row:
+    """The share that went well in the last quarter of an hour, and how it was in the one before."""
     percent = model.success_percent
     if percent is None:
-        return _tile("success", "Success", "–", "none in 15 min", "")
-    shown = f"{percent:.0f}" if percent in (0, 100) else f"{min(percent, 99.9):.1f}"
-    return _tile("success", "Success", shown, "last 15 minutes", "", of="%")
+        return _tile("success", _("Success"), "–", _("none in 15 min"), "")
+    well, badly = throughput.before(SPAN_S)
+    sub, hint = _("last 15 minutes"), ""
+    if well + badly:
+        before = 100 * well / (well + badly)
+        change = f"{percent - before:+.1f}".replace("-", "−")
+        sub = _("{change} in 15 min").format(change="±0" if change[1:] == "0.0" else change)
+        hint = _("{before} % in the 15 minutes before").format(before=_percent(before))
+    return _tile("success", _("Success"), _percent(percent), sub, "", of="%", hint=hint)
+
+
+def _percent(percent: float) -> str:
+    """What is not all of it is never shown as if it were."""
+    return f"{percent:.0f}" if percent in (0, 100) else f"{min(percent, 99.9):.1f}"
 
 
 def _waits(model: ShopModel, now: float) -> str:
     if model.oldest_pending_at is None:
-        return "nothing waits"
-    return f"oldest {duration(now - model.oldest_pending_at)}"
+        return _("nothing waits")
+    return _("oldest {time}").format(time=duration(now - model.oldest_pending_at))
 
 
 def _claimed(model: ShopModel, now: float) -> str:
     claimed = model.in_progress - at_work(model)
     if claimed > 0:
-        return f"+{count(claimed)} handed over"
+        return _("+{n} handed over").format(n=count(claimed))
     began = [task.started_at for task in model.running if task.started_at]
-    return f"longest {duration(now - min(began))}" if began else "nothing runs"
+    return _("longest {time}").format(time=duration(now - min(began))) if began else _("nothing runs")
 
 
 def _pool(model: ShopModel) -> str:
-    parts = [f"{model.workers_busy} busy", f"{model.workers_idle} idle"]
-    if model.workers_lost:
-        parts.append(f"{model.workers_lost} lost")
     others = Counter(worker.status for worker in model.workers)
-    parts += [f"{others[status]} {status}" for status in ("starting", "paused", "stopping") if others[status]]
-    return " · ".join(parts)
+    counted = [
+        (model.workers_busy, _("{n} busy"), True),
+        (model.workers_idle, _("{n} idle"), True),
+        (model.workers_lost, _("{n} lost"), False),
+        (others["starting"], _("{n} starting"), False),
+        (others["paused"], _("{n} paused"), False),
+        (others["stopping"], _("{n} stopping"), False),
+    ]
+    return " · ".join(words.format(n=number) for number, words, is_always in counted if number or is_always)
 
 
-def _notice(key: str, tone: str, text: str) -> Row:
-    return {"key": key, "tone": tone, "text": text}
+def _notice(key: str, tone: str, text: str, goes: Goes | None = None) -> Row:
+    """`goes`: the page to go to, what the link says, and what is asked there."""
+    page, label, asked = goes or ("", "", {})
+    return {"key": key, "tone": tone, "text": text, "page": page, "go": label, "asked": asked}
 
 
 def _spark(throughput: Throughput) -> tuple[list[float], list[float]]:

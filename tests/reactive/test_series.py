@@ -2,7 +2,7 @@
 
 from math import isnan
 
-from koubou_panel.reactive.series import KEEP_S, Throughput
+from koubou_panel.reactive.series import KEEP_ROWS_S, KEEP_S, Throughput
 
 NOW = 1_700_000_000.5
 
@@ -66,10 +66,23 @@ def test_p95_is_over_the_last_minute() -> None:
     assert isnan(rows[int(NOW) + 61].p95_s)
 
 
+def test_the_window_before_is_counted_apart() -> None:
+    """What ended in the seconds before the last ones, and what cannot be known of them is nothing."""
+    series = Throughput(NOW)
+    for at, failed in ((5, False), (15, False), (16, True), (25, True)):
+        series.add(NOW - 30 + at, failed=failed, duration_s=1.0)
+    series.advance(NOW + 1)
+    assert series.last(10) == (0, 1)
+    assert series.before(10) == (1, 1)
+    late = Throughput(NOW, known_since=NOW - 12)
+    late.advance(NOW + 1)
+    assert late.before(900) == (0, 0)
+
+
 def test_a_long_silence_is_not_walked_through() -> None:
-    """After a day without `advance` only the last quarter of an hour is given."""
+    """After a day without `advance` only the last half an hour is given."""
     series = Throughput(NOW)
     series.advance(NOW)
     rows = series.advance(NOW + 86_400)
-    assert len(rows) == KEEP_S
+    assert len(rows) == KEEP_ROWS_S
     assert rows[-1].at == int(NOW + 86_400 - 0.5) - 1

@@ -87,11 +87,14 @@ async def test_what_is_wrong_is_noticed() -> None:
         shop.hub.note(MetricsSampled(clock(), Metrics(clock(), {"disk_percent": 93.0})))
         await shop.do(DrainPool(), Caller("test"))
         mirror = Mirror(shop, now=clock)
-        texts = [notice["text"] for notice in rows.notices(mirror.model, mirror.throughput)]
+        notices = rows.notices(mirror.model, mirror.throughput)
+        assert [notice["page"] for notice in notices] == ["workers", "tasks", "system"]
+        assert notices[1]["asked"] == {"q": "status:failed since:10m"}
+        texts = [notice["text"] for notice in notices]
         assert texts == [
             "The workers drain: what runs goes on, new work is refused.",
             "1 task failed in the last 10 minutes",
-            "disk 93 % full",
+            "The disk is 93 % full",
         ]
         mirror.close()
 

@@ -20,6 +20,7 @@ from koubou_panel.views.cards import (
 )
 from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
 from koubou_panel.views.language import _
+from koubou_panel.views.stream import TaskStream
 from koubou_panel.views.theme import DATA
 from koubou_panel.views.visit import Visit
 from koubou_panel.views.words import duration
@@ -52,6 +53,7 @@ class Overview:
         self._next_level_at = 0.0
         self._range = time_range(now())
         self.tiles = visit.card(TileRow)
+        self.stream = TaskStream(visit, on_freeze=self._freeze)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
         self.output = visit.card(OutputCard)
         self.first = visit.card(FirstMinute, lines=_LINES)
@@ -67,6 +69,8 @@ class Overview:
         return {
             "tiles": self.tiles,
             "first": self.first,
+            "stream_head": self.stream.card,
+            "stream": _pane(self.stream.figure),
             "running": self.running,
             "output": self.output,
             "throughput_head": self.throughput_head,
@@ -91,15 +95,28 @@ class Overview:
         self.host.reset(list(self._mirror.metrics))
         set_changed(self.throughput_head, title=_("Ended tasks, per 10 s"))
         set_changed(self.host_head, title=_("Host, percent"))
+        self.stream.draw()
         self._draw_numbers()
         self._draw_lists()
         self.tick()
 
+    @property
+    def paused(self) -> bool:
+        """Whether the visitor has the page stand still."""
+        return self.stream.paused
+
+    def _freeze(self) -> None:
+        if not self.paused:
+            self.draw()
+
     def update(self, changes: Changes) -> None:
-        """Show what changed."""
+        """Show what changed, unless the page is to stand still."""
+        if self.paused:
+            return
         if changes.reset:
             self.draw()
             return
+        self.stream.update(changes)
         self.throughput.extend(changes.seconds)
         self.host.extend(changes.metrics)
         if changes.metrics or changes.seconds:
@@ -110,7 +127,9 @@ class Overview:
             self._draw_lists()
 
     def tick(self) -> None:
-        """Once a second: move the time axis on, and the heart's beat."""
+        """Once a second: move the time axis on."""
+        if self.paused:
+            return
         now = self._now()
         fresh = time_range(now)
         self._range.update(start=fresh.start, end=fresh.end)

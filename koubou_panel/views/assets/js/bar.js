@@ -1,7 +1,7 @@
 // The top bar, with the tabs of a phone and the toasts; and what is wrong.
 
 import {ask} from "./ask.js"
-import {h, icon, keyed, plainButton, setText, watch} from "./dom.js"
+import {h, icon, plainButton} from "./dom.js"
 import {_, language, setLanguage} from "./language.js"
 import {followPage, menuButton, pageRow, tabs} from "./nav.js"
 import {bell} from "./notify.js"
@@ -96,24 +96,6 @@ export const TopBar = {
     model.on("msg:custom", ({toast, tone}) => { if (toast !== undefined) notes._tell(toast, tone) })
     tellHidden(model)
     follow()
-    return root
-  },
-}
-
-// -- attention: nothing when all is well --
-
-export const AttentionStrip = {
-  render({model}) {
-    const root = h("div", "attention")
-    root.setAttribute("role", "status")
-    watch(model, ["items"], () => {
-      root.hidden = model.items.length === 0
-      keyed(root, model.items, (i) => i.key, (i) => {
-        const node = h("span", `notice ${i.tone}`)
-        node.append(icon("warn"), h("span"))
-        return node
-      }, (node, i) => { node.className = `notice ${i.tone}`; setText(node.lastChild, i.text) })
-    })
     return root
   },
 }

@@ -1,7 +1,8 @@
 // The cards of a page. Each draws what its Python half sends and sends back what is clicked, nothing more.
 // A new card: a module of its own beside this one, and its name here; `views/cards.py` has the Python halves.
 
-import {AttentionStrip, TopBar} from "./bar.js"
+import {AttentionStrip} from "./attention.js"
+import {TopBar} from "./bar.js"
 import {ChartHead} from "./charts.js"
 import {live} from "./language.js"
 import {OutputCard} from "./output.js"
@@ -11,6 +12,7 @@ import {ScriptsCard} from "./scripts.js"
 import {ServicesCard} from "./services.js"
 import {SettingsCard} from "./settings.js"
 import {StreamCard} from "./stream.js"
+import {CoresCard, SystemCard, UseCard} from "./system.js"
 import {InputCard, TaskCard} from "./task.js"
 import {TasksCard} from "./tasks.js"
 import {ViewerCard} from "./viewer.js"
@@ -19,6 +21,7 @@ import {WorkersCard} from "./workers.js"
 const cards = {
   AttentionStrip,
   ChartHead,
+  CoresCard,
   FirstMinute,
   InputCard,
   OutputCard,
@@ -28,11 +31,13 @@ const cards = {
   ServicesCard,
   SettingsCard,
   StreamCard,
+  SystemCard,
   TaskCard,
   TasksCard,
   TileRow,
   TopBar,
   ViewerCard,
+  UseCard,
   WorkersCard,
 }
 

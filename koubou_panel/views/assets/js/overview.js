@@ -2,7 +2,7 @@
 
 import {copyText, everySecond, h, icon, keyed, NS, setText, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
-import {taskLink} from "./route.js"
+import {addressOfPage, pageLink, taskLink} from "./route.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
 
 export function spark(values) {
@@ -44,7 +44,8 @@ export const TileRow = {
     // Read out at most every ten seconds: numbers change too often to be heard.
     everySecond(root, () => setText(spoken, model.tiles.slice(0, 4).map((t) => `${t.value} ${t.label}`).join(", ")), 10000)
     watch(model, ["tiles"], () => keyed(row, model.tiles, (t) => t.key, (t) => {
-      const node = h("div")
+      // The whole tile leads to what it counts.
+      const node = pageLink("", () => addressOfPage(t.page, t.asked))
       node._value = h("span", "value")
       node._of = h("span", "of")
       node._sub = h("span", "sub")
@@ -66,16 +67,19 @@ export const TileRow = {
 }
 
 export function cancelButton(model, word = null) {
-  const say = (button, verb) => button.setAttribute("aria-label", button._label ? `${verb} ${button._label}` : verb)
+  const say = (button, isSure) => {
+    const name = button._label, rest = name ? _("Cancel {name}", {name}) : _("Cancel")
+    button.setAttribute("aria-label", isSure ? (name ? _("Confirm: cancel {name}", {name}) : _("Confirm: cancel")) : rest)
+  }
   const button = sureButton("cancel", {
-    rest: (b) => { b.replaceChildren(word ?? icon("fail")); b.title = _("Cancel"); say(b, "Cancel") },
-    ask: (b) => { b.textContent = _("Cancel?"); say(b, "Confirm: cancel") },
+    rest: (b) => { b.replaceChildren(word ?? icon("fail")); b.title = _("Cancel"); say(b, false) },
+    ask: (b) => { b.textContent = _("Cancel?"); say(b, true) },
     act: (b) => model.send_msg({type: "cancel", task_id: b._task}),
   })
   button._name = (label) => {
     if (label === button._label) return
     button._label = label
-    say(button, button.classList.contains("sure") ? "Confirm: cancel" : "Cancel")
+    say(button, button.classList.contains("sure"))
   }
   return button
 }
@@ -98,7 +102,7 @@ export function progressBar() {
 // `37 % · 12/80 · 3.1/s`, then the time left as this moment has it, then what the run says of itself.
 export function progressText(t) {
   const left = t.eta_at ? t.eta_at - clock() : 0
-  return [t.meta, left >= 1 ? `${about(left)} left` : "", t.note].filter(Boolean).join(" · ")
+  return [t.meta, left >= 1 ? _("{time} left", {time: about(left)}) : "", t.note].filter(Boolean).join(" · ")
 }
 
 export const RunningCard = {
@@ -106,7 +110,8 @@ export const RunningCard = {
     const root = h("section", "card running")
     const head = h("h2", "", _("Running now")), count = h("span", "count")
     head.append(count)
-    const list = h("div", "list"), more = h("div", "more")
+    const list = h("div", "list")
+    const more = pageLink("more", () => addressOfPage("tasks", {q: "status:in_progress"}), "")
     const waitingHead = h("h2", "", _("Next")), waitingCount = h("span", "count"), waiting = h("div", "list waiting")
     waitingHead.append(waitingCount)
     const endedHead = h("h2", "", _("Ended last")), ended = h("div", "list ended")
@@ -137,7 +142,7 @@ export const RunningCard = {
       row._shown = t
       setText(row._name, t.label)
       row._name.title = t.full
-      row._time.title = t.started_at ? `since ${moment(t.started_at)}` : ""
+      row._time.title = t.started_at ? _("since {time}", {time: moment(t.started_at)}) : ""
       row.classList.toggle("stopping", t.stopping)
       row._progress._show(t.fraction)
       setText(row._uses, t.uses)
@@ -174,7 +179,7 @@ export const RunningCard = {
     }
     const drawWhy = (row) => {
       const {not_before, why} = row._shown, wait = not_before ? not_before - clock() : 0
-      setText(row._why, wait > 0 ? `runs again in ${about(Math.ceil(wait))}` : why)
+      setText(row._why, wait > 0 ? _("runs again in {time}", {time: about(Math.ceil(wait))}) : why)
       row._why.title = row._why.textContent
     }
     const makeEnded = (t) => {
@@ -197,7 +202,7 @@ export const RunningCard = {
       if (model.can_act && t.mark === "fail") {
         const retry = h("button", "retry", _("Retry"))
         retry.type = "button"
-        retry.setAttribute("aria-label", `Retry ${t.label}`)
+        retry.setAttribute("aria-label", _("Retry {name}", {name: t.label}))
         retry.onclick = () => model.send_msg({type: "retry", task_id: t.id})
         row.append(retry)
       }
@@ -213,10 +218,10 @@ export const RunningCard = {
     watch(model, ["rows", "waiting", "waiting_more", "ended", "more", "hint"], () => {
       setText(count, model.rows.length ? String(model.rows.length + model.more) : "")
       keyed(list, model.rows, (t) => t.id, makeRow, drawRow)
-      setText(more, model.more ? `+${model.more} more` : "")
+      setText(more, model.more ? _("+{n} more", {n: model.more}) : "")
       keyed(waiting, model.waiting, (t) => t.id, makeWaiting, drawWaiting)
       waitingHead.hidden = !model.waiting.length
-      setText(waitingCount, model.waiting_more ? `${model.waiting.length} of ${model.waiting.length + model.waiting_more}` : "")
+      setText(waitingCount, model.waiting_more ? _("{n} of {all}", {n: model.waiting.length, all: model.waiting.length + model.waiting_more}) : "")
       keyed(ended, model.ended, (t) => t.id, makeEnded, showEnded)
       endedHead.hidden = !model.ended.length
       empty.hidden = model.rows.length > 0
@@ -240,7 +245,7 @@ export const FirstMinute = {
       for (const [label, text, note] of model.lines) {
         const way = h("div", "way"), code = h("code", "", text), copy = h("button", "copy")
         copy.type = "button"
-        copy.setAttribute("aria-label", `Copy the line for ${label}`)
+        copy.setAttribute("aria-label", _("Copy the line for {label}", {label}))
         copy.append(icon("copy"), h("span", "", _("Copy")))
         copy.onclick = () => copyText(text, copy.lastChild)
         way.append(h("span", "label", label), code, copy)
