@@ -72,6 +72,12 @@ class ScriptAsks:
     def _entry(self, message: Message) -> Entry:
         return find_entry(self._shop.state.scripts, text_in(message, "name", most=200))
 
+    def _changed(self, message: Message) -> str:
+        """The name of a script, for who may change it."""
+        name = self._entry(message).name
+        check_role(RemoveScript(name), self._visit.caller.role)
+        return name
+
     # -- the catalogue ----------------------------------------------------------------------------------------
 
     async def _dues(self, message: Message) -> Answer:
@@ -142,7 +148,7 @@ class ScriptAsks:
 
     async def _save_text(self, message: Message) -> Answer:
         """Save a text that was made from the version `base`."""
-        name, base = self._entry(message).name, text_in(message, "base", most=64)
+        name, base = self._changed(message), text_in(message, "base", most=64)
         text = message.get("text")
         if not isinstance(text, str):
             raise Refused("invalid", _("there is no text"), field="text")
@@ -155,7 +161,7 @@ class ScriptAsks:
 
     async def _restore(self, message: Message) -> Answer:
         """Make a kept version the present text again."""
-        name, version = self._entry(message).name, text_in(message, "version", most=64)
+        name, version = self._changed(message), text_in(message, "version", most=64)
         base = text_in(message, "base", most=64)
         return {"version": await self._shop.restore_script(name, version, base, self._visit.caller)}
 
@@ -192,8 +198,7 @@ class ScriptAsks:
 
     async def _remove_output(self, message: Message) -> Answer:
         """Remove what its ended runs printed."""
-        name = self._entry(message).name
-        check_role(RemoveScript(name), self._visit.caller.role)
+        name = self._changed(message)
         removed = await self._shop.remove_output(name, self._visit.caller)
         self._on_removed(name)
         return {"runs": removed.runs, "size": size(removed.size_bytes)}

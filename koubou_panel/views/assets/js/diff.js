@@ -46,6 +46,9 @@ export function diffTable(diff, {old, now}) {
       top.append(head)
       table.append(top)
     }
+    const widths = h("colgroup")
+    for (const cls of isNarrow ? ["no", ""] : ["no", "", "no", ""]) widths.append(h("col", cls))
+    table.insertBefore(widths, table.querySelector("thead"))
     for (const block of diff.blocks) {
       if (block.tag === "skip") {
         const row = h("tr", "skip"), all = cell("", ngettext("{n} line is the same", "{n} lines are the same", block.count))

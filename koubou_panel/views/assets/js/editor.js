@@ -3,7 +3,7 @@
 import {modeOf, textArea} from "./ace.js"
 import {ask} from "./ask.js"
 import {diffTable} from "./diff.js"
-import {h, icon, plainButton, setText, sureButton} from "./dom.js"
+import {everySecond, h, icon, plainButton, setText, sureButton} from "./dom.js"
 import {draftsOf, dropDraft, keepDraft} from "./drafts.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink} from "./route.js"
@@ -85,6 +85,7 @@ export function makeEditor(model, name, {canSave}) {
     stage.replaceChildren(view)
     view.tabIndex = -1
     view.focus({preventScroll: true})
+    stage.scrollIntoView({block: "nearest"})
   }
 
   // -- the text -------------------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ export function makeEditor(model, name, {canSave}) {
     side.hidden = !is
     toggle.setAttribute("aria-expanded", String(is))
     area.resize()
-    if (is) readVersions()
+    if (is) readVersions().then(() => side.scrollIntoView({block: "nearest"}))
   }
 
   async function readVersions() {
@@ -307,11 +308,20 @@ export function makeEditor(model, name, {canSave}) {
   addEventListener("beforeunload", ask_)
   addEventListener("pagehide", leave)
   const clock = setInterval(() => { if (!document.hidden) showState() }, 5000)
+  // It ends where the window does, whatever stands above it.
+  const fit = () => {
+    const above = `${Math.max(0, Math.round(node.getBoundingClientRect().top))}px`
+    if (node._above === above) return
+    node.style.setProperty("--above", node._above = above)
+    area.resize()
+  }
+  everySecond(node, fit)
   load().then(offerDraft, (error) => { showState(); note("wrong", banner("bad", error.message)) })
   showState()
 
   return {
     node,
+    begin: fit,
     update(now) {
       const isFirst = detail === null
       detail = now

@@ -20,7 +20,7 @@ export function detailView(model, name) {
   wrong.setAttribute("role", "alert")
   const tell = (text) => { wrong.hidden = !text; setText(wrong, text) }
   tell("")
-  const on = enableSwitch(model, name, tell), draft = pageLink("tag2 warn", () => scriptAddress(name, {edit: "1"}), _("unsaved draft"))
+  const on = enableSwitch(model, name, tell, {on: _("schedule on"), off: _("schedule off")}), draft = pageLink("tag2 warn", () => scriptAddress(name, {edit: "1"}), _("unsaved draft"))
   const edit = pageLink("button", () => scriptAddress(name, {edit: "1"}), canAct ? _("Edit the text") : _("Read the text"))
   line.append(pageLink("back", () => addressOfPage("scripts"), _("‹ Scripts")), title, draft)
   if (model.role !== "read") actions.append(pageLink("button primary", () => runAddress(name), _("▶ Run")))
@@ -158,7 +158,7 @@ export function detailView(model, name) {
   }
 
   function runsPart() {
-    const {box, heading} = part("runs", _("Last runs")), marks = runMarks(model), list = h("ol"), none = h("p", "empty", _("It has not run yet.")), all = pageLink("all", () => tasksAddress(name), _("All its runs ›"))
+    const {box, heading} = part("lastruns", _("Last runs")), marks = runMarks(model), list = h("ol"), none = h("p", "empty", _("It has not run yet.")), all = pageLink("all", () => tasksAddress(name))
     heading.append(marks)
     box.append(none, list, all)
     return {
@@ -167,7 +167,7 @@ export function detailView(model, name) {
         marks._draw(detail.marks)
         none.hidden = detail.last_runs.length > 0
         all.hidden = !none.hidden
-        setText(all, detail.runs ? ngettext("All its runs: {n}, {bad} of them not well ›", "All its runs: {n}, {bad} of them not well ›", detail.runs, {bad: detail.failures}) : _("All its runs ›"))
+        setText(all, detail.failures ? _("All its runs: {n}, {bad} of them not well ›", {n: detail.runs, bad: detail.failures}) : _("All its runs: {n} ›", {n: detail.runs}))
         keyed(list, detail.last_runs, (run) => run.id, () => { const item = h("li"), link = taskLink(model, "run"); item.append(link); return item }, (item, run) => {
           const link = item.firstChild
           item._run = run

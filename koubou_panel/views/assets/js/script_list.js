@@ -16,7 +16,7 @@ export const runAddress = (name) => addressOfPage(undefined, {run: `script:${nam
 export const tasksAddress = (name) => addressOfPage("tasks", {q: `script:${/\s/.test(name) ? JSON.stringify(name) : name}`})
 
 // A switch shows how the catalogue has it: it turns when that says so.
-export function enableSwitch(model, name, tell) {
+export function enableSwitch(model, name, tell, {on = _("on"), off = _("off")} = {}) {
   const button = plainButton("switch", null, async () => {
     button.disabled = true
     try { await ask(model, "enable", {name, on: button.getAttribute("aria-checked") !== "true"}) } catch (error) { tell(error.message) }
@@ -29,7 +29,7 @@ export function enableSwitch(model, name, tell) {
     button.hidden = !row.timed && row.enabled
     button.disabled = model.role !== "full"
     button.setAttribute("aria-checked", String(row.enabled))
-    setText(button.lastChild, row.enabled ? _("on") : _("off"))
+    setText(button.lastChild, row.enabled ? on : off)
     button.title = row.enabled ? _("Its schedule runs it") : _("Its schedule does not run it; it can be run by hand")
   }
   return button
@@ -87,7 +87,7 @@ export function listView(model) {
 
   function make(row) {
     const line = h("tr"), parts = {}
-    for (const [index, name] of ["what", "last", "runs10", "schedule", "next", "runs", "held", "on", "act"].entries()) {
+    for (const [index, name] of ["what", "last", "runs10", "schedule", "next", "many", "held", "on", "act"].entries()) {
       const cell = parts[name] = h(index ? "td" : "th", name)
       if (!index) cell.scope = "row"
       cell.dataset.label = names[index]
@@ -102,7 +102,7 @@ export function listView(model) {
     parts.runs10.append(marks)
     parts.schedule.append(schedule, cron)
     parts.next.append(next)
-    parts.runs.append(runs, bad)
+    parts.many.append(runs, bad)
     parts.held.append(held)
     parts.on.append(on)
     if (model.role !== "read") { const run = pageLink("button", () => runAddress(row.name), _("Run")); run.setAttribute("aria-label", _("Run {name}", {name: row.name})); parts.act.append(run) }
