@@ -55,7 +55,6 @@ class Deck:
         """Have this page seen; one that there is not changes nothing."""
         if name != OVERVIEW and name not in self._kinds:
             return
-        self.name = name
         if name not in self.views:
             view = self._kinds[name].build(self._visit)
             view.draw()
@@ -64,6 +63,8 @@ class Deck:
             self._places[name].objects = [view.root]
         else:
             self.views[name].draw()
+        # Last: where a page cannot be built, the one before it goes on.
+        self.name = name
 
     def draw(self) -> None:
         """Show what is seen anew."""
