@@ -25,6 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "script": "koubou_panel.kinds.script:ScriptKind",
     },
     "pages": {
+        "scripts": "koubou_panel.views.pages.scripts:ScriptsPage",
         "services": "koubou_panel.views.pages.services:ServicesPage",
         "settings": "koubou_panel.views.pages.settings:SettingsPage",
         "tasks": "koubou_panel.views.pages.tasks:TasksPage",
