@@ -21,7 +21,7 @@ from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.reactive.mirror import Changes, Mirror
 from koubou_panel.views.cards import Card, Message
-from koubou_panel.views.language import _
+from koubou_panel.views.language import _, speaking
 
 Ask = Callable[[Message], Awaitable[Mapping[str, object]]]
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -47,6 +47,7 @@ class Visit:
         restart_service: has a service started anew; None: nobody does that here.
         home: whose settings are shown and changed; None: none are.
         environ: the environment that those are read with.
+        language: which one the visitor is spoken to in, now.
     """
 
     shop: Shop
@@ -62,6 +63,7 @@ class Visit:
     restart_service: Callable[[str], bool] | None = None
     home: Home | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    language: Callable[[], str] = lambda: "en"
 
     @property
     def can_act(self) -> bool:
@@ -80,9 +82,19 @@ class Visit:
             params: the card's own.
         """
         known: dict[str, Any] = {"sheet": self.sheet, "on_message": self.act, **params}
+        known["on_message"] = self._spoken(known["on_message"])
         if asks:
-            known["on_ask"] = self._asked(asks)
+            known["on_ask"] = self._spoken(self._asked(asks))
         return make(**known)
+
+    def _spoken(self, call: Callable[..., None]) -> Callable[..., None]:
+        """`call`, with its words and those of the work that it starts in the visitor's language."""
+
+        def spoken(*args: object) -> None:
+            with speaking(self.language()):
+                call(*args)
+
+        return spoken
 
     def _asked(self, asks: Mapping[str, Ask]) -> Callable[[str, Message, Callable[[Message], None]], None]:
         def on_ask(kind: str, message: Message, reply: Callable[[Message], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import re
 from collections.abc import Iterator
@@ -10,12 +11,28 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from babel.messages.catalog import Catalog, Message
+from babel.messages.catalog import Catalog
+from babel.messages.catalog import Message as Said
 from babel.messages.extract import extract, extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
 
-from koubou_panel.views.language import LANGUAGES, LOCALE, _, catalogue, language_of, ngettext, speaking
+from koubou_panel.core.commands import Caller
+from koubou_panel.reactive.mirror import Mirror
+from koubou_panel.testing import open_inline_shop
+from koubou_panel.views.cards import FirstMinute, Message
+from koubou_panel.views.language import (
+    LANGUAGES,
+    LOCALE,
+    _,
+    catalogue,
+    language_of,
+    ngettext,
+    speaking,
+    spoken,
+)
+from koubou_panel.views.theme import card_sheet
+from koubou_panel.views.visit import Visit
 
 VIEWS = LOCALE.parent
 OTHERS = [name for name in LANGUAGES if name != "en"]
@@ -41,7 +58,7 @@ def kept(language: str) -> Catalog:
         return read_po(file, locale=locale)
 
 
-def messages(language: str) -> list[Message]:
+def messages(language: str) -> list[Said]:
     """The messages of a catalogue; without what gettext calls its header."""
     return [message for message in kept(language) if message.id]
 
@@ -97,6 +114,35 @@ def test_a_plural_is_said_in_its_language() -> None:
     assert (ngettext(one, many, 1), ngettext(one, many, 2)) == (one, many)
 
 
+async def test_what_a_card_sends_is_answered_in_the_visitors_language() -> None:
+    """A card's message, its question and the work that they start speak what the visitor chose, not English."""
+    said: list[str] = []
+    work: list[asyncio.Task[None]] = []
+
+    async def answer(_message: Message) -> Message:
+        said.append(spoken())
+        return {}
+
+    async with open_inline_shop() as shop:
+        visit = Visit(
+            shop=shop,
+            mirror=Mirror(shop, now=shop.clock),
+            caller=Caller("test", "full"),
+            sheet=card_sheet(),
+            now=shop.clock,
+            act=lambda _kind, _message: said.append(spoken()),
+            spawn=lambda job: work.append(asyncio.get_running_loop().create_task(job)),
+            locked=lambda call: call(),
+            toast=said.append,
+            language=lambda: "ja",
+        )
+        card = visit.card(FirstMinute, asks={"word": answer})
+        card._handle_msg({"type": "anything"})
+        card._handle_msg({"type": "ask", "ask": "word", "id": 1})
+        await asyncio.gather(*work)
+    assert said == ["ja", "ja"]
+
+
 def test_what_has_no_translation_is_said_in_english() -> None:
     """A word that no catalogue has is shown as it is."""
     with speaking("ja"):
@@ -104,7 +150,7 @@ def test_what_has_no_translation_is_said_in_english() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cookie", "accepted", "spoken"),
+    ("cookie", "accepted", "expected"),
     [
         ("", "", "en"),
         ("", "ja,en;q=0.8", "ja"),
@@ -115,10 +161,10 @@ def test_what_has_no_translation_is_said_in_english() -> None:
     ],
 )
 def test_a_visitor_is_spoken_to_in_the_language_they_asked_for(
-    cookie: str, accepted: str, spoken: str
+    cookie: str, accepted: str, expected: str
 ) -> None:
     """What was chosen counts, else what the browser asks for, else English."""
-    assert language_of(cookie=cookie, accepted=accepted) == spoken
+    assert language_of(cookie=cookie, accepted=accepted) == expected
 
 
 def test_messages_of_cards_are_found_among_template_literals() -> None:
