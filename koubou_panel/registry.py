@@ -26,6 +26,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "pages": {
         "scripts": "koubou_panel.views.pages.scripts:ScriptsPage",
+        "logs": "koubou_panel.views.pages.logs:LogsPage",
         "services": "koubou_panel.views.pages.services:ServicesPage",
         "settings": "koubou_panel.views.pages.settings:SettingsPage",
         "tasks": "koubou_panel.views.pages.tasks:TasksPage",

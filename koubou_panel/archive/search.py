@@ -12,6 +12,7 @@ from koubou_panel.archive.output import read_output_bytes
 CHUNK_BYTES = 1 << 16  # one look at so much takes less than a millisecond
 LINE_BYTES = 1 << 16  # of a longer line each such piece is looked at by itself
 SHOWN_CHARS = 300
+REACH_BYTES = 1 << 12  # how far around a line is read
 _CONTROL = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[PX^_][^\x1b\r\n]*\x1b\\|[ -/]*[0-~])"
 )
@@ -52,6 +53,29 @@ def search_log(path: Path, text: str) -> Iterator[Found | None]:
         line += data.count(b"\n", 0, whole)
         at, rest = at + whole, data[whole:]
     yield from _lines(rest, at, line, wanted)
+
+
+def around(path: Path, offset: int, lines: int) -> tuple[list[str], list[str]]:
+    """Up to so many lines before the one at byte `offset`, and after it, as a person sees them."""
+    if not lines:
+        return [], []
+    page = read_output_bytes(path, max(0, offset - REACH_BYTES), 2 * REACH_BYTES)
+    at = offset - page.offset
+    if not 0 <= at <= len(page.data):  # it was removed meanwhile
+        return [], []
+    begin, end = page.data.rfind(b"\n", 0, at) + 1, page.data.find(b"\n", at)
+    before = page.data[: begin - 1].split(b"\n") if begin else []
+    if page.offset > page.start:
+        before = before[1:]  # the end of a line
+    after = page.data[end + 1 :].removesuffix(b"\n").split(b"\n") if 0 <= end < len(page.data) - 1 else []
+    return [_seen(line) for line in before[-lines:]], [_seen(line) for line in after[:lines]]
+
+
+def _seen(line: bytes) -> str:
+    """A line as it stands in the end: what was drawn last, without what a terminal obeys."""
+    drawn = line.removesuffix(b"\r").rpartition(b"\r")[2]
+    shown = _CONTROL.sub(b"", drawn).decode("utf-8", "replace")
+    return shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}…"
 
 
 def _lines(data: bytes, at: int, line: int, wanted: str) -> Iterator[Found]:

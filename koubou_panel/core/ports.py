@@ -161,6 +161,47 @@ class OutputMatches(Struct, frozen=True, kw_only=True):
     is_cut: bool = False
 
 
+class OutputSearch(Struct, frozen=True, kw_only=True):
+    """Which lines, of which tasks: `text` as a person sees it, in upper or lower case; `tasks` newest first.
+
+    At most `limit` lines in all and `per_task` of one, each with `context` lines on both sides. A newer search of the
+    same `by` ends this one early; empty: none does.
+    """
+
+    text: str
+    tasks: TaskQuery = TaskQuery()
+    limit: int = 200
+    per_task: int = 20
+    context: int = 2
+    by: str = ""
+
+
+class OutputHit(Struct, frozen=True, kw_only=True):
+    """A line that was found: its number from 1, the byte that it begins at, and the lines around it."""
+
+    line: int
+    offset: int
+    text: str
+    before: list[str] = []
+    after: list[str] = []
+
+
+class TaskHits(Struct, frozen=True, kw_only=True):
+    """The lines that were found of one task; `is_cut`: it has more."""
+
+    task: Task
+    hits: list[OutputHit]
+    is_cut: bool = False
+
+
+class OutputHits(Struct, frozen=True, kw_only=True):
+    """What a search found, newest task first, in `tasks` of them; `is_cut`: there may be more, it ended early."""
+
+    found: list[TaskHits]
+    tasks: int
+    is_cut: bool = False
+
+
 class OutputRemoved(Struct, frozen=True, kw_only=True):
     """What was removed of the output of a script's runs: of how many of them, and how much."""
 
@@ -283,6 +324,13 @@ class Shop(Protocol):
 
     async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
         """Lines with `text`, in upper or lower case, in the output of a script's runs; at most `limit` of them."""
+
+    async def search_logs(self, search: OutputSearch) -> OutputHits:
+        """Lines in the output of all tasks that are asked for; bounded in time, and it says when it ended early.
+
+        Raises:
+            Refused: `invalid`; `unavailable`: as many searches are under way as may be.
+        """
 
     async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
         """How many bytes of output are held of each of these tasks, in that order."""

@@ -306,6 +306,8 @@ class PrivateClient(asyncio.Protocol):
                 found = await shop.restore_script(name, version, base, caller)
             case questions.SearchOutput(script=script, text=text, limit=limit):
                 found = await shop.search_output(script, text, limit)
+            case questions.SearchLogs(search=search):
+                found = await shop.search_logs(search)
             case questions.HeldOutput(task_ids=task_ids):
                 found = await shop.held_output(task_ids)
             case questions.RemoveOutput(script=script, caller=caller):

@@ -39,9 +39,11 @@ from koubou_panel.core.ports import (
     MOST_SPANS,
     Link,
     OutputBytes,
+    OutputHits,
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    OutputSearch,
     RunSpans,
     ScriptText,
     ScriptVersion,
@@ -382,6 +384,10 @@ class LocalShop:
     async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
         """Lines with `text` in the output of a script's runs, newest run first."""
         return await self._scripts.search(script, text, limit)
+
+    async def search_logs(self, search: OutputSearch) -> OutputHits:
+        """Lines in the output of tasks; see `core.ports.Shop.search_logs`."""
+        return await self._scripts.search_logs(search)
 
     async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
         """How many bytes of output are held of each of these tasks."""

@@ -24,9 +24,11 @@ from koubou_panel.core.ports import (
     MOST_SPANS,
     Link,
     OutputBytes,
+    OutputHits,
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    OutputSearch,
     RunSpans,
     ScriptText,
     ScriptVersion,
@@ -230,6 +232,10 @@ class RemoteShop:
     async def search_output(self, script: str, text: str, limit: int = 100) -> OutputMatches:
         """Lines with `text` in the output of a script's runs, newest run first."""
         return cast("OutputMatches", await self._ask(questions.SearchOutput(script, text, limit)))
+
+    async def search_logs(self, search: OutputSearch) -> OutputHits:
+        """Lines in the output of tasks; see `core.ports.Shop.search_logs`."""
+        return cast("OutputHits", await self._ask(questions.SearchLogs(search)))
 
     async def held_output(self, task_ids: Sequence[TaskId]) -> list[int]:
         """How many bytes of output are held of each of these tasks."""

@@ -27,9 +27,11 @@ from koubou_panel.core.commands import Caller, RemoveScript, SaveScript
 from koubou_panel.core.decide import check_role
 from koubou_panel.core.events import ScriptEdited
 from koubou_panel.core.ports import (
+    OutputHits,
     OutputMatch,
     OutputMatches,
     OutputRemoved,
+    OutputSearch,
     ScriptText,
     ScriptVersion,
     TaskQuery,
@@ -49,16 +51,14 @@ from koubou_panel.shop.definition import (
     with_given,
 )
 from koubou_panel.shop.hub import Hub
+from koubou_panel.shop.output_search import SEARCH_PAGE, SEARCH_S, OutputSearcher, check_search, check_text
 from koubou_panel.shop.rotation import remove_ended
 from koubou_panel.shop.step import Ask, Reply
 
 T = TypeVar("T")
 
-SEARCH_S = 5.0
-SEARCH_PAGE = 200
 MOST_SEARCHES = 4  # one at work; at its worst the last has an answer within four times SEARCH_S
 MOST_MATCHES = 1_000
-MOST_CHARS = 1_000
 TRIES = 5
 
 
@@ -93,6 +93,7 @@ class Scripts:
         self._work: set[asyncio.Task[object]] = set()
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="searcher")
         self._searches = 0
+        self._stops: dict[str, threading.Event] = {}
         self._is_closing = threading.Event()
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
@@ -293,15 +294,30 @@ class Scripts:
         """Lines of the output of a script's runs; see `core.ports.Shop.search_output`."""
         if not 1 <= limit <= MOST_MATCHES:
             raise Refused("invalid", f"limit must be 1 to {MOST_MATCHES}, not {limit}", field="limit")
-        if not text.strip() or len(text) > MOST_CHARS or "\n" in text:
-            words = f"the text to search for must be 1 to {MOST_CHARS} characters of one line"
-            raise Refused("invalid", words, field="text")
+        check_text(text)
         found = await self._in_turn(partial(self._search, script, text, limit))
         if not found.runs:
             find_entry(self._hub.state.scripts, script)
         return found
 
-    async def _in_turn(self, look: Callable[[], OutputMatches]) -> OutputMatches:
+    async def search_logs(self, search: OutputSearch) -> OutputHits:
+        """Lines of the output of all tasks; see `core.ports.Shop.search_logs`."""
+        check_search(search)
+        stop = threading.Event()
+        if search.by:
+            self._stops.pop(search.by, threading.Event()).set()
+            self._stops[search.by] = stop
+        look = OutputSearcher(
+            self._archive, self._home, search, lambda: stop.is_set() or self._is_closing.is_set()
+        )
+        try:
+            return await self._in_turn(look)
+        finally:
+            stop.set()  # also when whoever asked went away
+            if self._stops.get(search.by) is stop:
+                del self._stops[search.by]
+
+    async def _in_turn(self, look: Callable[[], T]) -> T:
         """Search in the one thread for that: what else is read never waits for a search.
 
         Raises:
@@ -315,7 +331,7 @@ class Scripts:
         searching.add_done_callback(self._searched)
         return await searching
 
-    def _searched(self, searching: asyncio.Future[OutputMatches]) -> None:
+    def _searched(self, searching: asyncio.Future[T]) -> None:
         self._searches -= 1
         if not searching.cancelled():
             searching.exception()

@@ -12,9 +12,11 @@ from koubou_panel.core.commands import Caller
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import (
     OutputBytes,
+    OutputHits,
     OutputMatches,
     OutputPage,
     OutputRemoved,
+    OutputSearch,
     RunSpans,
     ScriptText,
     ScriptVersion,
@@ -129,6 +131,12 @@ class SearchOutput(Struct, frozen=True, tag=True, array_like=True):
     limit: int
 
 
+class SearchLogs(Struct, frozen=True, tag=True, array_like=True):
+    """Where in the output of tasks is this text? Answer: `OutputHits`."""
+
+    search: OutputSearch
+
+
 class HeldOutput(Struct, frozen=True, tag=True, array_like=True):
     """How many bytes of output are held of each of these tasks? Answer: a list of integers."""
 
@@ -142,7 +150,9 @@ class RemoveOutput(Struct, frozen=True, tag=True, array_like=True):
     caller: Caller
 
 
-ScriptQuestion = ReadScript | ListVersions | SaveText | RestoreText | SearchOutput | HeldOutput | RemoveOutput
+ScriptQuestion = (
+    ReadScript | ListVersions | SaveText | RestoreText | SearchOutput | HeldOutput | RemoveOutput | SearchLogs
+)
 Question = (
     Find
     | Get
@@ -173,6 +183,7 @@ ANSWERS: dict[type[Question], msgspec.msgpack.Decoder[object]] = {
     SaveText: msgspec.msgpack.Decoder(str),
     RestoreText: msgspec.msgpack.Decoder(str),
     SearchOutput: msgspec.msgpack.Decoder(OutputMatches),
+    SearchLogs: msgspec.msgpack.Decoder(OutputHits),
     HeldOutput: msgspec.msgpack.Decoder(list[int]),
     RemoveOutput: msgspec.msgpack.Decoder(OutputRemoved),
 }

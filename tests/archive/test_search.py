@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from koubou_panel.archive.output import OutputLog, held_bytes, read_output_bytes, remove_output
-from koubou_panel.archive.search import CHUNK_BYTES, LINE_BYTES, SHOWN_CHARS, search_log
+from koubou_panel.archive.search import CHUNK_BYTES, LINE_BYTES, REACH_BYTES, SHOWN_CHARS, around, search_log
 
 
 def search(tmp_path, data, text, *, quota_bytes=1 << 24):
@@ -90,3 +90,30 @@ def test_a_log_is_removed_with_all_its_pieces(tmp_path):
     assert list(path.parent.iterdir()) == []
     assert read_output_bytes(path, 0, 10).size == 0
     assert (remove_output(path), held_bytes(path)) == (0, 0)
+
+
+def test_the_lines_around_one_are_told(tmp_path):
+    """As they stand in the end, without colours; fewer where there are fewer, and no piece of a line."""
+    path = tmp_path / "ab" / "x.log"
+    log = OutputLog(path, 1 << 24)
+    log.write(b"one\r\n\x1b[31mtwo\x1b[0m\n10%\r20%\nneedle\n  four\nfive\n")
+    log.close()
+    (found,) = [found for found in search_log(path, "needle") if found]
+    assert around(path, found.offset, 2) == (["two", "20%"], ["  four", "five"])
+    assert around(path, found.offset, 9) == (["one", "two", "20%"], ["  four", "five"])
+    assert around(path, 0, 1) == ([], ["two"])
+    assert around(path, found.offset, 0) == ([], [])
+    assert around(path, 10_000, 2) == ([], [])
+    assert around(tmp_path / "none", 0, 2) == ([], [])
+
+
+def test_around_a_place_far_within_no_line_is_half(tmp_path):
+    """What begins before what is read is left out."""
+    path = tmp_path / "ab" / "x.log"
+    log = OutputLog(path, 1 << 24)
+    log.write(b"x" * (2 * REACH_BYTES) + b"\nbefore\nneedle\n" + b"y" * (2 * REACH_BYTES))
+    log.close()
+    (found,) = [found for found in search_log(path, "needle") if found]
+    before, after = around(path, found.offset, 5)
+    assert before == ["before"]
+    assert after == ["y" * SHOWN_CHARS + "…"]

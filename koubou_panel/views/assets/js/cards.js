@@ -5,6 +5,7 @@ import {AttentionStrip} from "./attention.js"
 import {TopBar} from "./bar.js"
 import {ChartHead} from "./charts.js"
 import {live} from "./language.js"
+import {LogTailCard, LogsCard} from "./logs.js"
 import {OutputCard} from "./output.js"
 import {FirstMinute, RunningCard, TileRow} from "./overview.js"
 import {RunCard} from "./run.js"
@@ -24,6 +25,8 @@ const cards = {
   CoresCard,
   FirstMinute,
   InputCard,
+  LogTailCard,
+  LogsCard,
   OutputCard,
   RunCard,
   RunningCard,
