@@ -39,12 +39,12 @@ Goes = tuple[str, str, dict[str, str]]
 
 
 def tiles(
-    model: ShopModel, throughput: Throughput, levels: Sequence[tuple[int, int]], now: float
+    model: ShopModel, throughput: Throughput, levels: Sequence[tuple[float, float]], now: float
 ) -> list[Row]:
     """The six tiles, always the same six.
 
     Args:
-        levels: (pending, busy) every five seconds, oldest first; at most sixty.
+        levels: (pending, busy) every five seconds, oldest first; at most sixty; NaN where nobody looked.
 
     """
     completed, failed = _spark(throughput)

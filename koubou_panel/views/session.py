@@ -145,6 +145,7 @@ class PageSession:
             restart_service=about.get("restart_service"),
             home=about.get("home"),
             environ=about.get("environ", {}),
+            language=lambda: self.language,
         )
         try:
             with speaking(language):
@@ -159,6 +160,7 @@ class PageSession:
         self.deck = Deck(self.visit, self.view, page_kinds())
         self.drawer = Drawer(self.visit)
         self.run = RunDialog(self.visit)
+        self.top.is_paused = lambda: self.deck.seen is self.view and self.view.paused
         self.top.show_pages(self.deck.labels)
         if page:
             self.deck.show(page)
@@ -222,7 +224,7 @@ class PageSession:
             changes = self.mirror.flush()
             self.top.update(changes)
             self.deck.update(changes)
-            if self.output.is_new and self.deck.seen is self.view:
+            if self.output.is_new and self.deck.seen is self.view and not self.view.paused:
                 self.view.output.send(self.output.take())
             self.drawer.update(changes)
         if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import rows
@@ -39,6 +39,8 @@ class Top:
             asks={**asks, "offers": palette.offers, "find": palette.find, "bell": self.bell.ask},
         )
         self.attention = visit.card(AttentionStrip)
+        #: Whether the visitor has what is seen stand still.
+        self.is_paused: Callable[[], bool] = lambda: False
         self.draw()
 
     @property
@@ -71,5 +73,8 @@ class Top:
     def tick(self) -> None:
         """Once a second: the heart's beat."""
         model = self._mirror.model
-        status, lag_s = model.link_status, round(model.link_lag_s, 1)
+        status: str = model.link_status
+        lag_s = round(model.link_lag_s, 1)
+        if status == "live" and self.is_paused():
+            status = "paused"
         self.bar.freshness = {"status": status, "lag_s": lag_s, "at": self._visit.now()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import isnan
+from math import isnan, nan
 
 import panel as pn
 
@@ -46,9 +46,10 @@ class Overview:
 
     def __init__(self, visit: Visit) -> None:
         """Build everything from what the mirror holds."""
+        self._visit = visit
         self._mirror = mirror = visit.mirror
         self._now = now = visit.now
-        self._levels: deque[tuple[int, int]] = deque(maxlen=rows.SPARK_STEPS)
+        self._levels: deque[tuple[float, float]] = deque(maxlen=rows.SPARK_STEPS)
         self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
         self._next_level_at = 0.0
         self._range = time_range(now())
@@ -108,6 +109,7 @@ class Overview:
     def _freeze(self) -> None:
         if not self.paused:
             self.draw()
+            self._visit.act("ready", {})  # the output that came meanwhile
 
     def update(self, changes: Changes) -> None:
         """Show what changed, unless the page is to stand still."""
@@ -133,10 +135,20 @@ class Overview:
         now = self._now()
         fresh = time_range(now)
         self._range.update(start=fresh.start, end=fresh.end)
-        model = self._mirror.model
         if now >= self._next_level_at:
-            self._levels.append((model.pending, rows.at_work(model)))
-            self._next_level_at = now + rows.SPARK_STEP_S
+            self._note_level(now)
+
+    def _note_level(self, now: float) -> None:
+        """Add a step to the lines of what waits and what runs; where some are missing, the page was not seen."""
+        model = self._mirror.model
+        missed = int((now - self._next_level_at) / rows.SPARK_STEP_S) if self._next_level_at else 0
+        if missed > 0:
+            tasks = self._mirror.tasks_of_late()
+            self._levels.extend(
+                rows.past_levels(tasks, now) if tasks else [(nan, nan)] * min(missed, rows.SPARK_STEPS)
+            )
+        self._levels.append((model.pending, rows.at_work(model)))
+        self._next_level_at = now + rows.SPARK_STEP_S
 
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput

@@ -24,9 +24,10 @@ export function pill(model) {
       stale: _("stale {age}", {age: duration(age)}),
       reconnecting: _("reconnecting {age}", {age: duration(age)}),
       closed: _("workshop stopped"),
+      paused: _("paused"),
     }
     setText(word, words[state] || state)
-    pill.title = state === "live"
+    pill.title = state === "paused" ? _("This page stands still until you let it go on.") : state === "live"
       ? _("What you see is this old.")
       : _("The workshop does not answer. The page goes on by itself when it is back.")
   }
@@ -39,6 +40,8 @@ export function pill(model) {
   model.on("freshness", beat)
   if (window.koubouBeat === undefined) beat()
   everySecond(pill, show, 500)
+  document.addEventListener("visibilitychange", show)
+  model.on("lifecycle:remove", () => document.removeEventListener("visibilitychange", show))
   show()
   return pill
 }

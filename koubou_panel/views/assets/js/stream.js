@@ -80,7 +80,7 @@ export const StreamCard = {
     const words = {ok: _("completed"), fail: _("failed"), cancel: _("cancelled"), run: _("running")}
     const legend = h("div", "legend")
     for (const [mark, colour] of model.keys) {
-      const key = h("span", "key"), swatch = h("i", `hatched ${mark}`)
+      const key = h("span", "key"), swatch = h("i", `hatched h-${mark}`)
       swatch.style.setProperty("--c", colour)
       key.append(swatch, h("span", "", words[mark]))
       legend.append(key)
@@ -122,11 +122,14 @@ export const StreamCard = {
     // -- the figure's rows --
     const columns = (some) => {
       const places = new Map(names.map((n, i) => [n, i])), thin = names.length > MOST_ROWS_NAMED ? 0.04 : 0.12
+      // A pixel and a half between two that follow each other.
+      const gap = 1500 * span / 850
       const made = {left: [], right: [], top: [], bottom: [], mark: [], id: [], name: [], state: [], took: [], worker: []}
       for (const row of some) {
         const lane = places.get(row.worker) ?? 0
-        made.left.push((row.left ?? row.start) * 1000)
-        made.right.push((row.right ?? row.end) * 1000)
+        const left = (row.left ?? row.start) * 1000, right = (row.right ?? row.end) * 1000
+        made.left.push(left)
+        made.right.push(right - left > 4 * gap ? right - gap : right)
         made.top.push(lane - 0.5 + thin)
         made.bottom.push(lane + 0.5 - thin)
         made.mark.push(row.mark)
