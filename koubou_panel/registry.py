@@ -30,6 +30,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "services": "koubou_panel.views.pages.services:ServicesPage",
         "settings": "koubou_panel.views.pages.settings:SettingsPage",
         "tasks": "koubou_panel.views.pages.tasks:TasksPage",
+        "system": "koubou_panel.views.pages.system:SystemPage",
         "workers": "koubou_panel.views.pages.workers:WorkersPage",
     },
 }
