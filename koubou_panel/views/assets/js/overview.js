@@ -1,6 +1,7 @@
 // The Overview's cards: six numbers; what runs, waits and ended last; the first minute.
 
-import {copyText, everySecond, h, icon, keyed, NS, setText, sureButton, watch} from "./dom.js"
+import {ask} from "./ask.js"
+import {copyText, everySecond, h, icon, keyed, NS, plainButton, setText, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink, taskLink} from "./route.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
@@ -88,6 +89,7 @@ export function cancelButton(model, word = null) {
 export function progressBar() {
   const bar = h("div", "progress"), fill = h("i", "fill")
   bar.setAttribute("role", "progressbar")
+  bar.setAttribute("aria-label", _("Progress"))
   bar.append(fill)
   bar._show = (fraction) => {
     const known = fraction !== null
@@ -232,28 +234,51 @@ export const RunningCard = {
   },
 }
 
-// -- nothing has run yet: what to type --
+// -- nothing has run yet: what to begin with --
+
+function wayIn(label, text, note) {
+  const way = h("div", "way"), code = h("code", "", text), copy = h("button", "copy")
+  copy.type = "button"
+  copy.setAttribute("aria-label", _("Copy the line for {label}", {label}))
+  copy.append(icon("copy"), h("span", "", _("Copy")))
+  copy.onclick = () => copyText(text, copy.lastChild)
+  way.append(h("span", "label", label), code, copy)
+  if (note) way.append(h("span", "note", note))
+  return way
+}
 
 export const FirstMinute = {
   render({model}) {
-    const root = h("section", "card first")
+    const root = h("section", "card first"), begin = h("form", "begin"), why = h("p", "why"), list = h("div", "ways")
+    const field = h("input"), run = h("button", "primary", _("Run")), demo = plainButton("demo", _("Run a demo load"))
+    field.name = "first-command"
+    field.placeholder = _("Paste a command, such as: python train.py --epochs 3")
+    field.setAttribute("aria-label", _("A command to run"))
+    field.autocomplete = "off"
+    field.spellcheck = false
+    why.setAttribute("role", "alert")
+    const act = async (button, kind, payload) => {
+      button.disabled = true
+      setText(why, "")
+      try { await ask(model, kind, payload) } catch (error) { setText(why, error.message) }
+      button.disabled = false
+    }
+    begin.onsubmit = (event) => {
+      event.preventDefault()
+      if (field.value.trim()) act(run, "run", {command: field.value})
+      else field.focus()
+    }
+    demo.onclick = () => act(demo, "demo")
+    begin.append(field, run, h("span", "or", _("or")), demo)
+    begin.hidden = !model.can_act
+    root.append(
+      h("h2", "", _("Nothing has run yet")),
+      h("p", "", _("Start something: it shows up here by itself. The demo is a few small tasks with a label of their own; one click clears it.")),
+      begin, why, h("h3", "", _("Use it from…")), list,
+    )
     // Which of the page's places are seen follows from this, so the page itself has the class.
     watch(model, ["shown"], () => document.documentElement.classList.toggle("k-fresh", model.shown))
-    watch(model, ["lines"], () => {
-      root.replaceChildren(h("h2", "", _("Nothing has run yet")), h("p", "", _("Start something with one of these lines. It shows up here by itself.")))
-      const list = h("div", "ways")
-      for (const [label, text, note] of model.lines) {
-        const way = h("div", "way"), code = h("code", "", text), copy = h("button", "copy")
-        copy.type = "button"
-        copy.setAttribute("aria-label", _("Copy the line for {label}", {label}))
-        copy.append(icon("copy"), h("span", "", _("Copy")))
-        copy.onclick = () => copyText(text, copy.lastChild)
-        way.append(h("span", "label", label), code, copy)
-        if (note) way.append(h("span", "note", note))
-        list.append(way)
-      }
-      root.append(list)
-    })
+    watch(model, ["lines"], () => list.replaceChildren(...model.lines.map((line) => wayIn(...line))))
     return root
   },
 }
