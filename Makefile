@@ -14,14 +14,21 @@ STAMP = .venv/.installed
 # The MCP conformance suite, an npm package. No lock file: npm writes the index's address into it.
 SUITE = @modelcontextprotocol/conformance
 SUITE_VERSION = 0.2.0-alpha.12
+# What looks for barriers on the pages, an npm package too.
+AXE_VERSION = 4.14.1
 
-.PHONY: help setup up test bench docs words lint format types clean lock browser conformance
+# How long a page is left open by `make soak`.
+MINUTES = 30
+
+.PHONY: help setup up test bench soak screenshots docs words lint format types clean lock browser conformance axe
 
 help:
 	@echo 'make up      start the workshop and open the dashboard   (ARGS="...")'
 	@echo 'make test    run all tests                               (PYTEST_ARGS="...")'
 	@echo 'make setup   make .venv from requirements.lock           (PYTHON=...)'
 	@echo 'make bench   run every benchmark'
+	@echo 'make soak    leave a page open, and open and close fifty    (MINUTES=30)'
+	@echo 'make screenshots   every page, dark and light, desktop and phone, into docs/images/screens/'
 	@echo 'make docs    make the diagrams in docs/ anew from the code'
 	@echo 'make words   bring the translations in koubou_panel/views/locale up to date with the code'
 	@echo 'make lint    check style    make format   mend what can be mended'
@@ -62,7 +69,7 @@ $(STAMP): requirements.lock requirements-model.lock pyproject.toml
 up: $(STAMP)
 	@$(BIN)/koubou up $(ARGS)
 
-test: $(STAMP) browser conformance
+test: $(STAMP) browser conformance axe
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 # Tests marked `browser` drive a real Chromium. Root on Debian gets it; anyone else is told.
@@ -90,6 +97,23 @@ conformance: $(STAMP)
 	then exit 0; fi; \
 	echo '!!! NO MCP CONFORMANCE SUITE: its tests do not run. It takes npm, and the npm registry.' >&2; \
 	[ "$${CI:-}" != true ]
+
+# tests/browser/test_axe.py puts it into every page.
+axe: $(STAMP)
+	@if grep -q '"version": "$(AXE_VERSION)"' .venv/axe/node_modules/axe-core/package.json 2>/dev/null; then exit 0; fi; \
+	echo 'Koubou Panel: installing axe-core for the tests of its pages ...'; \
+	if command -v npm >/dev/null 2>&1 && mkdir -p .venv/axe \
+		&& npm install --prefix .venv/axe --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
+			--loglevel=error 'axe-core@$(AXE_VERSION)' >/dev/null; \
+	then exit 0; fi; \
+	echo '!!! NO AXE-CORE: its tests do not run. It takes npm, and the npm registry.' >&2; \
+	[ "$${CI:-}" != true ]
+
+soak: $(STAMP) browser
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+screenshots: $(STAMP) browser
+	@$(BIN)/python -m tests.browser.screenshots docs/images/screens
 
 bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do \

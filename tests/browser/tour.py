@@ -15,7 +15,7 @@ from tests.browser.pages import Watch
 
 #: As they stand in the address; the Overview has no name.
 PAGES = ("", *names("pages"))
-OPENERS = ".bar .run, [aria-haspopup='dialog']"
+BAR_OPENERS = ".bar .run, .bar [aria-haspopup='dialog']"
 
 # All nodes that are drawn, those inside of the cards too.
 DEEP = """const deep = (root, found = []) => {
@@ -74,9 +74,9 @@ async def turn_to(watch: Watch, page: str = "", **values: str) -> None:
     await settle(watch)
 
 
-async def openings(watch: Watch) -> AsyncIterator[str]:
-    """Each thing that opens over this page, open; it is shut again after."""
-    found = watch.page.locator(OPENERS)
+async def openings(watch: Watch, openers: str) -> AsyncIterator[str]:
+    """Each thing that opens by one of these buttons, open; it is shut again after."""
+    found = watch.page.locator(openers)
     for n in range(await found.count()):
         button = found.nth(n)
         if not await button.is_visible() or not await button.is_enabled():
@@ -90,13 +90,13 @@ async def openings(watch: Watch) -> AsyncIterator[str]:
 
 
 async def stops(watch: Watch, task_ids: Iterable[str], pages: Iterable[str] = PAGES) -> AsyncIterator[str]:
-    """The name of each place, while it is seen: pages, what opens over the first of them, tasks."""
+    """The name of each place, while it is seen: pages, what opens there and from the bar, tasks."""
     for page in pages:
         await turn_to(watch, page)
         yield page or "overview"
-        if page:
-            async for name in openings(watch):
-                yield f"{page}: {name}"
+        openers = f".k-view-{page} [aria-haspopup='dialog']" if page else BAR_OPENERS
+        async for name in openings(watch, openers):
+            yield f"{page or 'bar'}: {name}"
     for task_id in task_ids:
         await turn_to(watch, "", task=task_id)
         await watch.page.wait_for_selector(".taskcard", state="visible")
