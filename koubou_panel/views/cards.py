@@ -98,12 +98,6 @@ class TopBar(Card):
         self.send({"toast": text, "tone": "bad" if is_bad else ""})
 
 
-class AttentionStrip(Card):
-    """What is wrong; takes no room when nothing is."""
-
-    items = param.List(default=[], doc="of key, tone (`warn`, `bad`), text")
-
-
 class TileRow(Card):
     """The six numbers."""
 
@@ -156,10 +150,3 @@ class InputCard(Card):
     """A line to type for the open task, while it reads what is typed. Sends `input`."""
 
     task_id = param.String(doc="whom it is for; empty: nobody reads")
-
-
-class FirstMinute(Card):
-    """What to type, shown as long as nothing has run."""
-
-    lines = param.List(default=[], doc="of (label, line, note)")
-    shown = param.Boolean(default=False)

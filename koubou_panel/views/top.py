@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from koubou_panel.reactive.mirror import Changes
-from koubou_panel.views import rows
+from koubou_panel.views.attention import Attention
 from koubou_panel.views.bell import Bell
-from koubou_panel.views.cards import AttentionStrip, Message, TopBar, set_changed
+from koubou_panel.views.cards import Message, TopBar, set_changed
 from koubou_panel.views.language import LANGUAGES
 from koubou_panel.views.palette import Palette
 from koubou_panel.views.visit import Ask, Visit
@@ -38,7 +38,7 @@ class Top:
             may=visit.caller.role,
             asks={**asks, "offers": palette.offers, "find": palette.find, "bell": self.bell.ask},
         )
-        self.attention = visit.card(AttentionStrip)
+        self.attention = Attention(visit)
         #: Whether the visitor has what is seen stand still.
         self.is_paused: Callable[[], bool] = lambda: False
         self.draw()
@@ -46,7 +46,7 @@ class Top:
     @property
     def roots(self) -> dict[str, object]:
         """What stands where in the document."""
-        return {"bar": self.bar, "attention": self.attention}
+        return {"bar": self.bar, "attention": self.attention.card}
 
     def show_pages(self, labels: list[list[str]]) -> None:
         """Name the pages: (name, label)."""
@@ -54,14 +54,12 @@ class Top:
 
     def draw(self) -> None:
         """Show everything anew."""
-        model, throughput = self._mirror.model, self._mirror.throughput
-        set_changed(self.attention, items=rows.notices(model, throughput))
+        self.attention.draw()
         self.tick()
 
     def update(self, changes: Changes) -> None:
         """Show what changed."""
-        if changes.reset or changes.shop or changes.workers or changes.seconds:
-            set_changed(self.attention, items=rows.notices(self._mirror.model, self._mirror.throughput))
+        self.attention.update(changes)
 
     def _ring(self, message: Message) -> None:
         self.bar.send(message)
@@ -77,4 +75,5 @@ class Top:
         lag_s = round(model.link_lag_s, 1)
         if status == "live" and self.is_paused():
             status = "paused"
+        self.attention.tick()
         self.bar.freshness = {"status": status, "lag_s": lag_s, "at": self._visit.now()}

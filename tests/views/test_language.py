@@ -20,7 +20,8 @@ from babel.messages.pofile import read_po
 from koubou_panel.core.commands import Caller
 from koubou_panel.reactive.mirror import Mirror
 from koubou_panel.testing import open_inline_shop
-from koubou_panel.views.cards import FirstMinute, Message
+from koubou_panel.views.cards import Message
+from koubou_panel.views.first import FirstMinute
 from koubou_panel.views.language import (
     LANGUAGES,
     LOCALE,

@@ -66,7 +66,7 @@ async def test_a_click_asks_the_supervisor_not_the_workshop(role: str, asked: li
             card = session.deck.seen.root
             assert card.can_act is (role == "full")
             assert [row["state"] for row in card.rows] == ["failed"]
-            assert any("failed" in notice["text"] for notice in session.top.attention.items)
+            assert any("failed" in notice["text"] for notice in session.top.attention.card.items)
             card._handle_msg({"type": "restart_service", "name": "pool"})
             card._handle_msg({"type": "restart_service", "name": "/bin/sh"})
             card._handle_msg({"type": "restart_service", "name": ["pool"]})

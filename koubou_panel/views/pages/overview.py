@@ -12,30 +12,18 @@ from koubou_panel.views import rows
 from koubou_panel.views.cards import (
     Card,
     ChartHead,
-    FirstMinute,
     OutputCard,
     RunningCard,
     TileRow,
     set_changed,
 )
 from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
+from koubou_panel.views.first import First
 from koubou_panel.views.language import _
 from koubou_panel.views.stream import TaskStream
 from koubou_panel.views.theme import DATA
 from koubou_panel.views.visit import Visit
 from koubou_panel.views.words import duration
-
-_LINES = [
-    ("Terminal", "koubou run -- python -c \"print('hello')\"", "any command; its output appears here live"),
-    ("A small load", "koubou load burst -n 200", "two hundred short tasks, to see it work"),
-    ("Python", "import koubou_panel as kp; kp.Workshop().submit(pow, 2, 10).result()", ""),
-    (
-        "WebSocket",
-        '{"command": "submit", "kind": "script", "spec": {"command": ["echo", "hello"]}}',
-        "one text frame to /ws on this port",
-    ),
-]
-
 
 _NOTHING_ENDED = "Tasks that end appear here, a bar for every ten seconds: try koubou load burst -n 200"
 _NOTHING_MEASURED = "CPU, memory and disk appear here as soon as the workshop has measured them."
@@ -57,7 +45,7 @@ class Overview:
         self.stream = TaskStream(visit, on_freeze=self._freeze)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
         self.output = visit.card(OutputCard)
-        self.first = visit.card(FirstMinute, lines=_LINES)
+        self.first = First(visit)
         self.throughput = ThroughputChart(self._range)
         self.host = HostChart(self._range)
         self.throughput_head = visit.card(ChartHead)
@@ -69,7 +57,7 @@ class Overview:
         """What stands where in the page's grid."""
         return {
             "tiles": self.tiles,
-            "first": self.first,
+            "first": self.first.card,
             "stream_head": self.stream.card,
             "stream": _pane(self.stream.figure),
             "running": self.running,
@@ -88,7 +76,7 @@ class Overview:
     @property
     def is_fresh(self) -> bool:
         """Whether nothing has ever run here."""
-        return self.first.shown
+        return bool(self.first.card.shown)
 
     def draw(self) -> None:
         """Show what the mirror holds, all of it anew."""
@@ -153,8 +141,7 @@ class Overview:
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput
         set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
-        total = sum((model.pending, model.in_progress, model.completed, model.failed, model.cancelled))
-        set_changed(self.first, shown=total == 0)
+        self.first.draw()
         self._draw_legends()
 
     def _draw_lists(self) -> None:

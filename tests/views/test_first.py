@@ -1,0 +1,83 @@
+"""The first minute: a demo load that can be cleared, and a command that is pasted."""
+
+from itertools import islice
+
+import pytest
+from bokeh.document import Document
+
+from koubou_panel.core.commands import Caller
+from koubou_panel.shop.local import LocalShop
+from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.views.first import DEMO_TASKS, demo_left, demo_requests
+from koubou_panel.views.session import PageSession
+
+
+def visit(shop: LocalShop, role: str = "full") -> PageSession:
+    """A page as its browser has just shown it."""
+    session = PageSession(shop, caller=Caller("dashboard", role), now=shop.clock)
+    session.start(Document())
+    object.__setattr__(session.visit, "locked", lambda call: call())
+    session._go_live()
+    return session
+
+
+async def ask(card: object, kind: str, **message: object) -> dict:
+    """What a card's Python half answers."""
+    sent: list[dict] = []
+    card.send = sent.append
+    card._handle_msg({"type": "ask", "ask": kind, "id": 1, **message})
+    await until(lambda: sent)
+    return sent[0]["value"]
+
+
+async def test_the_demo_is_labelled_and_one_click_clears_it() -> None:
+    """Its tasks carry the label, the page tells of them, and Clear cancels those alone that have not ended."""
+    async with open_inline_shop(workers=2) as shop:
+        session = visit(shop)
+        assert session.view.is_fresh
+        assert await ask(session.view.first.card, "demo") == {"tasks": DEMO_TASKS}
+        mine = await submit(shop, name="mine")
+        session.beat()
+        assert not session.view.is_fresh
+        assert len(demo_left(shop.state)) == DEMO_TASKS
+        (notice,) = session.top.attention.card.items
+        assert notice["text"] == f"A demo load: {DEMO_TASKS} of its tasks have not ended."
+        assert await ask(session.top.attention.card, notice["ask"]) == {"cancelled": DEMO_TASKS}
+        await until(lambda: not demo_left(shop.state))
+        session.beat()
+        assert session.top.attention.card.items == []
+        assert not shop.state.tasks[mine].is_finished
+        session.close()
+
+
+async def test_a_pasted_command_runs() -> None:
+    """It is submitted as it would be on a command line; what is none is refused in words."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        answer = await ask(session.view.first.card, "run", command="echo 'two words'")
+        assert shop.state.tasks[answer["task_id"]].request.spec["command"] == ["echo", "two words"]
+        refusal = await ask(session.view.first.card, "run", command="echo 'never closed")
+        assert refusal["error"]
+        assert (await ask(session.view.first.card, "run", command=5))["error"]
+        session.close()
+
+
+@pytest.mark.parametrize("kind", ["demo", "run"])
+async def test_a_reader_starts_nothing(kind: str) -> None:
+    """A visitor who may only read is refused."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop, role="read")
+        assert session.view.first.card.can_act is False
+        assert (await ask(session.view.first.card, kind, command="true"))["code"] == "forbidden"
+        assert shop.state.counts["pending"] == 0
+        session.close()
+
+
+async def test_a_long_queue_is_not_walked_for_a_demo() -> None:
+    """With much more waiting than a demo has, nothing is looked for, once a second."""
+    async with open_inline_shop(workers=1) as shop:
+        requests = list(islice(demo_requests(shop.next_id), 3))
+        assert all(request.labels == {"demo": "yes"} for request in requests)
+        shop.state.counts["pending"] = 10_000
+        assert demo_left(shop.state) == []
+        shop.state.counts["pending"] = 0
