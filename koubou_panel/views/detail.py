@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import shlex
-
-from koubou_panel.core.records import NO_LIMITS, Limits, Usage, Use
+from koubou_panel.core.records import NO_LIMITS, Limits, Request, Usage, Use
 from koubou_panel.reactive.models import ShopModel, TaskModel
-from koubou_panel.views.escape import block, line
+from koubou_panel.views.escape import line
+from koubou_panel.views.fault import fault
+from koubou_panel.views.given import given
+from koubou_panel.views.language import _, ngettext
 from koubou_panel.views.rows import MARK, Row, fraction_of, progress_words, waits_because
-from koubou_panel.views.words import count, duration, plural, size
+from koubou_panel.views.words import count, duration, size
 
 NAME_LIMIT = 120
-COMMAND_LIMIT = 100_000
-TRACEBACK_LIMIT = 4_000
+EDITABLE = ("script", "prompt")
+"""The kinds that a person can ask for with the dialog."""
 
 
-def detail(task: TaskModel, shop: ShopModel) -> Row:
-    """All that the head of a task's view shows, but for what the clock changes."""
+def detail(task: TaskModel, shop: ShopModel, request: Request | None = None) -> Row:
+    """All that the head of a task's view shows, but for what the clock changes; `request` is what was asked for."""
     return {
         "id": task.task_id,
         "label": line(task.label, NAME_LIMIT),
-        "command": _asked(task),
+        "given": [] if request is None else given(request),
+        "can_edit": task.kind in EDITABLE,
         "status": task.status,
         "mark": _mark(task),
         "words": _status_words(task, shop),
@@ -36,7 +38,7 @@ def detail(task: TaskModel, shop: ShopModel) -> Row:
         "has_progress": task.fraction is not None or task.done is not None or task.status == "in_progress",
         "waits_for": [{"id": first, "label": line(label)} for first, label in task.waits_for],
         "facts": _facts(task),
-        "traceback": block(task.traceback, TRACEBACK_LIMIT),
+        "fault": fault(task.traceback),
     }
 
 
@@ -52,56 +54,73 @@ def curve_values(use: Use | None) -> dict[str, str]:
     }
 
 
-def _asked(task: TaskModel) -> str:
-    """The whole command or prompt; empty where its name says it already."""
-    command, messages = task.spec.get("command"), task.spec.get("messages")
-    if isinstance(command, list | tuple):
-        whole = shlex.join(map(str, command))
-    elif isinstance(messages, list | tuple):
-        whole = "\n".join(f"{one.get('role')}: {one.get('content')}" for one in messages)
-    else:
-        whole = str(task.spec.get("prompt") or task.summary)
-    return "" if whole == task.label else block(whole, COMMAND_LIMIT)
-
-
-def _model(task: TaskModel) -> str:
-    if task.kind != "prompt":
-        return ""
-    model, cut, _ = task.note.partition(", cut off")
-    usage = task.usage or Usage()
-    limit = task.spec.get("max_tokens") or usage.completion_tokens
-    return line(f"{model}, cut off at {limit} tokens" if cut else model, 120)
-
-
 def _mark(task: TaskModel) -> str:
     return {"pending": "wait", "in_progress": "run"}.get(task.status) or MARK.get(task.status, "cancel")
 
 
 def _status_words(task: TaskModel, shop: ShopModel) -> str:
-    where = f" on {line(task.worker_id, 24)}" if task.worker_id else ""
     if task.status == "pending":
         return waits_because(task, shop)
+    worker = line(task.worker_id or "", 24)
     if task.status == "in_progress":
-        return f"{'stopping' if task.stopping else 'running'}{where}"
-    took = "" if task.duration_s is None else f" after {duration(task.duration_s)}"
-    why = f": {line(task.message, 400)}" if task.message and task.status != "completed" else ""
-    return f"{task.status}{took}{where}{why}"
+        return _running_words(task, worker)
+    took = "" if task.duration_s is None else duration(task.duration_s)
+    why = line(task.message, 400) if task.status != "completed" else ""
+    words = _ended(task.status, took=bool(took), worker=bool(worker), why=bool(why))
+    # As of its own: the message of a cancelled task says already that it was.
+    if task.status == "cancelled" and why.startswith("cancelled") and not took and not worker:
+        return why
+    return words.format(took=took, worker=worker, why=why)
+
+
+def _ended(status: str, *, took: bool, worker: bool, why: bool) -> str:
+    """The sentence for how a task ended, by what is known of it: time, worker, reason."""
+    completed = {
+        (False, False): _("completed"),
+        (True, False): _("completed after {took}"),
+        (False, True): _("completed on {worker}"),
+        (True, True): _("completed after {took} on {worker}"),
+    }
+    failed = {
+        (False, False): _("failed: {why}") if why else _("failed"),
+        (True, False): _("failed after {took}: {why}") if why else _("failed after {took}"),
+        (False, True): _("failed on {worker}: {why}") if why else _("failed on {worker}"),
+        (True, True): _("failed after {took} on {worker}: {why}")
+        if why
+        else _("failed after {took} on {worker}"),
+    }
+    cancelled = {
+        (False, False): _("cancelled: {why}") if why else _("cancelled"),
+        (True, False): _("cancelled after {took}: {why}") if why else _("cancelled after {took}"),
+        (False, True): _("cancelled on {worker}: {why}") if why else _("cancelled on {worker}"),
+        (True, True): (
+            _("cancelled after {took} on {worker}: {why}") if why else _("cancelled after {took} on {worker}")
+        ),
+    }
+    return {"completed": completed, "failed": failed}.get(status, cancelled)[took, worker]
+
+
+def _running_words(task: TaskModel, worker: str) -> str:
+    if not worker:
+        return _("stopping") if task.stopping else _("running")
+    words = _("stopping on {worker}") if task.stopping else _("running on {worker}")
+    return words.format(worker=worker)
 
 
 def _facts(task: TaskModel) -> list[tuple[str, str]]:
     """(name, words) of what it uses and may use; what is not known is left out."""
     use, usage, limits = task.use, task.usage or Usage(), task.limits or NO_LIMITS
     found = [
-        ("CPU", _cpu(use, usage, limits)),
-        ("Memory", _memory(use, usage, limits)),
-        ("Storage", _storage(usage)),
-        ("Processes", _processes(use, usage, limits)),
-        ("GPU", _gpu(use, usage)),
-        ("Model", _model(task)),
-        ("Tokens", _tokens(usage)),
-        ("Output", _output(task, limits)),
-        ("Time-out", "" if task.timeout_s is None else duration(task.timeout_s)),
-        ("Run", _runs(task)),
+        (_("CPU"), _cpu(use, usage, limits)),
+        (_("Memory"), _memory(use, usage, limits)),
+        (_("Storage"), _storage(usage)),
+        (_("Processes"), _processes(use, usage, limits)),
+        (_("GPU"), _gpu(use, usage)),
+        (_("Model"), _model(task)),
+        (_("Tokens"), _tokens(usage)),
+        (_("Output"), _output(task, limits)),
+        (_("Time-out"), "" if task.timeout_s is None else duration(task.timeout_s)),
+        (_("Run"), _runs(task)),
     ]
     return [(name, words) for name, words in found if words]
 
@@ -109,60 +128,78 @@ def _facts(task: TaskModel) -> list[tuple[str, str]]:
 def _cpu(use: Use | None, usage: Usage, limits: Limits) -> str:
     return _join(
         "" if use is None else f"{use.cpu_percent:.0f} %",
-        "" if usage.cpu_s is None else f"{duration(usage.cpu_s)} in all",
-        "" if limits.cpu_s is None else f"limit {duration(limits.cpu_s)}",
+        "" if usage.cpu_s is None else _("{time} in all").format(time=duration(usage.cpu_s)),
+        "" if limits.cpu_s is None else _limit(duration(limits.cpu_s)),
     )
 
 
 def _memory(use: Use | None, usage: Usage, limits: Limits) -> str:
     return _join(
         "" if use is None else size(use.rss_bytes),
-        "" if usage.peak_rss_bytes is None else f"peak {size(usage.peak_rss_bytes)}",
-        "" if limits.memory_bytes is None else f"limit {size(limits.memory_bytes)}",
+        "" if usage.peak_rss_bytes is None else _("peak {size}").format(size=size(usage.peak_rss_bytes)),
+        "" if limits.memory_bytes is None else _limit(size(limits.memory_bytes)),
     )
 
 
 def _storage(usage: Usage) -> str:
     return _join(
-        "" if usage.read_bytes is None else f"read {size(usage.read_bytes)}",
-        "" if usage.written_bytes is None else f"written {size(usage.written_bytes)}",
+        "" if usage.read_bytes is None else _("read {size}").format(size=size(usage.read_bytes)),
+        "" if usage.written_bytes is None else _("written {size}").format(size=size(usage.written_bytes)),
     )
 
 
 def _processes(use: Use | None, usage: Usage, limits: Limits) -> str:
+    now = ""
     if use is not None:
-        now = f"{use.processes} with {plural(use.threads, 'thread')}"
+        words = ngettext("{n} with {threads} thread", "{n} with {threads} threads", use.threads)
+        now = words.format(n=use.processes, threads=count(use.threads))
+    elif usage.peak_processes is not None and usage.peak_threads is not None:
+        words = ngettext(
+            "at most {n} with {threads} thread", "at most {n} with {threads} threads", usage.peak_threads
+        )
+        now = words.format(n=usage.peak_processes, threads=count(usage.peak_threads))
     elif usage.peak_processes is not None:
-        now = f"at most {usage.peak_processes}"
-        now += "" if usage.peak_threads is None else f" with {plural(usage.peak_threads, 'thread')}"
-    else:
-        now = ""
-    return _join(now, "" if limits.processes is None else f"limit {count(limits.processes)}")
+        now = _("at most {n}").format(n=usage.peak_processes)
+    return _join(now, "" if limits.processes is None else _limit(count(limits.processes)))
 
 
 def _gpu(use: Use | None, usage: Usage) -> str:
     values = curve_values(use)
     peak = usage.peak_gpu_memory_bytes
     return _join(
-        values.get("gpu", ""), values.get("gpu_memory", ""), "" if peak is None else f"peak {size(peak)}"
+        values.get("gpu", ""),
+        values.get("gpu_memory", ""),
+        "" if peak is None else _("peak {size}").format(size=size(peak)),
     )
 
 
+def _model(task: TaskModel) -> str:
+    if task.kind != "prompt":
+        return ""
+    model, cut, _rest = task.note.partition(", cut off")
+    usage = task.usage or Usage()
+    limit = task.spec.get("max_tokens") or usage.completion_tokens
+    if not cut:
+        return line(model, 120)
+    return _("{model}, cut off at {n} tokens").format(model=line(model, 90), n=limit)
+
+
 def _tokens(usage: Usage) -> str:
+    read, written, first_s = usage.prompt_tokens, usage.completion_tokens, usage.first_token_s
     return _join(
-        "" if usage.prompt_tokens is None else f"{count(usage.prompt_tokens)} read",
-        "" if usage.completion_tokens is None else f"{count(usage.completion_tokens)} written",
+        "" if read is None else _("{n} read").format(n=count(read)),
+        "" if written is None else _("{n} written").format(n=count(written)),
         "" if usage.tokens_per_s is None else f"{usage.tokens_per_s:.3g}/s",
-        "" if usage.first_token_s is None else f"first after {duration(usage.first_token_s)}",
+        "" if first_s is None else _("first after {time}").format(time=duration(first_s)),
     )
 
 
 def _output(task: TaskModel, limits: Limits) -> str:
-    limit = "" if limits.output_bytes is None else f"limit {size(limits.output_bytes)}"
+    limit = "" if limits.output_bytes is None else _limit(size(limits.output_bytes))
     lost = (task.usage or Usage()).lost_output_bytes
     return _join(
         size(task.output_bytes) if task.output_bytes or limit else "",
-        f"{size(lost)} not kept" if lost else "",
+        _("{size} not kept").format(size=size(lost)) if lost else "",
         limit,
     )
 
@@ -170,7 +207,13 @@ def _output(task: TaskModel, limits: Limits) -> str:
 def _runs(task: TaskModel) -> str:
     if task.run <= 1 and not task.retries:
         return ""
-    return f"{task.run} of {task.retries + 1}" if task.retries else str(task.run)
+    if not task.retries:
+        return str(task.run)
+    return _("{n} of {most}").format(n=task.run, most=task.retries + 1)
+
+
+def _limit(words: str) -> str:
+    return _("limit {limit}").format(limit=words)
 
 
 def _join(*parts: str) -> str:

@@ -13,7 +13,7 @@ MB = 1024**2
 def told(task: Task, **shop: object) -> dict[str, object]:
     """The detail of a task's record."""
     model = TaskModel(**task_values(task, {}, told_at=1_000.0))
-    return detail(model, ShopModel(**shop))
+    return detail(model, ShopModel(**shop), task.request)
 
 
 def a_task(**fields: object) -> Task:
@@ -78,7 +78,7 @@ def test_a_failed_task() -> None:
     )
     assert row["words"] == "failed after 5.0 s on worker-2: killed: reached its 2.0 GB limit"
     assert (row["started_at"], row["eta_at"], row["mark"]) == (None, None, "fail")
-    assert row["traceback"] == "Traceback\n  line 3"
+    assert row["fault"]["error"] == "Traceback\n  line 3"
     assert dict(row["facts"]) == {"Processes": "at most 2 with 4 threads"}
 
 
@@ -100,9 +100,9 @@ def test_words_of_strangers_are_made_fit() -> None:
             status="failed", message="\x1b[31m" + "y" * 9_000, error=Fault("E", "", "\x1b]0;x\x07" * 9_000)
         )
     )
-    assert "\x1b" not in row["words"] + row["traceback"]
+    assert "\x1b" not in row["words"] + str(row["fault"])
     assert len(row["words"]) < 500
-    assert len(row["traceback"]) <= 4_000
+    assert len(row["fault"]["error"]) <= 2_000
 
 
 def test_the_whole_prompt_and_the_model_are_told() -> None:
@@ -111,11 +111,5 @@ def test_the_whole_prompt_and_the_model_are_told() -> None:
     task = a_task(progress=Progress(None, 9, None, "tokens", None, "smollm2, cut off at its length"))
     spec = {"prompt": prompt, "max_tokens": 9}
     row = told(replace(task, request=replace(task.request, kind="prompt", spec=spec)))
-    assert row["command"] == prompt
+    assert {"label": "Prompt", "text": prompt, "form": "text"} in row["given"]
     assert dict(row["facts"])["Model"] == "smollm2, cut off at 9 tokens"
-    command = ["python", "-c", "print(1)\nprint(2)"]
-    row = told(
-        replace(task, request=replace(task.request, spec={"command": command, "env": {"KEY": "secret"}}))
-    )
-    assert row["command"] == "python -c 'print(1)\nprint(2)'"
-    assert "secret" not in str(row)

@@ -12,9 +12,11 @@ from koubou_panel.errors import Refused
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.reactive.models import TaskModel
 from koubou_panel.views.cards import Card, ChartHead, InputCard, Message, TaskCard, set_changed
+from koubou_panel.views.copy_as import Doors, copies
 from koubou_panel.views.curves import LINES, PANELS, Panel, TaskCurves
 from koubou_panel.views.detail import curve_values, detail
 from koubou_panel.views.language import _, later
+from koubou_panel.views.reruns import Link, reruns
 from koubou_panel.views.theme import DATA
 from koubou_panel.views.viewer import Viewer
 from koubou_panel.views.visit import Visit
@@ -50,7 +52,7 @@ class TaskView:
         self._visit = visit
         self._mirror = visit.mirror
         self._now = visit.now
-        self.head = visit.card(TaskCard, can_act=visit.can_act)
+        self.head = visit.card(TaskCard, can_act=visit.can_act, asks={"copies": self._copies})
         self.output = visit.card(ViewerCard, asks={"lines": self._lines, "search": self._search})
         self.input = visit.card(InputCard)
         self.plots = pn.Column(stylesheets=[_GRID], sizing_mode="stretch_width", margin=0)
@@ -59,6 +61,8 @@ class TaskView:
         self._heads: dict[Panel, ChartHead] = {}
         self._run = 0
         self._viewer: Viewer | None = None
+        self._task: Task | None = None
+        self._reruns: list[Link] = []
 
     @property
     def roots(self) -> dict[str, object]:
@@ -78,13 +82,14 @@ class TaskView:
     def show(self, task: Task, viewer: Viewer) -> None:
         """Open this task's view, in place of any other's; `viewer` reads its output."""
         self._end_curves()
-        self._viewer = viewer
+        self._viewer, self._task = viewer, task
+        self._look_for_reruns()
         self.model = self._mirror.pin(task)
         self._draw()
 
     def close(self) -> None:
         """Show none; what fed its figures ends."""
-        self.model = self._viewer = None
+        self.model = self._viewer = self._task = None
         self._mirror.pin(None)
         set_changed(self.output, state={})
         self._end_curves()
@@ -117,6 +122,8 @@ class TaskView:
         model = self.model
         if model is None:
             return
+        if changes.reset or changes.shop:
+            self._look_for_reruns()
         if changes.reset or changes.shop or model.task_id in changes.tasks:
             self._draw()
             self._draw_heads()
@@ -134,11 +141,16 @@ class TaskView:
         self._draw()
         self._draw_heads()
 
+    def _look_for_reruns(self) -> None:
+        if self._task is not None:
+            self._reruns = reruns(self._task, self._visit.shop.state.tasks)
+
     def _draw(self) -> None:
-        model = self.model
-        if model is None:
+        model, task = self.model, self._task
+        if model is None or task is None:
             return
-        set_changed(self.head, task=detail(model, self._mirror.model))
+        told = detail(model, self._mirror.model, task.request) | {"reruns": self._reruns}
+        set_changed(self.head, task=told)
         reads = model.takes_input and model.status == "in_progress" and not model.stopping
         set_changed(self.input, task_id=model.task_id if reads and self._visit.can_act else "")
         self.draw_output()
@@ -152,6 +164,15 @@ class TaskView:
         state = viewer.state
         words = {"size_words": size(state["size"]), "start_words": size(state["start"]), "hint": hint}
         set_changed(self.output, state=state | words | {"is_over": model.is_finished})
+
+    async def _copies(self, message: Message) -> Message:
+        """The open task as lines to copy."""
+        task = self._task
+        if task is None or message.get("task") != task.task_id:
+            raise Refused("not_found", _("That task is not open any more."))
+        home = self._visit.home
+        doors = Doors.of(None if home is None else home.root, self._visit.shop.state.services)
+        return {"copies": [list(copy) for copy in copies(task.request, doors)]}
 
     async def _lines(self, message: Message) -> Message:
         return await self._asked(message).window(message)

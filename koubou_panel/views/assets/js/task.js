@@ -1,8 +1,10 @@
 // One task: its head, and a line to type for it.
 
-import {everySecond, focused, h, icon, keyed, plainButton, setText, sureButton, watch} from "./dom.js"
+import {ask} from "./ask.js"
+import {copyText, everySecond, focused, h, icon, keyed, plainButton, setText, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
 import {cancelButton, progressBar, progressText} from "./overview.js"
+import {openRun} from "./run.js"
 import {addressOf, openTask, taskInAddress, taskLink} from "./route.js"
 import {FORGET_MS, forgetFigures} from "./theme.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
@@ -15,24 +17,29 @@ export const TaskCard = {
     close.setAttribute("aria-label", _("Close this task's view"))
     close.title = _("Close (Esc)")
     head.append(mark, name, close)
-    const words = h("p", "words"), waits = h("p", "waits"), bar = progressBar(), meta = h("p", "meta")
-    words.setAttribute("role", "status")
-    const command = h("code", "command"), facts = h("dl", "facts"), trace = h("pre", "trace")
-    const cancel = cancelButton(model, "Cancel")
+    const words = h("p", "words"), what = h("span"), when = h("span", "when"), waits = h("p", "waits"), bar = progressBar(), meta = h("p", "meta")
+    what.setAttribute("role", "status")
+    words.append(what, when)
+    const fault = faultPart(), given = h("dl", "given"), facts = h("dl", "facts"), reruns = h("p", "waits"), copies = copyPart(model)
+    const cancel = cancelButton(model, _("Cancel"))
     const retry = plainButton("retry", _("Run again"), () => model.send_msg({type: "retry", task_id: model.task.id}))
+    const edit = plainButton("retry", _("Edit and run again"), () => openRun(`again:${model.task.id}`))
     const id = h("span", "id"), foot = h("div", "actions")
-    foot.append(id)
-    if (model.can_act) foot.append(retry, cancel)
-    root.append(head, words, waits, bar, meta, command, facts, trace, foot)
+    foot.append(id, copies.button)
+    if (model.can_act) foot.append(edit, retry, cancel)
+    root.append(head, words, waits, bar, meta, fault.node, foot, copies.node, reruns, given, facts)
 
     const drawTimes = () => {
       const t = model.task
       if (!t.id) return
       const wait = t.not_before ? t.not_before - clock() : 0
-      const since = t.status === "pending" ? `, submitted ${ago(t.created_at)}` : t.finished_at ? `, ${ago(t.finished_at)}` : ""
-      const run = t.started_at && t.status === "in_progress" ? ` for ${elapsed(clock() - t.started_at)}` : ""
-      setText(words, (wait > 0 ? `runs again in ${about(Math.ceil(wait))}` : t.words) + run + since)
-      words.title = `submitted ${moment(t.created_at)}`
+      let at = ""
+      if (wait > 0) at = _("runs again in {time}", {time: about(Math.ceil(wait))})
+      else if (t.status === "pending") at = _("submitted {ago}", {ago: ago(t.created_at)})
+      else if (t.finished_at) at = ago(t.finished_at)
+      else if (t.started_at) at = _("for {time}", {time: elapsed(clock() - t.started_at)})
+      setText(when, at)
+      words.title = _("submitted {moment}", {moment: moment(t.created_at)})
       setText(meta, progressText(t))
       meta.hidden = bar.hidden || !meta.textContent
     }
@@ -42,57 +49,59 @@ export const TaskCard = {
       if (shown !== t.id) {
         if (shown !== undefined) setTimeout(forgetFigures, FORGET_MS)
         cancel._rest()  // what was asked about one task is no answer for another
+        copies.close()
+        fault.node.open = false
       }
       shown = t.id
-      const html = document.documentElement, wasOpen = html.classList.contains("k-has-task")
+      const html = document.documentElement, wasOpen = html.classList.contains("k-has-task"), drawer = document.querySelector(".k-drawer")
       html.classList.toggle("k-has-task", isOpen)
       if (isOpen && !wasOpen) {
         opener = focused()
-        document.querySelector(".k-drawer").focus({preventScroll: true})
-        document.querySelector(".k-drawer").scrollTop = 0
+        drawer.focus({preventScroll: true})
+        drawer.scrollTop = 0
         dispatchEvent(new Event("resize"))
       }
       if (!isOpen) {
         if (wasOpen && opener?.isConnected) opener.focus({preventScroll: true})
         return
       }
+      drawer.setAttribute("aria-label", t.label)
       root.dataset.task = t.id
       if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, t.status))
       setText(name, t.label)
       root.className = `taskcard is-${t.mark}`
-      keyed(waits, t.waits_for, (w) => w.id, (w) => {
-        const link = taskLink(model, "waited")
-        link._open(w.id)
-        return link
-      }, (link, w) => setText(link, w.label))
+      setText(what, t.words)
+      keyed(waits, t.waits_for, (w) => w.id, (w) => openable(model, w.id), (link, w) => setText(link, w.label))
       waits.hidden = !t.waits_for.length
       bar.hidden = !t.has_progress || (t.finished_at !== null && t.fraction === null)
       bar._show(t.fraction)
       root.classList.toggle("stopping", t.stopping)
-      setText(command, t.command)
-      command.hidden = !t.command
+      fault.draw(t.fault)
+      keyed(reruns, t.reruns, (r) => r.id, (r) => openable(model, r.id), (link, r) => {
+        if (link._is !== r.mark) link.replaceChildren(icon(link._is = r.mark), h("span"))
+        setText(link.lastChild, r.words)
+      })
+      reruns.hidden = !t.reruns.length
+      drawGiven(given, t.given)
       keyed(facts, t.facts, ([label]) => label, ([label]) => {
         const pair = h("div")
         pair.append(h("dt", "", label), h("dd"))
         return pair
       }, (pair, [, text]) => setText(pair.lastChild, text))
-      trace.hidden = !t.traceback
-      if (trace.textContent !== t.traceback) {
-        trace.textContent = t.traceback
-        trace.scrollTop = trace.scrollHeight  // the error itself stands last
-      }
       setText(id, t.id)
       const isOver = t.finished_at !== null
       cancel.hidden = isOver
       cancel.disabled = t.stopping
       cancel._task = t.id
       cancel._name(t.label)
-      retry.hidden = !isOver
+      retry.hidden = edit.hidden = !isOver
+      edit.hidden = !isOver || !t.can_edit
       drawTimes()
     }
     const fromAddress = () => model.send_msg({type: "open", task_id: taskInAddress()})
     const escape = (event) => {
-      if (event.key === "Escape" && document.documentElement.classList.contains("k-has-task")) openTask(model, "")
+      if (event.key !== "Escape" || event.defaultPrevented || !document.documentElement.classList.contains("k-has-task")) return
+      openTask(model, "")
     }
     watch(model, ["task"], draw)
     everySecond(root, drawTimes)
@@ -108,10 +117,92 @@ export const TaskCard = {
   },
 }
 
+function openable(model, id) {
+  const link = taskLink(model, "waited")
+  link._open(id)
+  return link
+}
+
+// The error first, then where it was raised; all of the traceback when it is asked for.
+function faultPart() {
+  const node = h("details", "fault"), summary = h("summary"), error = h("span", "said"), place = h("span", "place"), trace = h("pre", "trace")
+  trace.tabIndex = 0
+  summary.append(error, place)
+  node.append(summary, trace)
+  return {
+    node,
+    draw(f) {
+      node.hidden = !f.error
+      setText(error, f.error || "")
+      setText(place, f.place || "")
+      place.hidden = !f.place
+      setText(trace, f.trace || "")
+      trace.hidden = !f.trace
+      node.classList.toggle("plain", !f.trace)
+      trace.setAttribute("aria-label", _("Traceback"))
+      summary.title = f.trace ? _("Show the whole traceback") : ""
+    },
+  }
+}
+
+function drawGiven(list, entries) {
+  // Labels are people's words too, so entries are told apart by their place.
+  keyed(list, entries.map((entry, n) => ({...entry, key: `${n} ${entry.form}`})), (e) => e.key, (e) => {
+    const pair = h("div", e.form), text = h("dd")
+    if (e.form) text.tabIndex = 0
+    pair.append(h("dt"), text)
+    return pair
+  }, (pair, e) => {
+    setText(pair.firstChild, e.label)
+    setText(pair.lastChild, e.text)
+  })
+  list.hidden = !entries.length
+}
+
+// The task as a line for another program: one way at a time.
+function copyPart(model) {
+  const node = h("section", "copies"), ways = h("div", "offers"), code = h("pre", "code"), note = h("p", "note"), copy = h("button", "copy")
+  const label = h("span", "", _("Copy"))
+  copy.type = "button"
+  copy.append(icon("copy"), label)
+  code.tabIndex = 0
+  ways.setAttribute("role", "group")
+  ways.setAttribute("aria-label", _("Copy as"))
+  node.append(ways, code, note, copy)
+  node.hidden = true
+  const button = plainButton("retry", _("Copy as"), () => (node.hidden ? open() : close()))
+  button.setAttribute("aria-expanded", "false")
+  const close = () => { node.hidden = true; button.setAttribute("aria-expanded", "false") }
+  const choose = (found, [name, text, words]) => {
+    for (const way of ways.children) way.setAttribute("aria-pressed", way.textContent === name)
+    setText(code, text)
+    code.hidden = copy.hidden = !text
+    code.setAttribute("aria-label", name)
+    setText(note, words)
+    note.hidden = !words
+    copy.onclick = () => copyText(text, label)
+  }
+  const open = async () => {
+    button.setAttribute("aria-expanded", "true")
+    node.hidden = false
+    try {
+      const {copies} = await ask(model, "copies", {task: model.task.id})
+      ways.replaceChildren(...copies.map((one) => plainButton("offer", one[0], () => choose(copies, one))))
+      choose(copies, copies[0])
+    } catch (error) {
+      ways.replaceChildren()
+      code.hidden = copy.hidden = true
+      note.hidden = false
+      setText(note, error.message)
+    }
+  }
+  return {node, button, close}
+}
+
 export const InputCard = {
   render({model}) {
     const root = h("form", "typing"), input = h("input")
-    Object.assign(input, {type: "text", autocomplete: "off", spellcheck: false, placeholder: "Type a line for it …", maxLength: 16000})
+    Object.assign(input, {type: "text", autocomplete: "off", spellcheck: false, placeholder: _("Type a line for it …"), maxLength: 16000})
     input.setAttribute("aria-label", _("A line for the task's input"))
     const send = h("button", "send", _("Send"))
     send.type = "submit"

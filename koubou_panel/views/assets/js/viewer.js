@@ -5,7 +5,7 @@
 
 import {ask} from "./ask.js"
 import {h, plainButton, setText, watch} from "./dom.js"
-import {_, ngettext} from "./language.js"
+import {_} from "./language.js"
 
 const WINDOW = 200, KEEP = 500, NEAR_PX = 600, END_PX = 24
 const MOST_PX = 12_000_000  // browsers hold no box much higher than twice that
@@ -115,6 +115,12 @@ export const ViewerCard = {
       }
       const row = rows[low]
       return row && {row, line: first + low, at: row.node.getBoundingClientRect().top - top}
+    }
+    const inSight = () => {
+      const bottom = log.getBoundingClientRect().bottom, {line} = anchor()
+      let lowest = line
+      while (lowest + 1 < last() && nodeOf(lowest + 1).getBoundingClientRect().top < bottom - 4) lowest += 1
+      return [line, lowest]
     }
     const hold = (change) => {
       const held = rows.length ? anchor() : null
@@ -241,8 +247,8 @@ export const ViewerCard = {
     const drawWhere = () => {
       const {size_words, start, start_words} = model.state
       if (!rows.length) { setText(where, ""); return }
-      const line = first === null ? null : anchor().line + 1
-      const parts = [line === null ? _("counting the lines …") : ngettext("line {line} of {n}", "line {line} of {n}", total, {line: line.toLocaleString(), n: total.toLocaleString()}), size_words]
+      const [from, to] = first === null ? [] : inSight().map((line) => (line + 1).toLocaleString())
+      const parts = [from ? _("lines {from}–{to} of {n}", {from, to, n: total.toLocaleString()}) : _("counting the lines …"), size_words]
       if (start) parts.push(_("the oldest {size} are no longer kept", {size: start_words}))
       setText(where, parts.join(" · "))
     }
