@@ -72,3 +72,30 @@ async def test_lanes_join_what_is_too_short_to_see() -> None:
         assert runs[0][2] - runs[0][1] > 0.15
         assert worker_rows.lane_runs(mirror.recent, clock() + 1) == []
         mirror.close()
+
+
+async def test_many_workers_have_a_row_by_pages_and_a_cell_each() -> None:
+    """Two dozen rows at a time, and every worker by its machine; few have rows alone."""
+    async with open_inline_shop(workers=30) as shop:
+        mirror = Mirror(shop, now=shop.clock)
+        workers = mirror.model.workers
+        assert [row["id"] for row in worker_rows.worker_rows(worker_rows.page_of(workers, 24))] == [
+            f"worker-{n}" for n in range(25, 31)
+        ]
+        (band,) = worker_rows.bands(workers)
+        assert [cell[0] for cell in band["cells"]] == [f"worker-{n}" for n in range(1, 31)]
+        assert band["cells"][29][1:] == ["idle", "idle", 29]
+        assert worker_rows.bands(workers[:24]) == []
+        mirror.close()
+
+
+async def test_no_worker_says_why_and_what_makes_one_appear() -> None:
+    """Paused, draining, about to start, or nothing to do: each in its own words."""
+    async with open_inline_shop(workers=1) as shop:
+        model = Mirror(shop, now=shop.clock).model
+        told = [worker_rows.empty_words(model)]
+        for name in ("pending", "paused", "draining", "closing"):
+            setattr(model, name, True if name != "pending" else 3)
+            told.append(worker_rows.empty_words(model))
+        assert "koubou run" in told[0]
+        assert len(set(told)) == 5

@@ -104,3 +104,20 @@ async def test_a_reader_is_refused() -> None:
         assert "may only read" in told[0]
         assert not shop.state.pool.draining
         session.close()
+
+
+async def test_many_workers_are_seen_by_pages() -> None:
+    """The page that is asked for is shown, runs of all are known, and one that is not there any more is the first."""
+    async with open_inline_shop(workers=30) as shop:
+        session, card, sent = open_workers(shop)
+        assert (len(card.rows), card.total, card.first) == (24, 30, 0)
+        ids = [await submit(shop) for _ in range(30)]
+        await until(lambda: set(ids) <= shop.engine.jobs.keys())
+        beat(session)
+        assert len({run[0] for run in sent[-1]["running"]}) == 30
+        for first, seen in ((29, 24), (-1, 24), ("0", 24), (True, 24), (None, 24), (0, 0), (10**9, 0)):
+            card._handle_msg({"type": "show", "first": first})
+            assert card.first == seen
+        card._handle_msg({"type": "show", "first": 24})
+        assert [row["id"] for row in card.rows] == [f"worker-{n}" for n in range(25, 31)]
+        session.close()

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import param
 
-from koubou_panel.core.records import Task
+from koubou_panel.core.records import Task, TaskId
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import worker_rows
 from koubou_panel.views.cards import Card, set_changed
-from koubou_panel.views.language import _, later
+from koubou_panel.views.language import later
 from koubou_panel.views.visit import Visit
 
 Message = Mapping[str, object]
@@ -31,10 +31,14 @@ class WorkersPage:
 class WorkersCard(Card):
     """The pool with its controls, and each worker with its runs of the last five minutes.
 
-    Sends `ready`, `open`, `scale`, `pause`, `resume`, `drain` and `restart`; takes runs as messages.
+    Sends `ready`, `show` (which rows), `open`, `scale`, `pause`, `resume`, `drain` and `restart`; takes runs as
+    messages.
     """
 
     rows = param.List(default=[])
+    bands = param.List(default=[], doc="every worker by its machine, where they are too many: node, cells")
+    first = param.Integer(default=0, doc="which of all the first row is")
+    total = param.Integer(default=0)
     note = param.String(doc="the pool in words")
     pool = param.Dict(default={}, doc="min, max, state (`paused`, `draining`, `closing` or empty)")
     decisions = param.List(default=[], doc="the pool's last ones about its size: at, text")
@@ -49,6 +53,7 @@ class WorkersView:
         """Empty: see `draw`."""
         self._visit = visit
         self._mirror = visit.mirror
+        self._first = 0
         self.root = visit.card(
             WorkersCard, can_act=visit.can_act, on_message=self._on_message, sizing_mode="stretch_width"
         )
@@ -74,18 +79,32 @@ class WorkersView:
     def _on_message(self, kind: str, message: Message) -> None:
         if kind == "ready":
             self._send_lanes()
+        elif kind == "show":
+            self._show(message.get("first"))
         else:
             self._visit.act(kind, message)
 
+    def _show(self, first: object) -> None:
+        """Show the rows from this worker on."""
+        if isinstance(first, int) and not isinstance(first, bool) and first >= 0:
+            self._first = first // worker_rows.SHOWN_WORKERS * worker_rows.SHOWN_WORKERS
+            self._draw_pool()
+
     def _draw_pool(self) -> None:
         model = self._mirror.model
+        if self._first >= len(model.workers):  # they are fewer now
+            self._first = 0
+        shown = worker_rows.page_of(model.workers, self._first)
         set_changed(
             self.root,
-            rows=worker_rows.worker_rows(model.workers),
+            rows=worker_rows.worker_rows(shown),
+            bands=worker_rows.bands(model.workers),
+            first=self._first,
+            total=len(model.workers),
             note=worker_rows.pool_note(model),
             pool=worker_rows.pool_state(model),
             decisions=worker_rows.decision_rows(model),
-            hint=_("No worker is up. They start by themselves when there is work."),
+            hint=worker_rows.empty_words(model),
         )
 
     def _send_lanes(self) -> None:
@@ -93,10 +112,10 @@ class WorkersView:
         self.root.send(self._lanes(list(self._mirror.recent), reset=True))
 
     def _lanes(self, ended: list[Task], *, reset: bool) -> Message:
-        known = self._mirror.task_models
+        known = self._visit.shop.state.tasks
         running = []
         for worker in self._mirror.model.workers:
-            task = known.get(worker.current_task) if worker.current_task else None
+            task = known.get(TaskId(worker.current_task)) if worker.current_task else None
             if task is not None and task.started_at is not None:
                 running.append((worker.worker_id, task.started_at, None, "run"))
         since = self._visit.now() - worker_rows.LANE_S
