@@ -6,13 +6,24 @@ from collections.abc import Sequence
 
 from koubou_panel.reactive.models import ServiceModel
 from koubou_panel.views.escape import block, line
+from koubou_panel.views.language import _, later
+from koubou_panel.views.words import listed
 
 LABELS = {
-    "model": "Model server",
-    "agents": "Agents (MCP, REST)",
-    "pool": "Worker pool",
-    "websocket": "WebSocket",
-    "dashboard": "Dashboard",
+    "model": later("Model server"),
+    "agents": later("Agents (MCP, REST)"),
+    "pool": later("Worker pool"),
+    "websocket": later("WebSocket"),
+    "dashboard": later("Dashboard"),
+}
+_STATES = {
+    "running": later("running"),
+    "idle": later("idle"),
+    "starting": later("starting"),
+    "restarting": later("restarting"),
+    "stopping": later("stopping"),
+    "stopped": later("stopped"),
+    "failed": later("failed"),
 }
 MARKS = {
     "running": "ok",
@@ -23,7 +34,7 @@ MARKS = {
     "stopped": "cancel",
     "failed": "fail",
 }
-_IDLE = "starts by itself with the first prompt"
+_IDLE = later("starts by itself with the first prompt")
 _LINES = ". Its last lines:"
 
 
@@ -38,24 +49,24 @@ def service_notices(services: Sequence[ServiceModel]) -> list[str]:
     failed: dict[str, list[str]] = {}
     for row in service_rows([service for service in services if service.state == "failed"]):
         failed.setdefault(str(row["about"]), []).append(str(row["label"]))
-    mend = "Start it again under Services, or with: koubou restart"
-    return [f"{', '.join(labels)} failed: {why}. {mend}" for why, labels in failed.items()]
+    words = _("{services} failed: {why}. Start it again under Services, or with: koubou restart")
+    return [words.format(services=listed(labels), why=why) for why, labels in failed.items()]
 
 
 def _row(service: ServiceModel) -> dict[str, object]:
-    why, _, last = service.message.partition("\n")
+    why, _end, last = service.message.partition("\n")
     elsewhere = service.state == "running" and service.pid is None
     return {
         "name": service.name_of,
-        "label": LABELS[service.name_of],
+        "label": _(LABELS[service.name_of]),
         "state": service.state,
-        "word": service.state,
+        "word": _(_STATES[service.state]),
         "mark": MARKS[service.state],
         "port": "" if service.port is None else f"{service.port}",
         "pid": "" if service.pid is None else f"{service.pid}",
         "started_at": service.started_at if service.pid is not None else None,
         "restarts": f"{service.restarts}",
-        "about": _IDLE if service.state == "idle" and not why else line(why.removesuffix(_LINES), 300),
+        "about": _(_IDLE) if service.state == "idle" and not why else line(why.removesuffix(_LINES), 300),
         "last": block("\n".join(text.removeprefix("  ") for text in last.split("\n"))),
         "can_restart": not elsewhere and service.state not in ("idle", "stopping", "stopped"),
     }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from koubou_panel.views.language import _
+
 _KILO = 1024
 _BYTES = ("B", "byte", "bytes")
 _SIZES = ("B", "KB", "MB", "GB", "TB")
@@ -58,6 +62,9 @@ def rate(per_s: float, unit: str) -> str:
     return f"{amount(round(per_s * 3600, 1), unit)}/h"
 
 
-def plural(number: int, noun: str) -> str:
-    """`1 worker`, `2 workers`."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+def listed(texts: Iterable[str]) -> str:
+    """`a, b, c`, set apart as the language spoken does it."""
+    found = ""
+    for text in texts:
+        found = _("{first}, {next}").format(first=found, next=text) if found else text
+    return found

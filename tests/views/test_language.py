@@ -79,7 +79,8 @@ def test_every_message_is_translated(language: str) -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_catalogue_holds_no_more_than_what_is_asked_for(language: str) -> None:
     """What the code does not say any more is dropped by `make words`."""
-    assert {forms(message.id) for message in messages(language)} == {forms(message) for message in asked()}
+    kept_ones = {forms(message.id)[0] for message in messages(language)}
+    assert kept_ones == {forms(message)[0] for message in asked()}
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -103,7 +104,7 @@ def test_a_translation_does_not_run_into_its_neighbours(language: str) -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_plural_has_the_forms_that_its_language_tells_apart(language: str) -> None:
     """Japanese and Chinese have one form for any number."""
-    assert {len(forms(message.string)) for message in messages(language) if message.pluralizable} <= {1}
+    assert all(len(message.string) == 1 for message in messages(language) if message.pluralizable)
 
 
 def test_a_plural_is_said_in_its_language() -> None:

@@ -9,6 +9,7 @@ from koubou_panel.core.events import ServiceChanged
 from koubou_panel.core.records import Service
 from koubou_panel.reactive.models import ServiceModel, service_values
 from koubou_panel.testing import open_inline_shop, until
+from koubou_panel.views.language import speaking
 from koubou_panel.views.services import LABELS, service_notices, service_rows
 from koubou_panel.views.session import PageSession
 
@@ -40,6 +41,16 @@ def test_those_of_one_process_fail_in_one_notice() -> None:
     (words,) = service_notices([*services, model("dashboard")])
     assert words.startswith("Agents (MCP, REST), Worker pool, WebSocket failed: it was killed by SIGKILL")
     assert "koubou restart" in words
+
+
+def test_a_services_words_are_in_the_language_spoken() -> None:
+    """Its name and its state are said in Japanese; why it does not run is as the workshop says it."""
+    with speaking("ja"):
+        (row,) = service_rows([model("dashboard", "failed", message="no memory")])
+        assert service_notices([model("pool", "failed", message="no memory")])[0].count("koubou restart") == 1
+    assert row["label"] != LABELS["dashboard"]
+    assert (row["state"], row["about"]) == ("failed", "no memory")
+    assert row["word"] != "failed"
 
 
 def test_a_server_that_is_not_ours_has_no_process_and_no_restart() -> None:

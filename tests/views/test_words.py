@@ -2,7 +2,7 @@
 
 import pytest
 
-from koubou_panel.views.words import count, duration, plural, rate, size
+from koubou_panel.views.words import count, duration, listed, rate, size
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,10 @@ def test_count(number: int, shown: str) -> None:
     assert count(number) == shown
 
 
-def test_plural() -> None:
-    """One is singular."""
-    assert (plural(1, "task"), plural(2, "task")) == ("1 task", "2 tasks")
+@pytest.mark.parametrize(("texts", "said"), [([], ""), (["{a}"], "{a}"), (["a", "{b}", "c"], "a, {b}, c")])
+def test_texts_are_listed_as_they_are(texts: list[str], said: str) -> None:
+    """They are set apart, and nothing in them is taken for a placeholder."""
+    assert listed(texts) == said
 
 
 @pytest.mark.parametrize(

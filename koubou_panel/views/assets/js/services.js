@@ -28,8 +28,8 @@ function drawService(row, s, canAct) {
   row._key = s.name
   row.className = `row ${s.state}`
   setText(name, s.label)
-  if (row._state !== s.state) {
-    row._state = s.state
+  if (row._word !== s.word) {
+    row._word = s.word
     row._mark.className = `state ${s.mark}`
     row._mark.replaceChildren(icon(s.mark), h("span", "", s.word))
   }
