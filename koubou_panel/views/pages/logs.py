@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 import panel as pn
 import param
@@ -71,8 +72,9 @@ class LogsView:
         self._tail = OutputTail(visit.shop)
         self._reading = False
         asks = {"search": self._ask_search, "complete": self._ask_completions}
-        self.search = visit.card(LogsCard, asks=asks, sizing_mode="stretch_width")
-        self.tail = visit.card(LogTailCard, on_message=self._on_message, sizing_mode="stretch_width")
+        own: Any = {"sizing_mode": "stretch_width", "styles": {"height": "auto", "flex": "none"}}
+        self.search = visit.card(LogsCard, asks=asks, **own)
+        self.tail = visit.card(LogTailCard, on_message=self._on_message, **own)
         self.root: Viewable = pn.Column(
             self.search, self.tail, sizing_mode="stretch_width", margin=0, styles={"gap": "12px"}
         )

@@ -10,7 +10,7 @@ const cut = (text, begin, end = undefined) => [...text].slice(begin, end).join("
 
 // `apply(text)` is called with what shall be searched for; `_set` shows a line, `_fault` says what is wrong with it.
 export function queryBox(model, {label, placeholder, apply}) {
-  const root = h("form", "query"), field = h("div", "field"), input = h("input"), list = h("ul", "offers"), fault = h("p", "fault")
+  const root = h("form", "query"), field = h("div", "field"), input = h("input"), list = h("ul", "offers"), fault = h("p", "amiss")
   root.setAttribute("role", "search")
   root.setAttribute("aria-label", label)
   Object.assign(input, {type: "search", autocomplete: "off", spellcheck: false, placeholder, maxLength: 1000, enterKeyHint: "search"})

@@ -124,7 +124,7 @@ function pager(change) {
 
 // What is done with many: the question, and the time in which it can be taken back.
 function bulkBar(model, scope) {
-  const root = h("div", "many"), words = h("span", "words"), buttons = h("span", "acts"), fault = h("p", "fault")
+  const root = h("div", "many"), words = h("span", "words"), buttons = h("span", "acts"), fault = h("p", "amiss")
   const question = h("div", "sure"), text = h("p"), yes = plainButton("yes", "", () => confirm()), no = plainButton("no", _("Back"), () => end())
   question.setAttribute("role", "alertdialog")
   question.setAttribute("aria-label", _("Please confirm"))
