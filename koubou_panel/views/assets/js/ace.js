@@ -12,6 +12,34 @@ const MODES = {
 const PROGRAMS = [[/python|\buv\b/, "python"], [/node|deno|bun/, "javascript"], [/(^|\/)(ba|z|da|k)?sh\b/, "sh"], [/ruby/, "ruby"], [/perl/, "perl"], [/rscript/i, "r"], [/lua/, "lua"], [/php/, "php"]]
 let loading = null
 
+// What Ace itself says, in the page's language.
+const messages = () => ({
+  "text-input.aria-label": _("line $0"),
+  "text-input.aria-roledescription": _("editor"),
+  "editor.scroller.aria-label": _("Text: Enter to edit, Esc to leave"),
+  "editor.scroller.aria-roledescription": _("editor"),
+  "editor.gutter.aria-label": _("Line numbers: Enter to go along them, Esc to leave"),
+  "editor.gutter.aria-roledescription": _("line numbers"),
+  "editor.tooltip.disable-editing": _("Read only"),
+  "gutter.code-folding.closed.title": _("Unfold"),
+  "gutter.code-folding.open.title": _("Fold"),
+  "gutter.code-folding.closed.aria-label": _("Fold or unfold lines $0 to $1"),
+  "gutter.code-folding.range.aria-label": _("Fold or unfold lines $0 to $1"),
+  "gutter.code-folding.open.aria-label": _("Fold or unfold from line $0"),
+  "inline-fold.closed.title": _("Unfold"),
+  "search-box.find.placeholder": _("Search for"),
+  "search-box.replace.placeholder": _("Replace with"),
+  "search-box.find-all.text": _("All"),
+  "search-box.replace-all.text": _("All"),
+  "search-box.replace-next.text": _("Replace"),
+  "search-box.search-counter": _("$0 of $1"),
+  "search-box.toggle-replace.title": _("Replace too"),
+  "search-box.toggle-regexp.title": _("Regular expression"),
+  "search-box.toggle-case.title": _("Upper and lower case differ"),
+  "search-box.toggle-whole-word.title": _("Whole words"),
+  "search-box.toggle-in-selection.title": _("In what is selected"),
+})
+
 function load(files) {
   loading ||= new Promise((resolve, reject) => {
     const base = new URL(`../panel/${files}/`, import.meta.url).href
@@ -68,6 +96,7 @@ export function textArea(files, {label, onChange, onSave}) {
     if (closed || ace) return
     const box = h("div", "box")
     node.replaceChildren(box)
+    found.config.setMessages(messages())
     ace = found.edit(box, {
       theme: "ace/theme/koubou", useWorker: false, tabSize: 4, useSoftTabs: true, showPrintMargin: false, fontFamily: "var(--k-mono)",
       enableKeyboardAccessibility: true, textInputAriaLabel: label, highlightActiveLine: true, scrollPastEnd: 0.3, fixedWidthGutter: true,
