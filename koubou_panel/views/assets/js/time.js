@@ -1,6 +1,6 @@
 // Time: the workshop's clock as this browser can tell it, and times in words.
 
-import {_} from "./language.js"
+import {_, language} from "./language.js"
 
 let skew_s = 0
 export const setClock = (now) => { if (now) skew_s = now - Date.now() / 1000 }
@@ -35,4 +35,9 @@ export function age(s) {
   if (s < 3600) return `${Math.floor(s / 60)} min`
   return s < 86400 ? `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min` : `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`
 }
-export const moment = (at) => new Date(at * 1000).toLocaleString()
+// How times are written: as the browser has it where that speaks the page's language, else as that language does.
+export const locale = () => {
+  const [wanted] = language().split("-")
+  return navigator.languages.find((name) => name.split("-")[0] === wanted) || language()
+}
+export const moment = (at) => new Date(at * 1000).toLocaleString(locale())
