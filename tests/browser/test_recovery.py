@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from koubou_panel.home import Home
 from koubou_panel.servers.credentials import load_or_create_token
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit
+from koubou_panel.testing import open_inline_shop, submit, until
 from tests.browser.pages import open_dashboard, open_page, way_in
 
 CUT = (
@@ -23,6 +24,7 @@ CUT = (
     "Failed to connect to Bokeh server",
     "ERR_EMPTY_RESPONSE",
     "ERR_CONNECTION_RESET",
+    "not connected so cannot send",
 )
 
 
@@ -126,3 +128,67 @@ async def test_a_new_token_ends_open_pages(chromium: object, tmp_path: Path) -> 
         await watch.shows(".pill", "live")
         dashboard.rotate("another-token-of-this-test")
         await watch.shows("body", "Access needs the token")
+
+
+@asynccontextmanager
+async def asleep(browser: object) -> AsyncIterator[None]:
+    """The browser's pages stand still, as while the machine sleeps: only the clock on the wall goes on."""
+    devtools = await browser.new_browser_cdp_session()
+    found = (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]
+    renderers = [process["id"] for process in found if process["type"] == "renderer"]
+    assert renderers
+    for pid in renderers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in renderers:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def typed(page: object) -> str:
+    """What stands in the run dialog's command."""
+    return await page.input_value("[name=command]")
+
+
+async def test_a_page_is_live_soon_after_a_sleep(chromium: object, tmp_path: Path) -> None:
+    """A machine slept until its session was forgotten: awake it is loaded again at once, with what was typed."""
+    async with (
+        open_inline_shop() as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), forgive=CUT) as watch,
+    ):
+        await watch.shows(".pill", "live")
+        page, application = watch.page, dashboard._server._tornado
+        await page.goto(page.url + "?page=services&run=command")
+        await page.fill("[name=command]", "echo 'not yet sent'")
+        async with asleep(chromium):
+            for connection in tuple(application._clients):
+                connection._socket.close()
+            await until(lambda: not dashboard._server.get_sessions("/overview"), 40)
+            await submit(shop, name="while it slept")
+        await until(lambda: dashboard._server.get_sessions("/overview"), 4)
+        await watch.shows(".pill", "live")
+        assert page.url.endswith("?page=services&run=command")
+        await page.wait_for_selector(".rundialog[open] [name=command]")
+        await until(lambda: typed(page))
+        assert await page.input_value("[name=command]") == "echo 'not yet sent'"
+        await page.keyboard.press("Escape")
+        await watch.go("Overview")
+        await watch.shows(".running .list .row", "while it slept")
+
+
+async def test_without_a_network_the_pill_says_so(chromium: object, tmp_path: Path) -> None:
+    """Offline it counts the age of what is seen, and asks for nothing; online it is live again."""
+    async with (
+        open_inline_shop() as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), forgive=(*CUT, "ERR_INTERNET_DISCONNECTED")) as watch,
+    ):
+        await watch.shows(".pill", "live")
+        await watch.page.context.set_offline(True)
+        for connection in tuple(dashboard._server._tornado._clients):
+            connection._socket.close()
+        await watch.shows(".pill", "reconnecting")
+        await watch.page.context.set_offline(False)
+        await watch.shows(".pill", "live", timeout=5)

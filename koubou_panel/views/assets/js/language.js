@@ -1,5 +1,7 @@
 // The page's words in its language. `_("…")` gives them; `live` has a card drawn anew when another one is chosen.
 
+import {giveBack, hold} from "./keep.js"
+
 const words = new Map()
 const redraws = new Set()
 let chosen = document.documentElement.lang || "en"
@@ -58,7 +60,7 @@ export const live = (card) => ({
     knowAll()
     let root = card.render({model: heard})
     const redraw = () => {
-      const before = listened
+      const before = listened, held = hold(root)
       listened = []
       for (const [what, call] of before) {
         model.off(what, call)
@@ -67,6 +69,7 @@ export const live = (card) => ({
       const next = card.render({model: heard})
       root.replaceWith(next)
       root = next
+      giveBack(root, held)
     }
     redraws.add(redraw)
     model.on("lifecycle:remove", () => redraws.delete(redraw))

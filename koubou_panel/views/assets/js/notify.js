@@ -15,6 +15,7 @@ const MOST_KEYS = 200
 const MOST_WATCHED = 100
 const NOTE_AT_MS = 10000
 const HIDDEN_WAITS_MS = 400
+const RENEW_MS = 60000
 
 const read = (name, otherwise) => {
   try {
@@ -96,13 +97,22 @@ export function bell(model, toast) {
   button.setAttribute("aria-haspopup", "dialog")
   button.title = _("What to tell me of")
 
+  // A tab that is seen shows a toast; the system is told only where none is.
   const tell = (event) => {
     if (document.hidden) setTimeout(() => once(event, () => tellSystem(event)), HIDDEN_WAITS_MS)
-    else once(event, () => toast(title(event), event.status === "failed" ? "bad" : "", event.id && (() => openTask(null, event.id))))
+    else {
+      toast(title(event), event.status === "failed" ? "bad" : "", event.id && (() => openTask(null, event.id)))
+      once(event, () => {})
+    }
   }
   const hear = (events, more = 0) => {
     for (const event of events) tell(event)
     if (more && !document.hidden) toast(ngettext("{n} more ended", "{n} more ended", more))
+  }
+  // What ended while this browser could not be told; another tab may have told it.
+  const catchUp = ({ended}) => {
+    const {keys} = told()
+    for (const event of ended) if (!keys.includes(event.key)) tell(event)
   }
 
   // -- what the server is asked for --
@@ -111,12 +121,22 @@ export function bell(model, toast) {
     const {fails, scripts, idle} = wants(), ids = watched(), wanted = JSON.stringify([fails, scripts, idle, ids])
     if (wanted === asked) return
     const isFirst = asked === ""
-    asked = wanted
     if (isFirst && !(fails || scripts || idle || ids.length)) return
-    const since = isFirst ? read(AT, null) : null
-    const {ended} = await ask(model, "bell", {fails, scripts, idle, ids, since}).catch(() => ({ended: []}))
-    hear(ended)
+    asked = wanted
+    catchUp(await ask(model, "bell", {fails, scripts, idle, ids, since: isFirst ? read(AT, null) : null}).catch(() => ({ended: []})))
   }
+  // A page that nobody sees gets no beats: whether it is still heard, it finds out by asking anew.
+  const renew = async () => {
+    if (!document.hidden || !asked) return
+    const {fails, scripts, idle} = wants()
+    try {
+      catchUp(await ask(model, "bell", {fails, scripts, idle, ids: watched(), since: read(AT, null)}))
+      write(AT, clock())
+    } catch {
+      window.koubouAgain?.()
+    }
+  }
+  const renewing = setInterval(renew, RENEW_MS)
   model.on("msg:custom", ({bell: events, more}) => { if (events) hear(events, more) })
   const timer = setInterval(() => { if (asked && performance.now() - window.koubouBeat < NOTE_AT_MS) write(AT, clock()) }, NOTE_AT_MS)
 
@@ -165,7 +185,7 @@ export function bell(model, toast) {
   }
   const listen = () => { show(); follow() }
   listeners.add(listen)
-  model.on("lifecycle:remove", () => { listeners.delete(listen); clearInterval(timer) })
+  model.on("lifecycle:remove", () => { listeners.delete(listen); clearInterval(timer); clearInterval(renewing) })
   listen()
   button._panel = panel
   return button

@@ -212,7 +212,7 @@ export const RunCard = {
 
     const open = async () => {
       const wanted = model.may === "read" ? "" : paramInAddress("run")
-      if (wanted === what && (dialog.open || !wanted)) return
+      if (wanted && wanted === what && dialog.open) return
       what = wanted
       again = ""
       if (!what) return dialog.close()
