@@ -114,6 +114,7 @@ class RunningCard(Card):
     waiting = param.List(default=[], doc="the first of those that wait, with what they wait for")
     waiting_more = param.Integer(default=0, doc="how many more wait")
     ended = param.List(default=[])
+    failed = param.List(default=[], doc="the last that failed, for a phone")
     more = param.Integer(default=0, doc="how many more run than are shown")
     hint = param.String(doc="said when nothing runs")
     can_act = param.Boolean(default=True)
@@ -126,13 +127,21 @@ class OutputCard(Card):
 
 
 class ChartHead(Card):
-    """A chart's title, and for each of its colours the name and the present value."""
+    """A chart's title, and for each of its colours the name and the present value. Sends `range` (`span`)."""
 
     title = param.String()
     empty = param.String(doc="what will appear here, as long as there is nothing")
     items = param.List(
         default=[], doc="of label, colour, shape (`line`, `box`, `hatch`, `dash`, `dots`), value"
     )
+    spans = param.List(default=[], doc="how much time can be shown, seconds; empty: it cannot be chosen here")
+    span = param.Integer(default=0, doc="how much is")
+
+
+class ChartSegments(Card):
+    """On a phone: which one of the charts is seen."""
+
+    names = param.List(default=["throughput", "cpu", "memory"], doc="and `gpu`, where there is one")
 
 
 class TaskCard(Card):

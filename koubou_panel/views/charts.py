@@ -1,4 +1,4 @@
-"""Streaming figures: what ended, and what the host is doing, over the last quarter of an hour.
+"""Streaming figures: what ended, and what the host is doing, over the last minutes or the last hour.
 
 Each keeps one column source and sends it one row at a time. Columns are plain lists: a document whose columns
 are arrays loses them when a browser connects again (bokeh#15347).
@@ -23,16 +23,21 @@ from bokeh.models import (
     LinearAxis,
     NumeralTickFormatter,
     Range1d,
+    VBar,
 )
 from bokeh.plotting import figure
 
+from koubou_panel.core.ports import RunSpan
 from koubou_panel.core.records import Metrics
 from koubou_panel.reactive.models import percent
 from koubou_panel.reactive.series import Second
+from koubou_panel.views.language import _
 from koubou_panel.views.theme import DATA
 
 SPAN_S = 900
 BIN_S = 10
+#: By how much time is shown: how wide a bar is, seconds.
+BINS_S = {300: 5, SPAN_S: BIN_S, 3_600: 40}
 BINS = SPAN_S // BIN_S
 GAP_S = 5.0
 
@@ -45,12 +50,44 @@ if (tick > 0 && tick < 1) return `${+(tick * 1000).toPrecision(2)} ms`
 if (tick < 60) return `${+tick.toPrecision(2)} s`
 return tick < 3600 ? `${+(tick / 60).toPrecision(2)} min` : `${+(tick / 3600).toPrecision(2)} h`
 """
-_HOST = (("cpu", "run", "solid", 1.8), ("memory", "cancel", "solid", 1.8), ("disk", "warn", "dashed", 1.4))
+#: Of the host: each line's column, colour's name, dash and width.
+HOST = {
+    "cpu": ("run", "solid", 1.8),
+    "memory": ("cancel", "solid", 1.8),
+    "gpu": ("ok", "dotdash", 1.8),
+    "disk": ("warn", "dashed", 1.4),
+}
 
 
 def time_range(now: float) -> Range1d:
     """The last quarter of an hour, for all figures of a page together."""
     return Range1d(start=(now - SPAN_S) * 1000, end=now * 1000)
+
+
+Bar = tuple[float, float, float, float, float]
+
+
+def bars_of(spans: Iterable[RunSpan], start: float, end: float, bin_s: int) -> list[Bar]:
+    """A bar for each bin between two moments: its middle (ms), completed, failed, both together, p95 of run seconds.
+
+    What was added up has a number, but no p95.
+    """
+    bins: dict[int, list[RunSpan]] = {}
+    for span in spans:
+        if start <= span.end < end:
+            bins.setdefault(int(span.end) // bin_s, []).append(span)
+    return [
+        _bar(place, bins.get(place, []), bin_s) for place in range(int(start) // bin_s, int(end) // bin_s + 1)
+    ]
+
+
+def _bar(place: int, spans: Sequence[RunSpan], bin_s: int) -> Bar:
+    ok = sum(span.count for span in spans if span.status == "completed")
+    bad = sum(span.count for span in spans if span.status == "failed")
+    took = sorted(span.busy_s for span in spans if span.status != "cancelled")
+    is_known = bool(took) and all(span.task_id for span in spans)
+    p95 = took[min(len(took) - 1, int(len(took) * 0.95))] if is_known else nan
+    return ((place + 0.5) * bin_s * 1000, ok, bad, ok + bad, p95)
 
 
 class ThroughputChart:
@@ -60,13 +97,15 @@ class ThroughputChart:
         """An empty chart."""
         self.source = ColumnDataSource({"at": [], "ok": [], "bad": [], "top": [], "p95": []})
         self.figure = blank_figure(x_range)
+        self._bars: list[VBar] = []
+        self._bin_s = BIN_S
         self._bin: int | None = None
         self._sums = (0.0, 0.0, nan)
         self._draw()
 
-    def reset(self, seconds: Iterable[Second]) -> None:
-        """Show these seconds and nothing else."""
-        self._bin = None
+    def reset(self, seconds: Iterable[Second], bin_s: int = BIN_S) -> None:
+        """Show these seconds in bars of `bin_s` seconds and nothing else."""
+        self._bin, self._bin_s = None, bin_s
         rows: list[tuple[float, ...]] = []
         for second in seconds:
             is_new, row = self._take(second)
@@ -74,7 +113,19 @@ class ThroughputChart:
                 rows.append(row)
             else:
                 rows[-1] = row
-        columns = [list(column) for column in zip(*rows[-BINS:], strict=True)] or [[], [], [], [], []]
+        self._fill(rows[-BINS:])
+
+    def fill(self, bars: Sequence[Bar], bin_s: int) -> None:
+        """Show these bars of `bin_s` seconds; the seconds that follow go on in the last one."""
+        self._bin_s = bin_s
+        self._bin = int(bars[-1][0] / 1000) // bin_s if bars else None
+        self._sums = (bars[-1][1], bars[-1][2], bars[-1][4]) if bars else (0.0, 0.0, nan)
+        self._fill(bars)
+
+    def _fill(self, rows: Sequence[Sequence[float]]) -> None:
+        for bar in self._bars:
+            bar.width = self._bin_s * 820
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]
         self.source.data = dict(zip(("at", "ok", "bad", "top", "p95"), columns, strict=True))
 
     def extend(self, seconds: Iterable[Second]) -> None:
@@ -89,14 +140,14 @@ class ThroughputChart:
                 self.source.patch({key: [(last, value)] for key, value in named.items() if key != "at"})
 
     def _take(self, second: Second) -> tuple[bool, tuple[float, ...]]:
-        place = second.at // BIN_S
+        place = second.at // self._bin_s
         is_new = place != self._bin
-        ok, bad, _ = (0.0, 0.0, nan) if is_new else self._sums
+        ok, bad, *_rest = (0.0, 0.0, nan) if is_new else self._sums
         self._bin = place
         self._sums = (ok + second.completed, bad + second.failed, second.p95_s)
         ok, bad, p95 = self._sums
-        # Half a bin on: a bar stands over its ten seconds.
-        return is_new, ((place + 0.5) * BIN_S * 1000, ok, bad, ok + bad, p95)
+        # Half a bin on: a bar stands over its seconds.
+        return is_new, ((place + 0.5) * self._bin_s * 1000, ok, bad, ok + bad, p95)
 
     def _draw(self) -> None:
         fig, wide = self.figure, BIN_S * 1000 * 0.82
@@ -108,6 +159,7 @@ class ThroughputChart:
         }
         ok = fig.vbar(top="ok", bottom=0, fill_color=DATA["ok"], fill_alpha=0.9, **bars)
         bad = fig.vbar(top="top", bottom="ok", fill_color=DATA["fail"], **hatch, **bars)
+        self._bars = [ok.glyph, bad.glyph]
         fig.y_range = DataRange1d(start=0, min_interval=4, range_padding=0.12, renderers=[ok, bad])
         fig.yaxis[0].ticker = BasicTicker(desired_num_ticks=3, min_interval=1, num_minor_ticks=0)
         fig.yaxis[0].formatter = NumeralTickFormatter(format="0[.]0a")
@@ -118,7 +170,7 @@ class ThroughputChart:
                 mode="vline",
                 show_arrow=False,
                 point_policy="follow_mouse",
-                tooltips=[("completed", "@ok{0,0}"), ("failed", "@bad{0,0}"), ("p95", "@p95{0.0} s")],
+                tooltips=[(_("completed"), "@ok{0,0}"), (_("failed"), "@bad{0,0}"), ("p95", "@p95{0.0} s")],
             )
         )
 
@@ -137,59 +189,63 @@ class ThroughputChart:
 
 
 class HostChart:
-    """CPU, memory and disk of the host in percent."""
+    """CPU, memory and GPU of the host in percent; the disk's where there is no GPU."""
 
     def __init__(self, x_range: Range1d) -> None:
         """An empty chart."""
-        self.source = ColumnDataSource({"at": [], "cpu": [], "memory": [], "disk": []})
+        self.source = ColumnDataSource({name: [] for name in ("at", *HOST)})
         self.figure = blank_figure(x_range)
         self._last_at: float | None = None
+        self._gap_s = GAP_S
         self._draw()
 
-    def reset(self, metrics: Sequence[Metrics]) -> None:
-        """Show these samples and nothing else."""
-        self._last_at = None
+    def reset(self, metrics: Sequence[Metrics], gap_s: float = GAP_S) -> None:
+        """Show these samples and nothing else; between two that are more than `gap_s` apart there is no line."""
+        self._last_at, self._gap_s = None, gap_s
         self.source.data = self._columns(metrics)
 
     def extend(self, metrics: Sequence[Metrics]) -> None:
         """Add samples that came."""
         if metrics:
             columns: dict[str, Any] = {**self._columns(metrics)}
-            self.source.stream(columns, rollover=SPAN_S + 60)
+            self.source.stream(columns, rollover=max(BINS_S) + 60)
 
     def _columns(self, metrics: Sequence[Metrics]) -> dict[str, list[float]]:
-        columns: dict[str, list[float]] = {"at": [], "cpu": [], "memory": [], "disk": []}
+        columns: dict[str, list[float]] = {name: [] for name in ("at", *HOST)}
         for sample in metrics:
-            if self._last_at is not None and sample.at - self._last_at > GAP_S:
-                _append(columns, self._last_at + 1, nan, nan, nan)  # a pause is a gap, not a slope
+            if self._last_at is not None and sample.at - self._last_at > self._gap_s:
+                _append(columns, self._last_at + 1, nan, nan, nan, nan)  # a pause is a gap, not a slope
             self._last_at = sample.at
-            values = [percent(sample, f"{name}_percent") for name in ("cpu", "memory", "disk")]
+            values = [percent(sample, f"{name}_percent") for name in HOST]
             _append(columns, sample.at, *(nan if value is None else value for value in values))
         return columns
 
     def _draw(self) -> None:
         fig = self.figure
         fig.y_range = Range1d(start=0, end=100)
-        lines = [
-            fig.line("at", name, source=self.source, color=DATA[colour], line_width=width, line_dash=dash)
-            for name, colour, dash, width in _HOST
-        ]
+        look: dict[str, Any] = {"x": "at", "source": self.source}
+        self.lines = {
+            name: fig.line(
+                y=name, color=DATA[colour], line_width=width, line_dash=dash, name=f"host-{name}", **look
+            )
+            for name, (colour, dash, width) in HOST.items()
+        }
         fig.yaxis[0].ticker = [0, 25, 50, 75, 100]
         fig.yaxis[0].formatter = NumeralTickFormatter(format="0")
         fig.add_tools(
             HoverTool(
-                renderers=[lines[0]],
+                renderers=[self.lines["cpu"]],
                 mode="vline",
                 show_arrow=False,
                 line_policy="nearest",
-                tooltips=[("CPU", "@cpu{0} %"), ("memory", "@memory{0} %"), ("disk", "@disk{0} %")],
+                tooltips=[("CPU", "@cpu{0} %"), (_("memory"), "@memory{0} %"), (_("disk"), "@disk{0} %")],
             )
         )
 
 
 def _append(columns: dict[str, list[float]], at: float, *values: float) -> None:
     columns["at"].append(at * 1000)
-    for name, value in zip(("cpu", "memory", "disk"), values, strict=True):
+    for name, value in zip(HOST, values, strict=True):
         columns[name].append(round(value, 1) if not isnan(value) else value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import inf, isnan
 
 from koubou_panel.core.records import Task
@@ -16,6 +17,7 @@ from koubou_panel.views.words import amount, count, duration, rate, size
 
 SHOWN_RUNNING = 8
 SHOWN_ENDED = 12
+SHOWN_FAILED = 5
 SPARK_STEPS = 60
 SPARK_STEP_S = 5
 FAILED_WINDOW_S = 600
@@ -178,6 +180,12 @@ def ended_rows(latest_first: Iterable[Task]) -> list[Row]:
             break
         found.append(_ended_row(task, label))
     return found
+
+
+def failed_rows(latest_first: Iterable[Task]) -> list[Row]:
+    """The tasks that failed last."""
+    failed = (task for task in latest_first if task.status == "failed")
+    return [_ended_row(task, line(label_of(task), LABEL)) for task in islice(failed, SHOWN_FAILED)]
 
 
 def _ended_row(task: Task, label: str) -> Row:

@@ -2,9 +2,10 @@
 
 from math import isnan, nan
 
-from koubou_panel.core.records import Metrics
+from koubou_panel.core.ports import RunSpan
+from koubou_panel.core.records import Metrics, TaskId, WorkerId
 from koubou_panel.reactive import Second
-from koubou_panel.views.charts import BINS, HostChart, ThroughputChart, time_range
+from koubou_panel.views.charts import BINS, BINS_S, HostChart, ThroughputChart, bars_of, time_range
 
 NOW = 1_700_000_000.0
 
@@ -44,6 +45,37 @@ def test_a_day_of_bars_is_a_quarter_of_an_hour() -> None:
     assert lengths(chart.source) == {BINS + 1}
     chart.reset([])
     assert lengths(chart.source) == {0}
+
+
+def _span(end: float, status: str = "completed", *, count: int = 1, took: float = 1.0) -> RunSpan:
+    task_id = TaskId("2pwhe5r7000000" if count == 1 else "")
+    return RunSpan(WorkerId("worker-1"), end - took, end, status, task_id, "", count, took)
+
+
+def test_an_hour_comes_from_the_archive_in_wider_bars() -> None:
+    """Each bin has its bar, empty or not; what was added up counts in full, and has no p95 that nobody knows."""
+    bin_s = BINS_S[3_600]
+    spans = [_span(NOW - 100, took=2.0), _span(NOW - 99, "failed"), _span(NOW - 3_000, count=40)]
+    bars = bars_of([*spans, _span(NOW - 9_000)], NOW - 3_600, NOW, bin_s)
+    assert len(bars) in (90, 91)
+    assert sum(bar[1] for bar in bars) == 41
+    assert sum(bar[2] for bar in bars) == 1
+    assert [bar[4] for bar in bars if not isnan(bar[4])] == [2.0]
+    assert all(bar[3] == bar[1] + bar[2] for bar in bars)
+
+
+def test_what_is_filled_in_goes_on() -> None:
+    """The seconds after the archive's bars add to the last of them, and then begin another."""
+    chart = ThroughputChart(time_range(NOW))
+    chart.fill(bars_of([_span(NOW + 5)], NOW - 3_600, NOW + 10, 40), 40)
+    before = len(chart.source.data["at"])
+    last = int(chart.source.data["at"][-1] / 1000)
+    chart.extend([Second(last, 2, 1, 0.5)])
+    assert len(chart.source.data["at"]) == before
+    assert (chart.source.data["ok"][-1], chart.source.data["bad"][-1]) == (3, 1)
+    chart.extend([Second(last + 40, 1, 0, 0.5)])
+    assert len(chart.source.data["at"]) in (before, before + 1)
+    assert chart.source.data["ok"][-1] == 1
 
 
 def test_host_lines() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import isnan, nan
+from math import nan
 
 import panel as pn
 
@@ -11,22 +11,16 @@ from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import rows
 from koubou_panel.views.cards import (
     Card,
-    ChartHead,
     OutputCard,
     RunningCard,
     TileRow,
     set_changed,
 )
-from koubou_panel.views.charts import HostChart, ThroughputChart, time_range
 from koubou_panel.views.first import First
 from koubou_panel.views.language import _
 from koubou_panel.views.stream import TaskStream
-from koubou_panel.views.theme import DATA
+from koubou_panel.views.trend import Trend
 from koubou_panel.views.visit import Visit
-from koubou_panel.views.words import duration
-
-_NOTHING_ENDED = "Tasks that end appear here, a bar for every ten seconds: try koubou load burst -n 200"
-_NOTHING_MEASURED = "CPU, memory and disk appear here as soon as the workshop has measured them."
 
 
 class Overview:
@@ -40,16 +34,12 @@ class Overview:
         self._levels: deque[tuple[float, float]] = deque(maxlen=rows.SPARK_STEPS)
         self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
         self._next_level_at = 0.0
-        self._range = time_range(now())
         self.tiles = visit.card(TileRow)
         self.stream = TaskStream(visit, on_freeze=self._freeze)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
         self.output = visit.card(OutputCard)
         self.first = First(visit)
-        self.throughput = ThroughputChart(self._range)
-        self.host = HostChart(self._range)
-        self.throughput_head = visit.card(ChartHead)
-        self.host_head = visit.card(ChartHead)
+        self.trend = Trend(visit)
         self.draw()
 
     @property
@@ -62,10 +52,7 @@ class Overview:
             "stream": _pane(self.stream.figure),
             "running": self.running,
             "output": self.output,
-            "throughput_head": self.throughput_head,
-            "throughput": _pane(self.throughput.figure),
-            "host_head": self.host_head,
-            "host": _pane(self.host.figure),
+            **self.trend.roots,
         }
 
     @property
@@ -80,10 +67,7 @@ class Overview:
 
     def draw(self) -> None:
         """Show what the mirror holds, all of it anew."""
-        self.throughput.reset(self._mirror.throughput.rows)
-        self.host.reset(list(self._mirror.metrics))
-        set_changed(self.throughput_head, title=_("Ended tasks, per 10 s"))
-        set_changed(self.host_head, title=_("Host, percent"))
+        self.trend.draw()
         self.stream.draw()
         self._draw_numbers()
         self._draw_lists()
@@ -107,10 +91,7 @@ class Overview:
             self.draw()
             return
         self.stream.update(changes)
-        self.throughput.extend(changes.seconds)
-        self.host.extend(changes.metrics)
-        if changes.metrics or changes.seconds:
-            self._draw_legends()
+        self.trend.update(changes)
         if changes.shop or changes.workers or changes.seconds:
             self._draw_numbers()
         if changes.shop or changes.workers or changes.tasks:
@@ -121,8 +102,7 @@ class Overview:
         if self.paused:
             return
         now = self._now()
-        fresh = time_range(now)
-        self._range.update(start=fresh.start, end=fresh.end)
+        self.trend.tick()
         if now >= self._next_level_at:
             self._note_level(now)
 
@@ -142,7 +122,6 @@ class Overview:
         model, throughput = self._mirror.model, self._mirror.throughput
         set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
         self.first.draw()
-        self._draw_legends()
 
     def _draw_lists(self) -> None:
         model = self._mirror.model
@@ -151,46 +130,14 @@ class Overview:
             self.running,
             rows=running,
             ended=rows.ended_rows(reversed(self._mirror.recent)),
+            failed=rows.failed_rows(reversed(self._mirror.recent)),
             more=max(0, model.in_progress - len(running)) if running else 0,
             waiting=rows.waiting_rows(model),
             waiting_more=max(0, model.pending - len(model.waiting)),
-            hint="Nothing runs just now. What you start appears here, with its progress and a way to stop it.",
+            hint=_(
+                "Nothing runs just now. What you start appears here, with its progress and a way to stop it."
+            ),
         )
-
-    def _draw_legends(self) -> None:
-        model = self._mirror.model
-        last = self._mirror.throughput.rows[-1] if self._mirror.throughput.rows else None
-        p95 = "–" if last is None or isnan(last.p95_s) else duration(last.p95_s)
-        set_changed(
-            self.throughput_head,
-            empty="" if any(self._mirror.throughput.last(rows.SPAN_S)) else _NOTHING_ENDED,
-            items=[
-                _key("completed", "ok", "box", ""),
-                _key("failed", "fail", "hatch", ""),
-                _key("p95 run", "run", "dots", p95),
-            ],
-        )
-        host = model.metrics
-        percents = (host.cpu_percent, host.memory_percent, host.disk_percent) if host else (None,) * 3
-        named = zip(
-            ("CPU", "memory", "disk"),
-            ("run", "cancel", "warn"),
-            ("line", "line", "dash"),
-            percents,
-            strict=True,
-        )
-        set_changed(
-            self.host_head,
-            empty="" if self._mirror.metrics else _NOTHING_MEASURED,
-            items=[
-                _key(label, colour, shape, "–" if percent is None else f"{percent:.0f} %")
-                for label, colour, shape, percent in named
-            ],
-        )
-
-
-def _key(label: str, colour: str, shape: str, value: str) -> dict[str, str]:
-    return {"label": label, "colour": DATA[colour], "shape": shape, "value": value}
 
 
 def _pane(figure: object) -> pn.pane.Bokeh:

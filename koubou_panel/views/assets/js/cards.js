@@ -3,7 +3,7 @@
 
 import {AttentionStrip} from "./attention.js"
 import {TopBar} from "./bar.js"
-import {ChartHead} from "./charts.js"
+import {ChartHead, ChartSegments} from "./charts.js"
 import {live} from "./language.js"
 import {LogTailCard, LogsCard} from "./logs.js"
 import {OutputCard} from "./output.js"
@@ -22,6 +22,7 @@ import {WorkersCard} from "./workers.js"
 const cards = {
   AttentionStrip,
   ChartHead,
+  ChartSegments,
   CoresCard,
   FirstMinute,
   InputCard,

@@ -6,6 +6,8 @@ import {_} from "./language.js"
 import {addressOfPage, pageLink, taskLink} from "./route.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
 
+const PHONE = "(max-width: 700px)"
+
 export function spark(values) {
   const svg = document.createElementNS(NS, "svg")
   svg.setAttribute("class", "spark")
@@ -212,20 +214,29 @@ export const RunningCard = {
     }
     const showEnded = (row, t) => { setText(row._times, t.times > 1 ? `× ${t.times}` : ""); drawEnded(row) }
     const drawEnded = (row) => setText(row._time, `${row._took ? row._took + " · " : ""}${ago(row._at)}`)
+    // A phone has room for what failed alone.
+    const narrow = matchMedia(PHONE)
+    const listEnded = () => {
+      const shown = narrow.matches ? model.failed : model.ended
+      keyed(ended, shown, (t) => t.id, makeEnded, showEnded)
+      setText(endedHead, narrow.matches ? _("Failed last") : _("Ended last"))
+      endedHead.hidden = !shown.length
+    }
+    narrow.addEventListener("change", listEnded)
+    model.on("lifecycle:remove", () => narrow.removeEventListener("change", listEnded))
     const times = () => {
       for (const row of list.children) drawTime(row)
       for (const row of waiting.children) drawWhy(row)
       for (const row of ended.children) drawEnded(row)
     }
-    watch(model, ["rows", "waiting", "waiting_more", "ended", "more", "hint"], () => {
+    watch(model, ["rows", "waiting", "waiting_more", "ended", "failed", "more", "hint"], () => {
       setText(count, model.rows.length ? String(model.rows.length + model.more) : "")
       keyed(list, model.rows, (t) => t.id, makeRow, drawRow)
       setText(more, model.more ? _("+{n} more", {n: model.more}) : "")
       keyed(waiting, model.waiting, (t) => t.id, makeWaiting, drawWaiting)
       waitingHead.hidden = !model.waiting.length
       setText(waitingCount, model.waiting_more ? _("{n} of {all}", {n: model.waiting.length, all: model.waiting.length + model.waiting_more}) : "")
-      keyed(ended, model.ended, (t) => t.id, makeEnded, showEnded)
-      endedHead.hidden = !model.ended.length
+      listEnded()
       empty.hidden = model.rows.length > 0
       setText(empty, model.hint)
     })

@@ -181,6 +181,7 @@ export const StreamCard = {
     const soon = () => { clearTimeout(waits); waits = setTimeout(request, ASK_AFTER_MS) }
     const request = async () => {
       clearTimeout(waits)
+      if (!root.offsetParent) return // not seen: asked for again when it is
       const turn = ++asked, [from, to] = edges()
       try {
         const answer = await ask(model, "window", {start: from, end: to, live: end === null})
@@ -287,7 +288,10 @@ export const StreamCard = {
     press()
     place()
     beat()
-    request()
+    // Not before it has a place; then also when that becomes one that is seen.
+    const look = new ResizeObserver(soon)
+    look.observe(root)
+    model.on("lifecycle:remove", () => look.disconnect())
     return root
   },
 }
