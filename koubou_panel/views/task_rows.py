@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, tzinfo
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from koubou_panel.core.ports import Shop
@@ -63,6 +64,12 @@ def task_row(task: Task) -> Row:
     }
 
 
+@cache
+def kinds() -> tuple[str, ...]:
+    """The kinds of task that there are. Looked up once: all that is installed is asked."""
+    return tuple(names("kinds"))
+
+
 def zone_of(name: object) -> tzinfo:
     """The time zone of a browser, by its name; UTC where it tells none that is known here."""
     if not isinstance(name, str) or not 0 < len(name) < 64:
@@ -79,7 +86,7 @@ def completions(shop: Shop, text: object, caret: object) -> Row:
         return {"begin": 0, "end": 0, "items": []}
     state = shop.state
     scripts = sorted(state.scripts)[:OFFERED]
-    known = values_of(scripts, sorted(state.workers), names("kinds"))
+    known = values_of(scripts, sorted(state.workers), list(kinds()))
     found = complete(text, caret, known)
     notes = STATUS_WORDS if found.key == "status" else {}
     items = []

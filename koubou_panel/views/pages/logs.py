@@ -16,13 +16,12 @@ from koubou_panel.core.query import parse, task_query
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.reactive.models import label_of
-from koubou_panel.registry import names
 from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.escape import block, line
 from koubou_panel.views.language import _, later
 from koubou_panel.views.output import OutputTail
 from koubou_panel.views.rows import Row
-from koubou_panel.views.task_rows import completions, task_row, zone_of
+from koubou_panel.views.task_rows import completions, kinds, task_row, zone_of
 from koubou_panel.views.visit import Visit
 
 Message = Mapping[str, object]
@@ -130,7 +129,7 @@ class LogsView:
         self._turn += 1
         turn, q = self._turn, message.get("q")
         q = q if isinstance(q, str) else ""
-        search = parse(q, kinds=tuple(names("kinds")))
+        search = parse(q, kinds=kinds())
         tasks = task_query(
             replace(search, words=()), now=self._visit.now(), zone=zone_of(message.get("zone"))
         )

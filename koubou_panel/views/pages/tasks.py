@@ -16,7 +16,6 @@ from koubou_panel.core.query import Search, matches, parse, task_query
 from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.reactive.mirror import Changes
-from koubou_panel.registry import names
 from koubou_panel.views.bulk import (
     MOST_CHOSEN,
     Action,
@@ -27,7 +26,7 @@ from koubou_panel.views.bulk import (
 )
 from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.language import _, later
-from koubou_panel.views.task_rows import completions, task_row, zone_of
+from koubou_panel.views.task_rows import completions, kinds, task_row, zone_of
 from koubou_panel.views.visit import Visit
 
 Message = Mapping[str, object]
@@ -186,7 +185,7 @@ class TasksView:
         q, at, size = message.get("q"), message.get("at"), message.get("size")
         q = q if isinstance(q, str) else ""
         zone = zone_of(message.get("zone"))
-        search = parse(q, kinds=tuple(names("kinds")))
+        search = parse(q, kinds=kinds())
         query = task_query(search, now=self._visit.now(), zone=zone)
         is_same = (q, size) == (self._asked[0], self._asked[2])
         self._search, self._query, self._zone = search, query, zone

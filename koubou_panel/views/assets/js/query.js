@@ -13,7 +13,7 @@ export function queryBox(model, {label, placeholder, apply}) {
   const root = h("form", "query"), field = h("div", "field"), input = h("input"), list = h("ul", "offers"), fault = h("p", "amiss")
   root.setAttribute("role", "search")
   root.setAttribute("aria-label", label)
-  Object.assign(input, {type: "search", autocomplete: "off", spellcheck: false, placeholder, maxLength: 1000, enterKeyHint: "search"})
+  Object.assign(input, {type: "text", autocomplete: "off", spellcheck: false, placeholder, maxLength: 1000, enterKeyHint: "search"})
   input.setAttribute("autocapitalize", "off")
   input.setAttribute("role", "combobox")
   input.setAttribute("aria-label", label)
