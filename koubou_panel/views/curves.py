@@ -74,7 +74,7 @@ class TaskCurves:
         self.figures: dict[Panel, figure] = {}
         self.has_gpu = False
         self.streamed = 0
-        self._started_at = started_at
+        self.started_at = started_at
         self._last: tuple[float, float, float] | None = None
 
     def figure(self, name: Panel) -> figure:
@@ -86,7 +86,7 @@ class TaskCurves:
     @property
     def last_at(self) -> float:
         """The moment of the last point, UTC seconds; of the start where there is none."""
-        return self._last[0] if self._last else self._started_at
+        return self._last[0] if self._last else self.started_at
 
     @property
     def is_empty(self) -> bool:
@@ -122,7 +122,7 @@ class TaskCurves:
 
     def show_until(self, now: float) -> None:
         """Let the time axis end at `now`."""
-        self.range.end = max(LEAST_SPAN_S, now - self._started_at)
+        self.range.end = max(LEAST_SPAN_S, now - self.started_at)
 
     def _row_of(self, at: float, use: Use) -> list[float]:
         return self._row(
@@ -145,7 +145,7 @@ class TaskCurves:
         if before and span_s > 0:
             speeds = (max(0.0, read - before[1]) / span_s, max(0.0, written - before[2]) / span_s)
         self.has_gpu = self.has_gpu or not (isnan(gpu) and isnan(gpu_memory))
-        return [round(at - self._started_at, 2), cpu, rss, *speeds, gpu, gpu_memory]
+        return [round(at - self.started_at, 2), cpu, rss, *speeds, gpu, gpu_memory]
 
     def _draw(self, name: Panel) -> figure:
         fig = blank_figure(self.range, x_axis_type="linear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from koubou_panel.core.ids import is_task_id
@@ -101,6 +102,7 @@ class Drawer:
         try:
             curve = await self._shop.curve(task_id)
             points = None if curve is None else curve.points()
+            await asyncio.to_thread(self.view.prepare)
         except KoubouError as error:
             log.debug("the curve of task %s could not be read: %s", task_id, error)
         finally:

@@ -63,6 +63,7 @@ class TaskView:
         self._viewer: Viewer | None = None
         self._task: Task | None = None
         self._reruns: list[Link] = []
+        self._prepared: TaskCurves | None = None
 
     @property
     def roots(self) -> dict[str, object]:
@@ -96,13 +97,26 @@ class TaskView:
         set_changed(self.head, task={})
         set_changed(self.input, task_id="")
 
+    def prepare(self) -> None:
+        """Make the figures that are likely to be shown: it takes its time. Any thread."""
+        model = self.model
+        if model is not None and model.started_at and self._run != model.run:
+            curves = TaskCurves(model.started_at)
+            for name in PANELS:
+                if name != "gpu":
+                    curves.figure(name)
+            self._prepared = curves
+
     def fill(self, points: Mapping[str, Sequence[float | None]] | None) -> None:
         """Show the history of its run; None: there is none."""
         if self.model is None or not self.model.started_at:
             return
         if self.curves is None or self._run != self.model.run:
             self._end_curves()
-            self.curves, self._run = TaskCurves(self.model.started_at), self.model.run
+            prepared, self._prepared = self._prepared, None
+            is_fit = prepared is not None and prepared.started_at == self.model.started_at
+            self.curves = prepared if prepared and is_fit else TaskCurves(self.model.started_at)
+            self._run = self.model.run
         self.curves.reset(points or {})
         # Room for what a run is about to show, so that nothing below it jumps.
         self.plots.min_height = 0 if self.curves.is_empty and self.model.is_finished else _GRID_PX
@@ -239,6 +253,7 @@ class TaskView:
 
     def _end_curves(self) -> None:
         self.curves, self._run = None, 0
+        self._prepared = None
         self._heads = {}
         self.plots.objects = []
         self.plots.min_height = 0

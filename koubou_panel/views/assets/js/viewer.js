@@ -7,7 +7,7 @@ import {ask} from "./ask.js"
 import {h, plainButton, setText, watch} from "./dom.js"
 import {_} from "./language.js"
 
-const WINDOW = 200, KEEP = 500, NEAR_PX = 600, END_PX = 24
+const WINDOW = 120, KEEP = 400, NEAR_PX = 600, END_PX = 24
 const MOST_PX = 12_000_000  // browsers hold no box much higher than twice that
 const SEARCH_MS = 250
 
@@ -149,9 +149,9 @@ export const ViewerCard = {
       if (follows && (first === null || last() < total || (isOpen && stale))) {
         stale = false
         const from = first === null || total - last() > KEEP ? Math.max(0, total - WINDOW) : last() - (isOpen ? 1 : 0)
-        return {line: from, count: KEEP, then: takeEnd}
+        return {line: from, count: WINDOW, then: takeEnd}
       }
-      if (first === null) return {line: Math.max(0, total - WINDOW), count: KEEP, then: takeEnd}
+      if (first === null) return {line: Math.max(0, total - WINDOW), count: WINDOW, then: takeEnd}
       const from = log.scrollTop, to = from + log.clientHeight, top = lines.offsetTop, bottom = below.offsetTop
       const near = WINDOW * unit()
       if (first > 0 && from < top + NEAR_PX) {
