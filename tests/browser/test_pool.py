@@ -1,4 +1,4 @@
-"""The pool is ruled from the page, in a real browser over real workers."""
+"""The pool is ruled from the Workers page, in a real browser over real workers."""
 
 import os
 import signal
@@ -26,19 +26,21 @@ async def test_pause_resume_and_scale(chromium: object, tmp_path: Path, options:
     ):
         page = watch.page
         await submit(shop, *WAITS, name="at work")
+        await watch.go("Workers")
         await watch.shows(".workers .row", "at work")
         await page.click(".controls button:text-is('Pause')")
         await watch.shows(".attention", "The workers are paused")
         assert shop.state.pool.paused
         await submit(shop, *WAITS, name="held back")
-        await watch.shows(".waiting .row", "held back paused")
+        await watch.shows(".workers .count", "1 waiting")
         resume = page.locator(".controls .resume")
         await page.mouse.move(5, 5)
         colour = await resume.evaluate("button => getComputedStyle(button).color")
         await resume.hover()
         assert await resume.evaluate("button => getComputedStyle(button).color") == colour
         await page.click(".controls button:text-is('Resume')")
-        await watch.shows(".waiting .row", "waits for a free worker")
+        await until(lambda: not shop.state.pool.paused)
+        await page.wait_for_selector(".controls button:text-is('Pause')")
         await page.fill(".controls input >> nth=1", "2")
         await page.click(".controls .scale")
         await until(lambda: shop.state.pool.max_workers == 2)
@@ -57,6 +59,7 @@ async def test_a_drain_is_asked_twice_and_resumed(chromium: object, tmp_path: Pa
         open_page(chromium, way_in(dashboard.port)) as watch,
     ):
         await submit(shop, *WAITS)
+        await watch.go("Workers")
         await watch.shows(".workers .row", "busy")
         await watch.page.click(".controls button:text-is('Drain')")
         assert not shop.state.pool.draining
@@ -76,6 +79,7 @@ async def test_a_worker_is_restarted(chromium: object, tmp_path: Path, options: 
     ):
         page = watch.page
         task_id = await submit(shop, *WAITS, name="in the way")
+        await watch.go("Workers")
         await watch.shows(".workers .row", "in the way")
         (before,) = shop.state.workers.values()
         await page.click(".workers .restart")
@@ -99,6 +103,7 @@ async def test_a_silent_worker_is_seen(chromium: object, tmp_path: Path) -> None
         open_page(chromium, way_in(dashboard.port)) as watch,
     ):
         await submit(shop, *WAITS)
+        await watch.go("Workers")
         await watch.shows(".workers .row", "busy")
         (worker,) = shop.state.workers.values()
         os.kill(worker.pid, signal.SIGSTOP)
@@ -125,9 +130,11 @@ async def test_a_reader_sees_no_buttons(chromium: object, tmp_path: Path) -> Non
     ):
         task_id = await submit(shop, *WAITS, name="only seen")
         await shop.do(PausePool(), Caller("test"))
+        await watch.go("Workers")
         await watch.shows(".workers .row", "only seen")
         await watch.page.click(".workers .task")
         await watch.shows(".taskcard h3", "only seen")
-        pressable = ".controls, .restart, .cancel:visible, .retry:visible, .typing:visible"
+        ruling = ".workers .controls, .workers .restart, .typing:visible"
+        pressable = f"{ruling}, .cancel:visible, .retry:visible:not(:has-text('Copy'))"
         assert await watch.page.locator(pressable).count() == 0
-        assert watch.page.url.endswith(f"?task={task_id}")
+        assert watch.page.url.endswith(f"?page=workers&task={task_id}")

@@ -38,6 +38,7 @@ def open_system(shop: LocalShop) -> tuple[PageSession, SystemView]:
     session = PageSession(shop, caller=Caller("test"), page="system", now=shop.clock)
     view = session.deck.seen
     session.told = []
+    view._is_live = True
     view._visit = replace(session.visit, locked=lambda call: call(), toast=session.told.append)
     return session, view
 

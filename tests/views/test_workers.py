@@ -111,6 +111,7 @@ async def test_many_workers_are_seen_by_pages() -> None:
     async with open_inline_shop(workers=30) as shop:
         session, card, sent = open_workers(shop)
         assert (len(card.rows), card.total, card.first) == (24, 30, 0)
+        session.deck.tick()
         ids = [await submit(shop) for _ in range(30)]
         await until(lambda: set(ids) <= shop.engine.jobs.keys())
         beat(session)

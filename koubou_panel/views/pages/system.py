@@ -109,7 +109,8 @@ class SystemView:
         """Empty: see `draw`."""
         self._visit = visit
         self._mirror = visit.mirror
-        self._span = LIVE
+        self._span = self._wanted = LIVE
+        self._is_live = False
         self._machine: Machine | None = None
         self._looks = ProcessLooks()
         self._is_looking = False
@@ -149,7 +150,7 @@ class SystemView:
         self._draw_machine()
         self._load()
         self._draw_now()
-        self.tick()
+        self.charts.show_until(self._visit.now())
 
     def update(self, changes: Changes) -> None:
         """Show what changed."""
@@ -162,6 +163,9 @@ class SystemView:
 
     def tick(self) -> None:
         """Once a second: the time axis moves on; and now and then a look at what we use ourselves."""
+        # The browser asks while it draws the page; what is changed for it before it has, it may miss.
+        self._is_live = True
+        self._choose()
         now = self._visit.now()
         self.charts.show_until(now)
         if self._span != LIVE and now - self._loaded_at >= SPANS[self._span].span_s / CELLS:
@@ -175,13 +179,20 @@ class SystemView:
 
     def _on_message(self, kind: str, message: Message) -> None:
         name = message.get("name")
-        if kind == "span" and isinstance(name, str) and name in SPANS and name != self._span:
-            self._span = name
-            self._draw_machine()
-            self._load()
+        if kind == "span" and isinstance(name, str) and name in SPANS:
+            self._wanted = name
+            if self._is_live:
+                self._choose()
         elif kind == "figure" and isinstance(name, str) and name in PLOTS:
             set_changed(self.head, figure=name)
             self._place()
+
+    def _choose(self) -> None:
+        """Show the span that is wanted."""
+        if self._wanted != self._span:
+            self._span = self._wanted
+            self._draw_machine()
+            self._load()
 
     # -- what is read -----------------------------------------------------------------------------------------
 

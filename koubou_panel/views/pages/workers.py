@@ -54,6 +54,7 @@ class WorkersView:
         self._visit = visit
         self._mirror = visit.mirror
         self._first = 0
+        self._is_live = False
         self.root = visit.card(
             WorkersCard, can_act=visit.can_act, on_message=self._on_message, sizing_mode="stretch_width"
         )
@@ -74,7 +75,10 @@ class WorkersView:
             self.root.send(self._lanes(changes.ended, reset=False))
 
     def tick(self) -> None:
-        """Nothing changes with time alone: the browser counts by itself."""
+        """Nothing changes with time alone, the browser counts by itself; but it may have asked before it was ready."""
+        if not self._is_live:
+            self._is_live = True
+            self._draw_pool()
 
     def _on_message(self, kind: str, message: Message) -> None:
         if kind == "ready":
@@ -88,7 +92,9 @@ class WorkersView:
         """Show the rows from this worker on."""
         if isinstance(first, int) and not isinstance(first, bool) and first >= 0:
             self._first = first // worker_rows.SHOWN_WORKERS * worker_rows.SHOWN_WORKERS
-            self._draw_pool()
+            # The browser asks while it draws the page; what is changed for it before it has, it may miss.
+            if self._is_live:
+                self._draw_pool()
 
     def _draw_pool(self) -> None:
         model = self._mirror.model

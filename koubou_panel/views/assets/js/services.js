@@ -13,8 +13,15 @@ function serviceRow(model) {
   })
   const tells = {}
   row.append(name, state)
-  for (const what of ["port", "pid", "up", "restarts"]) row.append(tells[what] = h("span", `tell ${what}`))
+  const words = {port: _("port"), pid: _("pid"), up: _("up"), restarts: _("restarts")}
+  for (const what of Object.keys(words)) {
+    row.append(tells[what] = h("span", `tell ${what}`))
+    tells[what].dataset.word = words[what]
+  }
   const about = h("p", "about"), last = h("pre", "last")
+  last.tabIndex = 0
+  last.setAttribute("aria-label", _("Its last lines"))
+  last.setAttribute("role", "group")
   row.append(about, restart, last)
   row._name = ""
   row._mark = state
