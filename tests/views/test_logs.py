@@ -45,21 +45,21 @@ async def test_hits_come_by_task_and_the_end_of_what_runs_live(tmp_path: Path) -
         await until(lambda: shop.state.tasks[task_id].is_finished)
         seen = Seen(shop)
         try:
-            assert await seen.ask("search", q="disk full status:failed", zone="Asia/Tokyo") == {}
-            (group,) = seen.view.search.groups
+            found: Any = await seen.ask("search", q="disk full status:failed", zone="Asia/Tokyo")
+            (group,) = found["groups"]
             assert (group["id"], group["label"], group["mark"]) == (task_id, "a job", "fail")
             assert group["hits"] == [
                 {"line": 2, "text": "<b>Disk full", "before": ["before"], "after": ["after"]}
             ]
-            assert seen.view.search.about == {
+            assert found["about"] == {
                 "q": "disk full status:failed",
                 "text": "disk full",
                 "hits": 1,
                 "tasks": 1,
                 "is_cut": False,
             }
-            await seen.ask("search", q="disk full status:completed")
-            assert (seen.view.search.groups, seen.view.search.about["hits"]) == ([], 0)
+            found = await seen.ask("search", q="disk full status:completed")
+            assert (found["groups"], found["about"]["hits"]) == ([], 0)
             await submit(shop, "sh", "-c", "echo ERROR: live; sleep 60")
 
             def tells() -> bool:
@@ -84,7 +84,7 @@ async def test_what_makes_no_sense_is_told(q: str, words: str) -> None:
     async with open_inline_shop() as shop:
         seen = Seen(shop)
         assert words in (await seen.ask("search", q=q))["error"]
-        assert await seen.ask("search", q=7) == {}
+        assert await seen.ask("search", q=7) == {"groups": [], "about": {}}
         assert (await seen.ask("complete", text="sin", caret=3))["items"] == [
             ["since:", "ended or submitted since"]
         ]

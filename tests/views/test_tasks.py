@@ -31,6 +31,7 @@ class Seen:
         self.session = PageSession(shop, caller=Caller("dashboard", role), now=shop.clock)
         self.told: list[str] = []
         self.sent: list[dict[str, Any]] = []
+        self.page_told: dict[str, Any] = {}
         self.session.top.bar.toast = lambda text, is_bad=False: self.told.append(text)
         self.session._locked = lambda call: call()
         for name in ("locked", "toast", "tell"):
@@ -53,12 +54,15 @@ class Seen:
 
     async def search(self, q: str = "", **where: object) -> list[str]:
         """The names on the page that a line finds."""
-        assert await self.ask("search", q=q, **where) == {}
+        self.page_told = await self.ask("search", q=q, **where)
         return self.names()
 
     def names(self) -> list[str]:
         """The names on the page."""
-        return [row["label"] for row in self.card.rows]
+        for message in self.sent:
+            self.page_told = message.get("page", self.page_told)
+        self.sent.clear()
+        return [row["label"] for row in self.page_told["rows"]]
 
     def frame(self) -> None:
         """Let what changed be shown."""
@@ -105,9 +109,9 @@ async def test_a_line_finds_tasks(shop: LocalShop, visit: Visit) -> None:
     await submit(shop, name="crawl")
     seen = visit()
     assert await seen.search() == ["crawl", "train 1", "train 0"]
-    assert seen.card.list["total"] == 3
+    assert seen.page_told["list"]["total"] == 3
     assert await seen.search("status:failed reason:exit 1") == ["train 1"]
-    (row,) = seen.card.rows
+    (row,) = seen.page_told["rows"]
     assert (row["mark"], row["word"], row["why"], row["worker"]) == (
         "fail",
         "Failed",
@@ -144,8 +148,12 @@ async def test_a_browser_may_ask_for_anything(
     """What makes no sense is the first page of the usual size."""
     await submit(shop, name="one")
     seen = visit()
-    assert await seen.ask("search", **payload) == {}
-    assert (seen.card.list["size"], seen.card.list["at"], seen.names()) == (50, 0, ["one"])
+    told = await seen.ask("search", **payload)
+    assert (told["list"]["size"], told["list"]["at"], [row["label"] for row in told["rows"]]) == (
+        50,
+        0,
+        ["one"],
+    )
     assert (await seen.ask("complete", text=5, caret="x"))["items"] == []
 
 
@@ -199,7 +207,7 @@ async def test_rows_live(shop: LocalShop, visit: Visit) -> None:
     seen.sent.clear()
     await finish(shop, task_id)
     seen.frame()
-    rows = [row for message in seen.sent for row in message["rows"]]
+    rows = [row for message in seen.sent for row in message.get("rows", [])]
     assert {row["label"]: row["mark"] for row in rows}["one"] == "ok"
     seen.sent.clear()
     seen.frame()

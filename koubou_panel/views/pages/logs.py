@@ -45,10 +45,10 @@ class LogsPage:
 
 
 class LogsCard(Card):
-    """A search through output. Sends `open`; asks `search` and `complete`."""
+    """A search through output. Sends `open`; asks `search` and `complete`.
 
-    groups = param.List(default=[], doc="the tasks with hits, each with its lines")
-    about = param.Dict(default={}, doc="q, text, hits, tasks, is_cut; empty: nothing was searched for")
+    An answer has `groups`, the tasks with their lines, and `about`: q, text, hits, tasks, is_cut.
+    """
 
 
 class LogTailCard(Card):
@@ -66,8 +66,6 @@ class LogsView:
         self._mirror = visit.mirror
         self._by = secrets.token_hex(8)  # a newer search ends the one before
         self._turn = 0
-        self._asked = ("", "")
-        self._hits: OutputHits | None = None
         self._tail = OutputTail(visit.shop)
         self._reading = False
         asks = {"search": self._ask_search, "complete": self._ask_completions}
@@ -82,7 +80,6 @@ class LogsView:
         """Show everything anew."""
         self._tail.hint = _("What running tasks print appears here as it is printed.")
         set_changed(self.tail, title=_("Live output"))
-        self._show()
         self._send_all()
         self._read_on()
 
@@ -144,19 +141,8 @@ class LogsView:
             raise Refused(
                 "invalid", _("Type a text to look for, beside what the tasks are chosen by."), field="q"
             )
-        if turn == self._turn:
-            self._asked, self._hits = (q.strip(), text), hits
-            self._visit.locked(self._show)
-        return {}
-
-    async def _ask_completions(self, message: Message) -> Message:
-        return completions(self._visit.shop, message.get("text"), message.get("caret"))
-
-    def _show(self) -> None:
-        hits, (q, text) = self._hits, self._asked
-        if hits is None:
-            set_changed(self.search, groups=[], about={})
-            return
+        if hits is None or turn != self._turn:
+            return {"groups": [], "about": {}}
         about = {
             "q": line(q, LINE),
             "text": line(text, LINE),
@@ -164,7 +150,10 @@ class LogsView:
             "tasks": hits.tasks,
             "is_cut": hits.is_cut,
         }
-        set_changed(self.search, groups=[group_row(one) for one in hits.found], about=about)
+        return {"groups": [group_row(one) for one in hits.found], "about": about}
+
+    async def _ask_completions(self, message: Message) -> Message:
+        return completions(self._visit.shop, message.get("text"), message.get("caret"))
 
 
 def group_row(found: TaskHits) -> Row:

@@ -57,13 +57,11 @@ class TasksPage:
 class TasksCard(Card):
     """A page of a list of tasks, with what it is searched by, and what may be done with all of it.
 
-    Sends `open`. Asks `search`, `complete`, `intend`, `confirm` and `undo`. Takes rows that changed as messages.
+    Sends `open`. Asks `search`, `complete`, `intend`, `confirm` and `undo`. A page comes as the answer, or as a message
+    where it is read anew; rows that changed come as messages. None of it is a parameter: what is set before the browser
+    has reported the document as loaded may be lost.
     """
 
-    rows = param.List(default=[])
-    list = param.Dict(
-        default={}, doc="q, at, size, total, is_counted, has_more; empty: nothing was found yet"
-    )
     newer = param.Integer(doc="how many have come that match and are not shown")
     bulk = param.Dict(default={}, doc="what is about to be done, or is being done; empty: nothing")
     can_act = param.Boolean(default=True)
@@ -81,7 +79,6 @@ class TasksView:
         self._zone: tzinfo = UTC
         self._turn = 0
         self._tasks: dict[TaskId, Task] = {}
-        self._page = TaskPage([], None, 0)
         self._newest = self._seen = visit.shop.state.order
         self._newer = 0
         self._intent: Intent | None = None
@@ -104,9 +101,8 @@ class TasksView:
     # -- what is shown ----------------------------------------------------------------------------------------
 
     def draw(self) -> None:
-        """Show the list anew: words may be others, and it was not looked at for a while."""
+        """Read the list anew: words may be others, and it was not looked at for a while."""
         if self._turn:
-            self._show(self._page)
             self._visit.spawn(self._look_again())
 
     def update(self, changes: Changes) -> None:
@@ -149,7 +145,7 @@ class TasksView:
                 self._newer += matches(task, self._query)
         if self._newer and not self._tasks and not self._asked[1]:
             self._visit.spawn(self._look_again())  # nothing can jump where nothing is
-        set_changed(self.root, newer=self._newer)
+        self._show_newer()
 
     async def _read(self, task_ids: list[TaskId]) -> None:
         found = [await self._shop.get(task_id) for task_id in task_ids]
@@ -162,8 +158,8 @@ class TasksView:
         if tasks:
             self._visit.locked(show)
 
-    def _show(self, page: TaskPage) -> None:
-        self._page = page
+    def _told(self, page: TaskPage) -> Message:
+        """A page as the browser is told of it; it is the one that is shown from now on."""
         q, at, size = self._asked
         self._tasks = {task.task_id: self._shop.state.tasks.get(task.task_id, task) for task in page.tasks}
         told = {
@@ -175,9 +171,7 @@ class TasksView:
             "has_more": page.cursor is not None,
             "turn": self._turn,
         }
-        set_changed(
-            self.root, rows=[task_row(task) for task in self._tasks.values()], list=told, newer=self._newer
-        )
+        return {"rows": [task_row(task) for task in self._tasks.values()], "list": told}
 
     # -- searching --------------------------------------------------------------------------------------------
 
@@ -194,8 +188,8 @@ class TasksView:
         if not (at and is_same and self._turn):
             self._newest = self._seen = self._shop.state.order
             self._newer = 0
-        await self._find()
-        return {}
+        self._visit.locked(self._show_newer)
+        return await self._find() or {}
 
     async def _look_again(self) -> None:
         """The same page of the same list; from its beginning the newest are on it."""
@@ -204,33 +198,40 @@ class TasksView:
             self._newer = 0
         self._query = task_query(self._search, now=self._visit.now(), zone=self._zone)
         try:
-            await self._find()
+            told = await self._find()
         except KoubouError as error:
             self._visit.toast(str(error))
+            return
 
-    async def _find(self) -> None:
-        """Read the page that is asked for; then, where counting it all takes long, count on."""
+        def show() -> None:
+            if told is not None:
+                self.root.send({"page": told})
+            self._show_newer()
+
+        self._visit.locked(show)
+
+    async def _find(self) -> Message | None:
+        """Read the page that is asked for, and count on where that takes long. None: another was asked for."""
         self._turn += 1
         turn, (_q, at, size) = self._turn, self._asked
         asked = replace(self._query, limit=size, offset=at, cursor=f"o{self._newest + 1:x}", count_s=COUNT_S)
         page = await self._shop.find(asked)
-        if turn != self._turn:  # another was asked for meanwhile
-            return
-        self._visit.locked(lambda: self._show_turn(page, turn))
+        if turn != self._turn:
+            return None
         if not page.is_counted:
-            self._visit.spawn(self._count_on(asked, page, turn))
+            self._visit.spawn(self._count_on(asked, turn))
+        return self._told(page)
 
-    async def _count_on(self, asked: TaskQuery, page: TaskPage, turn: int) -> None:
+    async def _count_on(self, asked: TaskQuery, turn: int) -> None:
         try:
             whole = await self._shop.find(replace(asked, limit=1, offset=0, count_s=None))
         except KoubouError:
             return
-        counted = TaskPage(page.tasks, page.cursor, whole.total)
-        self._visit.locked(lambda: self._show_turn(counted, turn))
-
-    def _show_turn(self, page: TaskPage, turn: int) -> None:
         if turn == self._turn:
-            self._show(page)
+            self._visit.locked(lambda: self.root.send({"total": whole.total, "turn": turn}))
+
+    def _show_newer(self) -> None:
+        set_changed(self.root, newer=self._newer)
 
     async def _ask_completions(self, message: Message) -> Message:
         return completions(self._shop, message.get("text"), message.get("caret"))

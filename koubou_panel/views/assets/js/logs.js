@@ -1,7 +1,7 @@
 // What runs print: hits of a search, task by task, and the live end of what runs, by how bad a line is.
 
 import {ask} from "./ask.js"
-import {everySecond, h, icon, keyed, plainButton, setText, watch} from "./dom.js"
+import {everySecond, h, icon, keyed, plainButton, setText} from "./dom.js"
 import {_, language, ngettext} from "./language.js"
 import {OutputCard} from "./output.js"
 import {queryBox} from "./query.js"
@@ -65,7 +65,7 @@ export const LogsCard = {
   render({model}) {
     const root = h("section", "card logs"), head = h("h2", "", _("Search what was printed")), told = h("p", "told"), list = h("div", "groups")
     told.setAttribute("role", "status")
-    let shown = asked(), turn = 0
+    let shown = asked(), turn = 0, about = {}, groups = []
     const box = queryBox(model, {
       label: _("Search the output of all tasks"),
       placeholder: _("disk full status:failed since:1d"),
@@ -80,15 +80,18 @@ export const LogsCard = {
       root.classList.add("looking")
       if (shown) setText(told, _("Searching…"))
       try {
-        await ask(model, "search", {q: shown, zone: Intl.DateTimeFormat().resolvedOptions().timeZone})
+        const answer = await ask(model, "search", {q: shown, zone: Intl.DateTimeFormat().resolvedOptions().timeZone})
+        if (mine !== turn) return
+        groups = answer.groups
+        about = answer.about
       } catch (error) {
         if (mine === turn) box._fault(error.message)
       } finally {
-        if (mine === turn) { root.classList.remove("looking"); tell() }
+        if (mine === turn) { root.classList.remove("looking"); draw() }
       }
     }
     const tell = () => {
-      const a = model.about
+      const a = about
       told.hidden = a.q === undefined && !root.classList.contains("looking")
       if (a.q === undefined || root.classList.contains("looking")) return
       const n = number(a.hits), tasks = ngettext("the output of {n} task", "the output of {n} tasks", a.tasks, {n: number(a.tasks)})
@@ -96,10 +99,11 @@ export const LogsCard = {
       const cut = _("The search ended early, after {tasks}: a rarer text, or since:1h, finds what is further back.", {tasks})
       setText(told, a.is_cut ? `${found} ${cut}` : `${found} ${_("Searched: {tasks}.", {tasks})}`)
     }
-    watch(model, ["groups", "about"], () => {
-      keyed(list, model.groups, (g) => g.id, () => group(model), (node, g) => node._draw(g, model.about.text || ""))
+    const draw = () => {
+      keyed(list, groups, (g) => g.id, () => group(model), (node, g) => node._draw(g, about.text || ""))
       tell()
-    })
+    }
+    draw()
     everySecond(root, () => { for (const node of list.children) node._time() })
     const follow = () => { if (pageInAddress() === "logs" && asked() !== shown) search() }
     addEventListener("popstate", follow)

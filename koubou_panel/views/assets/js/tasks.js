@@ -215,12 +215,12 @@ function heldBar(model) {
 export const TasksCard = {
   render({model}) {
     const root = h("section", "card tasks"), head = h("h2", "", _("Tasks"))
-    let list = asked(), patched = new Map()
+    let list = asked(), rows = [], found = {}
     const chosen = new Set()
     const change = (values) => go(addressOf({...asked(), ...values}))
     const box = queryBox(model, {label: _("Search tasks"), placeholder: _("status:failed kind:script since:1h words"), apply: (q) => (q === asked().q ? search() : change({q, at: 0}))})
     const chips = filters(change), pages = pager(change)
-    const scope = {q: () => model.list.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); draw() }}
+    const scope = {q: () => found.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); draw() }}
     const many = bulkBar(model, scope), held = heldBar(model)
     const newer = plainButton("newer-tasks", "", () => { scroll(); if (asked().at) change({at: 0}); else search() })
     newer.hidden = true
@@ -230,7 +230,7 @@ export const TasksCard = {
     if (model.can_act) {
       all.type = "checkbox"
       all.setAttribute("aria-label", _("Choose all on this page"))
-      all.onchange = () => { for (const t of model.rows) { if (all.checked) chosen.add(t.id); else chosen.delete(t.id) } draw() }
+      all.onchange = () => { for (const t of rows) { if (all.checked) chosen.add(t.id); else chosen.delete(t.id) } draw() }
       const label = h("label", "hold"), cell = h("th", "pick")
       label.append(all)
       cell.append(label)
@@ -251,20 +251,27 @@ export const TasksCard = {
 
     const choose = (id, on) => { if (on) chosen.add(id); else chosen.delete(id); drawMany() }
     const drawMany = () => {
-      many._show(model.list, chosen.size)
-      const here = model.rows.filter((t) => chosen.has(t.id)).length
-      all.checked = here > 0 && here === model.rows.length
+      many._show(found, chosen.size)
+      const here = rows.filter((t) => chosen.has(t.id)).length
+      all.checked = here > 0 && here === rows.length
       all.indeterminate = here > 0 && !all.checked
     }
     const draw = () => {
-      const isKnown = model.list.total !== undefined
-      keyed(body, model.rows, (t) => t.id, () => taskRow(model, choose), (row, t) => drawRow(row, patched.get(t.id) || t, chosen.has(t.id)))
-      table.hidden = !model.rows.length
-      empty.hidden = !isKnown || model.rows.length > 0
-      setText(empty, model.list.q ? _("No task matches this. Fewer words, or another time, find more.") : _("No task has been submitted yet. What you start appears here."))
-      pages.hidden = !isKnown || !(model.list.at || model.list.has_more || model.rows.length > SIZES[0])
-      if (isKnown) pages._show(model.list, model.rows.length)
+      const isKnown = found.total !== undefined
+      keyed(body, rows, (t) => t.id, () => taskRow(model, choose), (row, t) => drawRow(row, t, chosen.has(t.id)))
+      table.hidden = !rows.length
+      empty.hidden = !isKnown || rows.length > 0
+      setText(empty, found.q ? _("No task matches this. Fewer words, or another time, find more.") : _("No task has been submitted yet. What you start appears here."))
+      pages.hidden = !isKnown || !(found.at || found.has_more || rows.length > SIZES[0])
+      if (isKnown) pages._show(found, rows.length)
       drawMany()
+    }
+    // A page that was read before one that is shown already is none any more.
+    const take = (page) => {
+      if (!page.list || page.list.turn < found.turn) return
+      rows = page.rows
+      found = page.list
+      draw()
     }
     let turn = 0
     const search = async () => {
@@ -274,8 +281,10 @@ export const TasksCard = {
       chips._show(list.q)
       root.classList.add("looking")
       try {
-        await ask(model, "search", {...list, zone: zone()})
-        if (mine === turn) box._fault("")
+        const page = await ask(model, "search", {...list, zone: zone()})
+        if (mine !== turn) return
+        box._fault("")
+        take(page)
       } catch (error) {
         if (mine === turn) box._fault(error.message)
       } finally { if (mine === turn) root.classList.remove("looking") }
@@ -287,16 +296,22 @@ export const TasksCard = {
       if (next.q !== list.q) { chosen.clear(); many._end() }
       search()
     }
-    watch(model, ["rows", "list"], () => { patched = new Map(); draw() })
+    draw()
     watch(model, ["newer"], () => {
       newer.hidden = !model.newer
       setText(newer, ngettext("{n} newer task", "{n} newer tasks", model.newer, {n: number(model.newer)}))
     })
     watch(model, ["bulk"], () => { held._show(); drawMany() })
-    model.on("msg:custom", ({rows}) => {
-      if (!rows) return
-      for (const t of rows) patched.set(t.id, t)
-      draw()
+    model.on("msg:custom", (message) => {
+      if (message.page) take(message.page)
+      else if (message.rows) {
+        const changed = new Map(message.rows.map((t) => [t.id, t]))
+        rows = rows.map((t) => changed.get(t.id) || t)
+        draw()
+      } else if (message.total !== undefined && message.turn === found.turn) {
+        found = {...found, total: message.total, is_counted: true}
+        draw()
+      }
     })
     everySecond(root, () => { for (const row of body.children) drawTimes(row) })
     addEventListener("popstate", follow)
