@@ -325,6 +325,8 @@ export function makeEditor(model, name, {canSave}) {
     update(now) {
       const isFirst = detail === null
       detail = now
+      note("removed", now.gone ? banner("bad", _("This script was removed from the catalogue. What you typed is kept as a draft for when it is added again.")) : null)
+      if (now.gone) return keepNow()
       if (isFirst || changedAt === now.changed_at) {
         if (isFirst) area.mode(modeOf(saved.text, now.program || "", now.form?.path || ""))
       } else lookAgain().catch(() => {})
