@@ -82,7 +82,7 @@ PLOTS: dict[str, Plot] = {
     "load": Plot(later("Load"), (Line("load", later("in 1 min"), "cancel"),), "number"),
     "gpu": Plot(
         later("GPU, percent"),
-        (Line("gpu", later("busy"), "ok"), Line("gpu_memory", later("memory"), "cancel", "dashed")),
+        (Line("gpu", later("compute"), "ok"), Line("gpu_memory", later("memory"), "cancel", "dashed")),
         peak="gpu",
     ),
     "heat": Plot(
