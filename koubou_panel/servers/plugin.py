@@ -42,7 +42,8 @@ from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.servers.rotation import follow_token
 from koubou_panel.servers.tornado_socket import SocketHandler
 from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.views.page import one_line
+from koubou_panel.views.opening import language_asked
+from koubou_panel.views.page import closed_page, one_line, waiting_page
 from koubou_panel.views.session import visit
 
 HOW = "panel serve apps/dashboard.py --port 8080 --address 127.0.0.1 --plugins koubou_panel.servers.plugin"
@@ -142,13 +143,10 @@ def page() -> pn.Template:
     request = getattr(request, "_request", request)
     verdict = request_verdict(request) or own_check(here, request)
     if not isinstance(verdict, Allow):
-        return one_line(f"This page is behind the workshop's token. Start it with: {HOW}")
+        return closed_page(HOW, language_asked(request))
     if here.shop is None:
         here.begin()
-        return one_line(
-            f"No workshop of {place_of(here.home)} answers yet. `koubou up` starts it; this page then opens by itself.",
-            again_s=2,
-        )
+        return waiting_page(place_of(here.home), language_asked(request))
     here.pages.add(document)
     caller = Caller("dashboard", verdict.role.value)
     return visit(here.shop, caller=caller, boot_id=here.boot_id, place=place_of(here.home))

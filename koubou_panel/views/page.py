@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import panel as pn
 
-from koubou_panel.views.language import catalogue
+from koubou_panel.views.language import _, catalogue, speaking
 from koubou_panel.views.theme import ASSETS, page_css
 
 
@@ -49,11 +49,28 @@ def shell(
     return shown
 
 
-def one_line(text: str, *, again_s: int = 0) -> pn.Template:
+def one_line(text: str, *, again_s: int = 0, language: str = "en") -> pn.Template:
     """A page that says one thing, what to do; it loads itself again every `again_s` seconds (0: never)."""
     html = (ASSETS / "line.html").read_text(encoding="utf-8")
     page = pn.Template(html)
     page.add_variable("style", page_css())
     page.add_variable("line", text)
     page.add_variable("again_s", again_s)
+    page.add_variable("language", language)
     return page
+
+
+def closed_page(how: str, language: str) -> pn.Template:
+    """For a visitor without the token; `how` is the command that starts the page."""
+    with speaking(language):
+        words = _("This page is behind the workshop's token. Start it with: {command}").format(command=how)
+    return one_line(words, language=language)
+
+
+def waiting_page(place: str, language: str) -> pn.Template:
+    """For a visitor who came before the workshop of `place`."""
+    with speaking(language):
+        words = _(
+            "No workshop of {place} answers yet. `koubou up` starts it; this page then opens by itself."
+        ).format(place=place)
+    return one_line(words, again_s=2, language=language)

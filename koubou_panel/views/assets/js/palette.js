@@ -43,7 +43,7 @@ function actions(model, speak) {
     found.push({label: _("Run a script"), also: "run script", act: () => openRun("script")})
   }
   found.push({label: _("Switch between dark and light"), also: "theme dark light", act: toggleTheme})
-  for (const [name, own] of model.languages) found.push({label: own, also: `language ${name} ${_("Language")}`, note: _("Language"), act: () => speak(name)})
+  for (const [name, own] of model.languages) found.push({label: own, also: `language ${name} ${_("Language")}`, note: _("Language"), isTheirs: true, act: () => speak(name)})
   return found
 }
 
@@ -101,6 +101,7 @@ export function makePalette(model, speak) {
       option.id = `k-option-${n}`
       option.setAttribute("role", "option")
       option.append(item.mark ? icon(item.mark) : h("span", "icon"), h("span", "name", item.label), h("span", "note", item.note || ""))
+      if (item.isTheirs) option.children[1].translate = false
       option.onclick = () => act(item)
       option.onpointermove = () => { if (at !== n) choose(n) }
       list.append(option)

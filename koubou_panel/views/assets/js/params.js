@@ -67,6 +67,7 @@ function inputFor({type, rows, placeholder, choices, value, required}) {
   if (type !== "area" && type !== "text") Object.assign(input, {spellcheck: false, autocapitalize: "off"})
   input.autocomplete = "off"
   if (placeholder) input.placeholder = placeholder
+  if (type === "line" || type === "lines") input.translate = false  // programs read it, and its example is one
   if (type === "boolean") input.checked = value === true
   else input.value = value ?? ""
   if (required && type !== "boolean") input.required = true
