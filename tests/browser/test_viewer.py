@@ -13,6 +13,7 @@ PRINTS = (
     f"for n in range({LINES}): print(f'\\x1b[3{{n % 8}}m{{n:07d}}\\x1b[0m epoch {{n // 1000}} and some more words')\n"
     "raise ValueError('no more')"
 )
+CURRENT = ".viewer .line.current"
 SIZES = [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone")]
 
 
@@ -60,7 +61,8 @@ async def test_a_long_output_is_read(chromium: object, tmp_path: Path, options: 
         await page.keyboard.press("Shift+Enter")
         await watch.shows(".viewer .line.current", "epoch 7 ")
         if options is DESKTOP:
-            assert await copied(watch, 2, 4) == await rows(watch, 2, 4)
+            wanted = [await page.locator(row).inner_text() for row in (CURRENT, f"{CURRENT} + .line")]
+            assert await copied(watch) == wanted
         if options is PHONE:
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
             for part in await page.locator(
@@ -77,21 +79,16 @@ async def test_a_long_output_is_read(chromium: object, tmp_path: Path, options: 
         await page.wait_for_selector(".k-drawer", state="hidden")
 
 
-async def rows(watch: Watch, first: int, last: int) -> list[str]:
-    """The text of some of the rows that are there."""
-    return [await watch.page.locator(".viewer .line").nth(n).inner_text() for n in range(first, last + 1)]
-
-
-async def copied(watch: Watch, first: int, last: int) -> list[str]:
-    """What the clipboard has once these rows were selected with the mouse and copied."""
+async def copied(watch: Watch) -> list[str]:
+    """What the clipboard has once the found line and the next were selected with the mouse and copied."""
     page = watch.page
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    begin, end = (page.locator(".viewer .line").nth(n) for n in (first, last))
-    await begin.scroll_into_view_if_needed()
-    start, stop = await begin.bounding_box(), await end.bounding_box()
-    await page.mouse.move(start["x"] + 1, start["y"] + 4)
+    start, stop = [
+        await page.locator(f"{row} .text").bounding_box() for row in (CURRENT, f"{CURRENT} + .line")
+    ]
+    await page.mouse.move(start["x"] + 1, start["y"] + 6)
     await page.mouse.down()
-    await page.mouse.move(stop["x"] + stop["width"] - 1, stop["y"] + stop["height"] - 4, steps=5)
+    await page.mouse.move(stop["x"] + stop["width"] - 2, stop["y"] + stop["height"] - 6, steps=5)
     await page.mouse.up()
     await page.keyboard.press("Control+c")
     return (await page.evaluate("navigator.clipboard.readText()")).strip().split("\n")
