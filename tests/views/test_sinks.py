@@ -17,6 +17,11 @@ ASSETS = ROOT / "koubou_panel" / "views" / "assets"
 
 #: By file, the sinks that it may have, and why nothing that somebody wrote gets there.
 ALLOWED = {
+    "koubou_panel/views/assets/js/ace.js": {
+        "address": "of the editor's own files, which Panel brings along: a fixed place beside this module",
+        "element that runs": "the editor's own script, from there",
+        "style as a text": "the editor's theme has none: it is our style sheet's",
+    },
     "koubou_panel/views/assets/js/dom.js": {
         "element named by data": "`h` takes a name that stands in the code",
     },

@@ -10,6 +10,8 @@ const MODES = {
   toml: "toml", yaml: "yaml", yml: "yaml", json: "json", md: "markdown", ts: "typescript",
 }
 const PROGRAMS = [[/python|\buv\b/, "python"], [/node|deno|bun/, "javascript"], [/(^|\/)(ba|z|da|k)?sh\b/, "sh"], [/ruby/, "ruby"], [/perl/, "perl"], [/rscript/i, "r"], [/lua/, "lua"], [/php/, "php"]]
+// Below the folder that this very module comes from, and nowhere else.
+const FILES = /^bundled\/aceplot\/ace-builds@[\d.]+\/src-min-noconflict$/
 let loading = null
 
 // What Ace itself says, in the page's language.
@@ -42,6 +44,7 @@ const messages = () => ({
 
 function load(files) {
   loading ||= new Promise((resolve, reject) => {
+    if (!FILES.test(files)) throw new Error("no Ace")
     const base = new URL(`../panel/${files}/`, import.meta.url).href
     const script = h("script")
     script.src = `${base}ace.js`

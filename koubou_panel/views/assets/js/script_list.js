@@ -4,7 +4,7 @@ import {ask} from "./ask.js"
 import {everySecond, h, icon, keyed, plainButton, setText} from "./dom.js"
 import {hasDraft} from "./drafts.js"
 import {_, ngettext} from "./language.js"
-import {addressOf, addressOfPage, go, pageLink, paramInAddress, taskLink} from "./route.js"
+import {addressOfPage, go, pageLink, paramInAddress, taskLink} from "./route.js"
 import {dueWords} from "./script_form.js"
 import {ago, moment} from "./time.js"
 
@@ -42,8 +42,7 @@ export function runMarks(model) {
     const link = taskLink(model, "mark")
     link._open(id)
     return link
-  }, (link, [id, mark, word, at]) => {
-    link.href = addressOf(id)
+  }, (link, [, mark, word, at]) => {
     const words = _("{state}, {when}", {state: word, when: moment(at)})
     if (link._said === words) return
     link._said = words
