@@ -55,6 +55,10 @@ async def test_tiles_show_true_numbers(chromium: object, tmp_path: Path) -> None
         await watch.tile("workers", "2")
         await watch.tile("pending", "0")
         await watch.shows(".attention", "1 task failed in the last 10 minutes")
+        asked = "status:failed since:10m".replace(":", "%3A").replace(" ", "+")
+        assert (await watch.page.locator(".attention a.go").get_attribute("href")).endswith(f"q={asked}")
+        tiles = [await tile.get_attribute("href") for tile in await watch.page.locator("a.tile").all()]
+        assert [tile.split("?")[1].split("&")[0] for tile in tiles] == [*["page=tasks"] * 5, "page=workers"]
         await watch.shows(".ended .row.fail", "exited with code 3")
         assert await watch.page.locator(".k-first").is_hidden()
 
@@ -146,7 +150,8 @@ async def test_output_goes_on_where_its_panel_shrinks(chromium: object, tmp_path
 async def test_charts_move(chromium: object, tmp_path: Path) -> None:
     """Both charts have data at once, and more of it as time goes on."""
     async with visit(chromium, tmp_path) as (shop, watch):
-        last = """() => [...Bokeh.documents[0]._all_models.values()].filter(m => m.type === "ColumnDataSource")
+        last = """() => [...Bokeh.documents[0]._all_models.values()]
+            .filter(m => m.type === "ColumnDataSource" && m.data.at)
             .map(m => { const at = m.get_column("at"); return [at.length, at[at.length - 1] || 0] })"""
         await until(lambda: len(shop.state.metrics) > 1)
         begin = await watch.page.evaluate(last)
@@ -201,26 +206,104 @@ async def test_the_phone(chromium: object, tmp_path: Path) -> None:
         )
         assert len(sizes) >= 5
         assert [size for size in sizes if min(size[1:]) < 44] == []
-        figures = page.locator(".k-chart")
+        assert await page.locator(".k-stream").is_hidden()
+        figures = page.locator(".k-chart:not(.k-stream)")
         assert [await figures.nth(n).is_visible() for n in range(2)] == [True, False]
-        await page.tap("text=Host")
+        await page.tap(".one-of >> text=Memory")
         assert [await figures.nth(n).is_visible() for n in range(2)] == [False, True]
+        seen = "['cpu', 'memory'].map(n => Bokeh.documents[0].get_model_by_name(`host-${n}`).visible)"
+        assert await page.evaluate(seen) == [False, True]
+        await watch.shows(".ended", "a failed one")
         await page.tap(".running .cancel")
         await page.tap(".running .cancel")
-        await watch.shows(".ended .row", "cancelled by dashboard")
+        await until(lambda: shop.state.counts["cancelled"])
+        await watch.tile("running", "0")
+        assert await page.locator(".ended .row").count() == 1
 
 
-async def test_an_empty_page_says_what_to_type(chromium: object, tmp_path: Path) -> None:
-    """Where nothing has run there are four lines to copy, and copying copies."""
+async def test_the_first_minute(chromium: object, tmp_path: Path) -> None:
+    """Where nothing has run there are four lines to copy, a demo that one click clears, and a command to paste."""
     options = DESKTOP | {"permissions": ["clipboard-read", "clipboard-write"]}
-    async with visit(chromium, tmp_path, **options) as (_, watch):
-        await watch.shows(".first", "koubou run")
-        await watch.shows(".nothing", "try koubou load burst -n 200")
+    async with visit(chromium, tmp_path, **options) as (shop, watch):
+        await watch.shows(".first", "Nothing has run yet")
+        await watch.shows(".nothing >> nth=1", "Try: koubou load burst -n 200")
         lines = await watch.page.locator(".first code").all_inner_texts()
         assert len(lines) == 4
         await watch.page.locator(".first .copy").nth(1).click()
         await watch.shows(".first .copy >> nth=1", "Copied")
         assert await watch.page.evaluate("navigator.clipboard.readText()") == lines[1]
+        field = watch.page.locator(".first input")
+        await field.fill("echo 'never closed")
+        await field.press("Enter")
+        await watch.shows(".first .why", "quot")
+        assert await field.input_value() == "echo 'never closed"
+        await watch.page.click(".first .demo")
+        await watch.shows(".attention", "A demo load:")
+        await watch.page.click(".attention button.go")
+        await until(lambda: shop.state.counts["cancelled"] > 10)
+        await until(lambda: not shop.state.counts["pending"] + shop.state.counts["in_progress"])
+        await until(lambda: watch.page.locator(".attention button.go").is_hidden())
+        assert await watch.page.locator(".k-first").is_hidden()
+
+
+# Where on the page the middle of a task's bar is; null where it has none.
+PLACE = """id => {
+  const doc = Bokeh.documents[0], {data} = doc.get_model_by_name("stream-ended"), i = data.id.indexOf(id)
+  if (i < 0) return null
+  const view = Bokeh.index.find_one(doc.get_model_by_name("stream-figure"))
+  const frame = view.frame, box = view.canvas_view.el.getBoundingClientRect()
+  return [box.x + frame.x_scale.compute((data.left[i] + data.right[i]) / 2),
+          box.y + frame.y_scale.compute((data.top[i] + data.bottom[i]) / 2)]
+}"""
+WINDOW = "(({start, end}) => [start / 1000, (end - start) / 1000])(Bokeh.documents[0].get_model_by_name('stream-x'))"
+
+
+async def test_the_task_stream(chromium: object, tmp_path: Path) -> None:
+    """History at load, live after; a click opens the task; a button or the wheel shows another window of time."""
+    async with open_shop(tmp_path) as shop, open_dashboard(shop, tmp_path) as dashboard:
+        before = await submit(shop, sys.executable, "-c", "import time; time.sleep(1)", name="ran before")
+        await until(lambda: shop.state.tasks[before].is_finished)
+        async with open_page(chromium, way_in(dashboard.port)) as watch:
+            page = watch.page
+            await watch.shows(".stream .count", "1 run")
+            after = await submit(
+                shop, sys.executable, "-c", "import time; time.sleep(1); raise SystemExit(1)"
+            )
+            await watch.shows(".stream .count", "2 runs")
+            assert await page.locator(".stream button[aria-pressed=true]").all_inner_texts() == [
+                "5 min",
+                "Live",
+            ]
+            await page.click(".stream >> text='1 min'")
+            await page.wait_for_function(f"Math.abs({WINDOW}[1] - 60) < 1")
+            await page.mouse.click(*await page.evaluate(PLACE, before))
+            await page.wait_for_url(f"**task={before}*")
+            await watch.shows(".taskcard h3", "ran before")
+            await page.keyboard.press("Escape")
+            await page.wait_for_selector(".taskcard", state="hidden")
+
+            async def is_told() -> bool:
+                await page.mouse.move(*await page.evaluate(PLACE, after))
+                return await page.locator(".bk-Tooltip", has_text="failed").count() > 0
+
+            await until(is_told)
+            await page.mouse.wheel(0, -300)
+            await page.wait_for_function(f"{WINDOW}[1] < 50")
+            await watch.shows(".stream .live[aria-pressed=false]", "Live")
+            begin = (await page.evaluate(WINDOW))[0]
+            await page.click(".stream >> text='1 h'")
+            await page.wait_for_function(f"Math.abs({WINDOW}[1] - 3600) < 1")
+            assert (await page.evaluate(WINDOW))[0] < begin
+            await page.click(".stream .live")
+            await page.click(".stream .hold")
+            await watch.shows(".pill", "paused")
+            await submit(shop, name="unseen")
+            await until(lambda: shop.state.counts["completed"] == 2)
+            await watch.shows(".pill", "paused")
+            assert "2 runs" in await watch.text(".stream .count")
+            await page.click(".stream .hold")
+            await watch.shows(".stream .count", "3 runs")
+            await watch.shows(".pill", "live")
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -89,7 +89,7 @@ export const StreamCard = {
     const [source, live, x, y, times, lanes] = ["stream-ended", "stream-running", "stream-x", "stream-y", "stream-times", "stream-rows"].map(known)
 
     let span = model.span, end = null, rows = [], ids = new Set(), late = [], names = [], bin_s = 0
-    let asked = 0, waits = 0, own = false, timer = 0, held = null
+    let asked = 0, waits = 0, own = false, timer = 0, held = null, hovered = false
 
     const now = () => (held ?? clock())
     const edges = () => { const to = end ?? now(); return [to - span, to] }
@@ -145,7 +145,7 @@ export const StreamCard = {
     const drawRunning = () => {
       const to = now()
       const some = model.running.map(([id, worker, start, text]) => ({id, worker, start, end: Math.max(start, to), busy: Math.max(0, to - start), name: text, mark: "run", count: 1}))
-      live.setv({data: columns(some)}, HERE)
+      if (some.length || live.data.id.length) live.setv({data: columns(some)}, HERE)
     }
     const tell = () => {
       const [from, to] = edges()
@@ -212,7 +212,7 @@ export const StreamCard = {
     }
     const beat = () => { clearInterval(timer); timer = setInterval(pass, 1000 * Math.min(10, Math.max(0.5, span / 600))) }
     const pass = () => {
-      if (document.hidden || held !== null || !root.isConnected || !root.offsetParent) return
+      if (document.hidden || held !== null || hovered || !root.isConnected || !root.offsetParent) return
       if (end === null) place()
       drawRunning()
       tidy()
@@ -253,6 +253,11 @@ export const StreamCard = {
     }
     const taps = [[source, tapped(source)], [live, tapped(live)]]
     const seen = () => { if (!document.hidden && end === null) soon() }
+    // Nothing slides away under a pointer.
+    const plot = document.querySelector(".k-stream .k-plot")
+    const enter = (event) => { hovered = event.pointerType === "mouse" }, leave = () => { hovered = false; pass() }
+    plot.addEventListener("pointerenter", enter)
+    plot.addEventListener("pointerleave", leave)
     x.change.connect(zoomed)
     for (const [from, tap] of taps) from.selected.properties.indices.change.connect(tap)
     document.addEventListener("visibilitychange", seen)
@@ -260,6 +265,8 @@ export const StreamCard = {
       clearInterval(timer)
       clearTimeout(waits)
       asked += 1
+      plot.removeEventListener("pointerenter", enter)
+      plot.removeEventListener("pointerleave", leave)
       x.change.disconnect(zoomed)
       for (const [from, tap] of taps) from.selected.properties.indices.change.disconnect(tap)
       document.removeEventListener("visibilitychange", seen)
