@@ -342,12 +342,16 @@ class Mirror:
     def _set_task(self, task: Task, state: State, changes: Changes) -> None:
         task_id = task.request.task_id
         model = self._tasks.get(task_id)
-        if model is None:
-            model = self._tasks[task_id] = TaskModel()
-        elif task_id not in self._dirty_tasks:
+        if model is not None and task_id not in self._dirty_tasks:
             return
         told_at = self._told_at.setdefault(task_id, self._now()) if task.progress else 0.0
-        if self._set(model, f"task {task_id}", task_values(task, state.tasks, told_at=told_at)):
+        values = task_values(task, state.tasks, told_at=told_at)
+        if model is None:
+            # With its values: Param makes a copy of each parameter that is set later, which takes ten times as long.
+            self._tasks[task_id] = TaskModel(**values)
+            self._values[f"task {task_id}"] = values
+            changes.tasks.add(task_id)
+        elif self._set(model, f"task {task_id}", values):
             changes.tasks.add(task_id)
 
     def _shown(self, state: State) -> list[TaskId]:
