@@ -16,10 +16,9 @@ from koubou_panel.core.records import FINISHED, STATUSES, Status, TaskId
 from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _, ngettext
-from koubou_panel.views.words import count
 
 UNDO_S = 8.0
-PIECE = 200
+PIECE = 50
 MOST_CHOSEN = 1_000
 
 Action = Literal["cancel", "retry"]
@@ -195,13 +194,13 @@ class Bulk:
             done = ngettext("Cancelled {n} task.", "Cancelled {n} tasks.", n)
         else:
             done = ngettext("Submitted {n} task again.", "Submitted {n} tasks again.", n)
-        words = done.format(n=count(n))
+        words = done.format(n=f"{n:,}")
         if not self._refused:
             return words
         left = ngettext(
             "{n} could not be changed: {why}", "{n} could not be changed, the first because: {why}", len(self._refused)
         )  # fmt: skip
-        return f"{words} {left.format(n=count(len(self._refused)), why=line(self._refused[0], 200))}"
+        return f"{words} {left.format(n=f'{len(self._refused):,}', why=line(self._refused[0], 200))}"
 
 
 def nothing_words(action: Action) -> str:
