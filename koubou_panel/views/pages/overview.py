@@ -37,7 +37,7 @@ class Overview:
         self.tiles = visit.card(TileRow)
         self.stream = TaskStream(visit, on_freeze=self._freeze)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
-        self.output = visit.card(OutputCard)
+        self.output = visit.card(OutputCard, title=_("Live output"))
         self.first = First(visit)
         self.trend = Trend(visit)
         self.draw()
@@ -71,6 +71,7 @@ class Overview:
         self.stream.draw()
         self._draw_numbers()
         self._draw_lists()
+        set_changed(self.output, title=_("Live output"))
         self.tick()
 
     @property

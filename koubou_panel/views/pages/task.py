@@ -242,7 +242,7 @@ class TaskView:
             lines = LINES[name]
             items = [
                 {
-                    "label": of.label if len(lines) > 1 else "",
+                    "label": _(of.label) if len(lines) > 1 else "",
                     "colour": DATA[of.colour],
                     "shape": "line" if of.dash == "solid" else "dash",
                     "value": values.get(of.column, ""),

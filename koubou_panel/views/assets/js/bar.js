@@ -80,7 +80,7 @@ function tellHidden(model) {
 
 export const TopBar = {
   render({model}) {
-    const root = h("header", "bar"), brand = h("div", "brand")
+    const root = h("header", "bar"), brand = h("h1", "brand")
     brand.append(h("span", "kanji", "工房"), h("span", "name", "Koubou"))
     const label = h("span", "label", model.label), place = h("span", "place", model.place)
     label.hidden = !model.label

@@ -29,6 +29,11 @@ export const MARKS = {
   copy: "M6 6 L6 3 L13 3 L13 10 L10 10 M3 6 L10 6 L10 13 L3 13 Z",
 }
 
+// A task's status for people.
+export const statusWord = (status) => ({
+  pending: _("Waiting"), in_progress: _("Running"), completed: _("Completed"), failed: _("Failed"), cancelled: _("Cancelled"),
+})[status] || status
+
 export function icon(name, title = "") {
   const svg = document.createElementNS(NS, "svg")
   svg.setAttribute("viewBox", "0 0 16 16")

@@ -7,7 +7,11 @@ import {_} from "./language.js"
 export function modal(cls, label, onClose = () => {}) {
   const dialog = h("dialog", `modal ${cls}`)
   dialog.setAttribute("aria-label", label)
-  dialog._open = () => { if (!dialog.open && dialog.isConnected) dialog.showModal() }
+  dialog._open = () => {
+    // Heads and feet of a dialog are none of the page.
+    for (const part of dialog.querySelectorAll("header, footer")) part.setAttribute("role", "presentation")
+    if (!dialog.open && dialog.isConnected) dialog.showModal()
+  }
   dialog.addEventListener("close", onClose)
   // Esc is for the dialog alone, not for what lies below it.
   dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") event.stopPropagation() })

@@ -1,7 +1,7 @@
 // The Overview's cards: six numbers; what runs, waits and ended last; the first minute.
 
 import {ask} from "./ask.js"
-import {copyText, everySecond, h, icon, keyed, NS, plainButton, setText, sureButton, watch} from "./dom.js"
+import {copyText, everySecond, h, icon, keyed, NS, plainButton, setText, statusWord, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink, taskLink} from "./route.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
@@ -188,7 +188,7 @@ export const RunningCard = {
     }
     const makeEnded = (t) => {
       const row = h("div", "row")
-      row._mark = icon(t.mark, t.status)
+      row._mark = icon(t.mark, statusWord(t.status))
       row._name = h("span", "name", t.label)
       row._name.title = t.full
       row._times = h("span", "times")

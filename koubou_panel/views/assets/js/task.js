@@ -1,7 +1,7 @@
 // One task: its head, and a line to type for it.
 
 import {ask} from "./ask.js"
-import {copyText, everySecond, focused, h, icon, keyed, plainButton, setText, sureButton, watch} from "./dom.js"
+import {copyText, everySecond, focused, h, icon, keyed, plainButton, setText, statusWord, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
 import {cancelButton, progressBar, progressText} from "./overview.js"
 import {openRun} from "./run.js"
@@ -67,7 +67,7 @@ export const TaskCard = {
       }
       drawer.setAttribute("aria-label", t.label)
       root.dataset.task = t.id
-      if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, t.status))
+      if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, statusWord(t.status)))
       setText(name, t.label)
       root.className = `taskcard is-${t.mark}`
       setText(what, t.words)
