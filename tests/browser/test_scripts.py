@@ -174,6 +174,11 @@ async def draft(walk: Walk) -> None:
     await until(lambda: page.evaluate(DRAFTS))
     await page.reload()
     await watch.shows(".notes", "There is a draft of yours")
+    # Who looks away without an answer is asked again.
+    await walk.click(".editor header", "Back")
+    await watch.shows(".detail .line1", "unsaved draft")
+    await walk.click(".detail .line1", "unsaved draft")
+    await watch.shows(".notes", "There is a draft of yours")
     await page.wait_for_selector(".code[data-ready='1']")
     await walk.click(".notes", "Go on with the draft")
     await watch.shows(".ace_text-layer", "echo draft")

@@ -18,7 +18,23 @@ export function dropDraft(home, name, base) {
   try { localStorage.removeItem(keyOf(home, name, base)) } catch { /* there is none */ }
 }
 
-// The drafts of a script, the newest first: base, text, at.
+// Drops a draft that `draftsOf` gave.
+export function throwAway({key}) {
+  try { localStorage.removeItem(key) } catch { /* there is none */ }
+}
+
+// Moves a draft out of the way of the next one from the same version, so that both are kept.
+export function setAside(home, name, draft) {
+  const key = PREFIX + JSON.stringify([home, name, draft.base, "before"])
+  if (draft.key === key) return
+  try {
+    localStorage.setItem(key, JSON.stringify({text: draft.text, at: draft.at}))
+    localStorage.removeItem(draft.key)
+    draft.key = key
+  } catch { /* no room: the newer one takes its place */ }
+}
+
+// The drafts of a script, the newest first: key, base, text, at.
 export function draftsOf(home, name) {
   const found = []
   try {
@@ -26,7 +42,7 @@ export function draftsOf(home, name) {
       if (!key.startsWith(PREFIX)) continue
       try {
         const [of, script, base] = JSON.parse(key.slice(PREFIX.length)), {text, at} = JSON.parse(localStorage.getItem(key))
-        if (of === home && script === name && typeof text === "string") found.push({base, text, at})
+        if (of === home && script === name && typeof text === "string") found.push({key, base, text, at})
       } catch { localStorage.removeItem(key) }
     }
   } catch { /* this browser keeps nothing */ }

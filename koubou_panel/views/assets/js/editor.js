@@ -4,7 +4,7 @@ import {modeOf, textArea} from "./ace.js"
 import {ask} from "./ask.js"
 import {diffTable} from "./diff.js"
 import {everySecond, h, icon, plainButton, setText, sureButton} from "./dom.js"
-import {draftsOf, dropDraft, keepDraft} from "./drafts.js"
+import {draftsOf, dropDraft, keepDraft, setAside, throwAway} from "./drafts.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink} from "./route.js"
 import {ago, moment} from "./time.js"
@@ -38,7 +38,7 @@ export function makeEditor(model, name, {canSave}) {
   const back = pageLink("back", () => addressOfPage("scripts", {script: name}), _("‹ Back"))
   const notes = h("div", "notes"), body = h("div", "body"), stage = h("div", "stage"), side = h("aside", "versions")
   const saved = {text: "", baseline: "", version: null, at: null}
-  let detail = null, dirty = false, busy = false, timer = 0, changedAt = null, closed = false, conflict = null, versions = []
+  let detail = null, dirty = false, busy = false, timer = 0, changedAt = null, closed = false, conflict = null, versions = [], offered = null, isKept = false
 
   const area = textArea(model.editor, {label: _("Text of {name}", {name}), onChange: changed, onSave: save})
   const saveButton = plainButton("primary", _("Save"), save), find = plainButton("", _("Find"), () => { showText(); area.find() })
@@ -114,6 +114,7 @@ export function makeEditor(model, name, {canSave}) {
   function changed() {
     if (!canSave || saved.version === null) return
     clearTimeout(timer)
+    if (offered?.base === saved.version) setAside(model.home, name, offered)
     timer = setTimeout(keepNow, DRAFT_AFTER_MS)
     if (!dirty) { dirty = true; showState() }
   }
@@ -122,7 +123,13 @@ export function makeEditor(model, name, {canSave}) {
     clearTimeout(timer)
     if (saved.version === null || closed) return
     measure()
-    if (!dirty) return dropDraft(model.home, name, saved.version)
+    if (!dirty) {
+      // Only what was kept here: another draft may still be on offer.
+      if (isKept) dropDraft(model.home, name, saved.version)
+      isKept = false
+      return
+    }
+    isKept = true
     if (!keepDraft(model.home, name, saved.version, area.value())) {
       note("draft", banner("warn", _("This browser has no room to keep a draft: save before you leave.")))
     }
@@ -132,14 +139,16 @@ export function makeEditor(model, name, {canSave}) {
     if (!canSave) return
     const [draft] = draftsOf(model.home, name).filter((one) => {
       if (one.text !== saved.text && one.text !== saved.baseline) return true
-      dropDraft(model.home, name, one.base)
+      throwAway(one)
       return false
     })
+    offered = draft || null
     if (!draft) return note("draft", null)
     const take = () => {
       note("draft", null)
+      offered = null
+      throwAway(draft)
       area.set(draft.text)
-      if (draft.base !== saved.version) dropDraft(model.home, name, draft.base)
       saved.version = draft.base
       measure()
       keepNow()
@@ -152,7 +161,7 @@ export function makeEditor(model, name, {canSave}) {
       : _("There is a draft of yours from {when} that was not saved.", {when: moment(draft.at)})
     note("draft", banner("warn", words, plainButton("primary", _("Go on with the draft"), take),
       plainButton("", _("What differs"), () => compare("", MINE, [_("saved"), _("draft")], draft.text)),
-      sure("", _("Throw it away"), () => { dropDraft(model.home, name, draft.base); offerDraft() })))
+      sure("", _("Throw it away"), () => { throwAway(draft); offerDraft() })))
   }
 
   async function compare(old, now, names, text = area.value()) {
@@ -190,6 +199,8 @@ export function makeEditor(model, name, {canSave}) {
   function taken(text, version, base) {
     clearTimeout(timer)
     for (const one of [base, saved.version]) dropDraft(model.home, name, one)
+    isKept = false
+    offered = null
     Object.assign(saved, {text, baseline: text, version, at: Date.now() / 1000})
     conflict = null
     for (const slot of ["conflict", "draft", "meanwhile", "lines", "gone"]) note(slot, null)
@@ -207,6 +218,7 @@ export function makeEditor(model, name, {canSave}) {
     note("conflict", banner("bad", _("Somebody else saved this text meanwhile: nothing was overwritten. Both texts are kept as versions."),
       sure("", _("Take theirs"), () => {
         dropDraft(model.home, name, saved.version)
+        isKept = false
         note("conflict", null)
         Object.assign(saved, {text: theirs.text, version: theirs.version, at: theirs.at})
         area.set(theirs.text)
