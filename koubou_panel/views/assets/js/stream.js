@@ -7,7 +7,7 @@ import {_, ngettext} from "./language.js"
 import {addressOf, go} from "./route.js"
 import {clock, duration} from "./time.js"
 
-const MOST_BARS = 20000, MOST_ROWS_NAMED = 24, LEAST_ROWS = 5, ASK_AFTER_MS = 250, LATE_S = 60
+const MOST_ROWS_NAMED = 24, LEAST_ROWS = 5, ASK_AFTER_MS = 250, LATE_S = 60
 const AT_THE_END = 0.02 // of a window: one that ends so near to now follows it
 const S = 1, MIN = 60, H = 3600, D = 86400
 const STEPS = [S, 2, 5, 10, 15, 30, MIN, 2 * MIN, 5 * MIN, 10 * MIN, 15 * MIN, 30 * MIN, H, 2 * H, 3 * H, 6 * H, 12 * H, D, 2 * D, 5 * D, 10 * D]
@@ -122,14 +122,14 @@ export const StreamCard = {
     // -- the figure's rows --
     const columns = (some) => {
       const places = new Map(names.map((n, i) => [n, i])), thin = names.length > MOST_ROWS_NAMED ? 0.04 : 0.12
-      // A pixel and a half between two that follow each other.
-      const gap = 1500 * span / 850
+      // A pixel and a half between two that follow each other; and one at least for each.
+      const gap = 1500 * span / 850, least = 1100 * span / 850
       const made = {left: [], right: [], top: [], bottom: [], mark: [], id: [], name: [], state: [], took: [], worker: []}
       for (const row of some) {
         const lane = places.get(row.worker) ?? 0
         const left = (row.left ?? row.start) * 1000, right = (row.right ?? row.end) * 1000
         made.left.push(left)
-        made.right.push(right - left > 4 * gap ? right - gap : right)
+        made.right.push(right - left > 4 * gap ? right - gap : Math.max(right, left + least))
         made.top.push(lane - 0.5 + thin)
         made.bottom.push(lane + 0.5 - thin)
         made.mark.push(row.mark)
@@ -165,7 +165,7 @@ export const StreamCard = {
         ids = new Set(rows.map((row) => row.id))
         drawAll()
       }
-      if (rows.length > MOST_BARS) soon()
+      if (rows.length > 1.5 * model.most) soon()
     }
     const add = (some) => {
       const fresh = some.filter((row) => !ids.has(row.id))
@@ -195,6 +195,7 @@ export const StreamCard = {
         drawAll()
         if (end === null) add(late.filter((row) => !bin_s || row.end > last))
         root.classList.remove("waits")
+        beat()
       } catch (error) {
         if (turn === asked) setText(empty, error.message)
       }
@@ -210,7 +211,7 @@ export const StreamCard = {
       soon()
       beat()
     }
-    const beat = () => { clearInterval(timer); timer = setInterval(pass, 1000 * Math.min(10, Math.max(0.5, span / 600))) }
+    const beat = () => { clearInterval(timer); timer = setInterval(pass, 1000 * Math.min(10, Math.max(0.5, span / 600, rows.length / 3000))) }
     const pass = () => {
       if (document.hidden || held !== null || hovered || !root.isConnected || !root.offsetParent) return
       if (end === null) place()
