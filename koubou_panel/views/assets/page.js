@@ -5,14 +5,16 @@
   // (another process: its boot id differs; a connection that was cut; a session that ran out), and the page is loaded
   // again, as it was.
   const ASK_AFTER_MS = 2500, GONE_AFTER_MS = 4000, WOKEN_WAITS_MS = 800, ASLEEP_MS = 5000, MOST_PATIENCE_MS = 60000
+  const FIRST_BEAT_MS = 20000  // a busy machine may take long to make a page: loaded again, it would take longer still
   const boot = document.documentElement.dataset.boot
   let seenAt = performance.now(), lookedAt = Date.now(), wokeAt = 0, asking = false
 
   const beatAge = () => Math.max(performance.now() - (window.koubouBeat || 0), Date.now() - (window.koubouBeatAt || 0))
+  const patience = () => (window.koubouBeat ? GONE_AFTER_MS : FIRST_BEAT_MS)
   const isBack = () => window.koubouBeat > (wokeAt || seenAt)
   // Seen again, connected again, thawed, awake: a server that still knows this page answers at once with a beat.
   const wake = () => {
-    if (document.hidden) return
+    if (document.hidden || !window.koubouBeat) return
     seenAt = wokeAt = performance.now()
     setTimeout(look, WOKEN_WAITS_MS)
   }
@@ -34,7 +36,7 @@
       const answer = await fetch("/healthz", {cache: "no-store", signal: AbortSignal.timeout(3000)})
       const isOther = answer.ok && (await answer.json()).boot !== boot
       // What was on its way before the answer is here by now.
-      if (isOther || (wokeAt ? !isBack() : silent > GONE_AFTER_MS && beatAge() > GONE_AFTER_MS)) again()
+      if (isOther || (wokeAt ? !isBack() : silent > patience() && beatAge() > patience())) again()
     } catch { /* still away */ } finally { asking = false }
   }
   setInterval(look, 1000)
