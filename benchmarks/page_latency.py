@@ -175,6 +175,7 @@ async def measure(home: Home, browser, browser_pids: list[psutil.Process], frame
             context = await browser.new_context(viewport={"width": 1440, "height": 900})
             stack.push_async_callback(context.close)
             page = await context.new_page()
+            page.set_default_timeout(120_000)
             await page.goto(f"http://127.0.0.1:{port}/login?code={mint_code(token, time.time())}")
             await page.wait_for_selector(".tile")
             pages.append(page)

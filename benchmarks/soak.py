@@ -47,6 +47,7 @@ NODES = """() => {
   return count
 }"""
 WARM_PAGES = 10
+PATIENCE_MS = 120_000
 MOST_GROWTH = 0.10
 MOST_GROWTH_MB = 20.0
 MB = 1 << 20
@@ -139,6 +140,7 @@ async def come_and_go(browser, dashboard: Dashboard, shop: LocalShop, soaked: So
             await until(lambda: sessions(dashboard) == 0, 60)
             warm_mb = held_mb()
         page = await browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: soaked.wrong.append(f"error: {error}"))
         await page.goto(link(dashboard))
         await page.wait_for_selector(".tile")
@@ -162,6 +164,7 @@ async def soak(folder: Path, *, minutes: float, rate: int = 20, pages: int = 50)
         try:
             working = asyncio.create_task(load(shop, rate))
             page = await browser.new_page(viewport={"width": 1440, "height": 900})
+            page.set_default_timeout(PATIENCE_MS)
             page.on("pageerror", lambda error: soaked.wrong.append(f"error: {error}"))
             await page.goto(link(dashboard))
             await page.wait_for_selector(".tile")
