@@ -64,7 +64,7 @@ async def change_a_setting(watch: Watch, options: dict[str, object], file: Path,
     """Its fault at the field, the difference before the save, the restart, and the way back."""
     page = watch.page
     await page.fill("#setting-agents_port", "99999")
-    await watch.shows(".setting .fault:visible", "must be a port")
+    await watch.shows(".setting .amiss:visible", "must be a port")
     assert await page.locator(".pending .save").is_disabled()
     await page.fill("#setting-agents_port", "")
     await page.wait_for_selector(".pending", state="hidden")

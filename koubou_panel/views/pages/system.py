@@ -54,6 +54,7 @@ _CELL = """
 :host { display: flex !important; flex-direction: column; min-width: 0;
   padding: 8px 14px 6px; box-sizing: border-box; background: var(--k-surface);
   border: 1px solid var(--k-border); border-radius: 10px; box-shadow: 0 1px 2px var(--k-shadow); }
+.bk-Figure { clip-path: inset(1px 0 0 1px); }  /* its first row and column of pixels are only half its own */
 :host(.gone) { display: none !important; }
 @media (min-width: 701px) { :host(.wide) { grid-column: span 2; } }
 @media (max-width: 700px) { :host(.unseen) { display: none !important; } }
@@ -122,7 +123,10 @@ class SystemView:
         self.head = _low(visit.card(SystemCard, on_message=self._on_message))
         self.cores = _low(visit.card(CoresCard))
         self.use = _low(visit.card(UseCard))
-        self.heads = {name: visit.card(ChartHead, sizing_mode="stretch_width", height=24) for name in PLOTS}
+        self.heads = {
+            name: visit.card(ChartHead, sizing_mode="stretch_width", height=24, css_classes=["tight"])
+            for name in PLOTS
+        }
         self.cells = {name: self._plot(name) for name in PLOTS}
         self.root = _column(
             self.head, _column(*self.cells.values(), css=_GRID), self.cores, self.use, css=_PAGE

@@ -1,7 +1,7 @@
 // The settings: a field each, the faults at the field, and what the file will say before it is written.
 
 import {ask} from "./ask.js"
-import {h, keyed, PATIENCE_MS, plainButton, setText, sureButton, watch} from "./dom.js"
+import {focused, h, keyed, PATIENCE_MS, plainButton, setText, sureButton, watch} from "./dom.js"
 import {_, ngettext} from "./language.js"
 
 const PAUSE_MS = 250
@@ -18,7 +18,7 @@ function fieldRow(page, row) {
   input.autocomplete = "off"
   input.spellcheck = false
   input.setAttribute("aria-describedby", `${id}-more ${id}-fault`)
-  const more = h("p", "tells"), source = h("span", "from"), effect = h("span", "effect"), fault = h("p", "fault"), over = h("p", "over"), used = h("p", "used")
+  const more = h("p", "tells"), source = h("span", "from"), effect = h("span", "effect"), fault = h("p", "amiss"), over = h("p", "over"), used = h("p", "used")
   more.id = `${id}-more`
   fault.id = `${id}-fault`
   fault.setAttribute("role", "alert")
@@ -189,7 +189,9 @@ export const SettingsCard = {
       }, (section, group) => {
         keyed(section._rows, group.rows, (row) => row.name, (row) => fieldRow(page, row), (node, row) => drawField(page, node, row))
       })
+      const isNew = foot.hidden && edits.size > 0
       foot.hidden = !edits.size
+      if (isNew) requestAnimationFrame(() => focused()?.scrollIntoView({block: "nearest"}))
       diff.hidden = Object.keys(page.faults).length > 0
       setText(count, ngettext("{n} change, not saved yet", "{n} changes, not saved yet", edits.size))
       undo.hidden = !(model.can_undo && model.can_act)
