@@ -63,3 +63,11 @@ export function taskLink(model, cls) {
   }
   return link
 }
+
+// All that a task printed, as a file to keep.
+export function outputLink(cls, text) {
+  const link = h("a", cls, text)
+  link.setAttribute("download", "")
+  link._of = (id) => { link.href = `/output/${encodeURIComponent(id)}` }
+  return link
+}

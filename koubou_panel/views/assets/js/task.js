@@ -55,6 +55,9 @@ export const TaskCard = {
       shown = t.id
       const html = document.documentElement, wasOpen = html.classList.contains("k-has-task"), drawer = document.querySelector(".k-drawer")
       html.classList.toggle("k-has-task", isOpen)
+      // On a phone it covers the page, which is then out of reach for keys and screen readers too.
+      const isAlone = isOpen && matchMedia("(max-width: 700px)").matches
+      for (const part of document.querySelectorAll(".k-main")) part.inert = isAlone
       if (isOpen && !wasOpen) {
         opener = focused()
         drawer.focus({preventScroll: true})

@@ -6,6 +6,7 @@
 import {ask} from "./ask.js"
 import {h, plainButton, setText, watch} from "./dom.js"
 import {_} from "./language.js"
+import {outputLink} from "./route.js"
 
 const WINDOW = 120, KEEP = 400, NEAR_PX = 600, END_PX = 24
 const MOST_PX = 12_000_000  // browsers hold no box much higher than twice that
@@ -27,9 +28,8 @@ export const ViewerCard = {
     find.append(input, told, previous, next)
     const follow = plainButton("follow", _("Follow"), () => setFollows(!follows))
     follow.title = _("Stay at the end while more is printed")
-    const whole = h("a", "whole", _("Download"))
+    const whole = outputLink("whole", _("Download"))
     whole.title = _("Download all of it")
-    whole.setAttribute("download", "")
     head.append(h("span", "", _("Output")), find)
     tools.append(follow, whole)
     head.append(tools)
@@ -351,7 +351,7 @@ export const ViewerCard = {
         follow.setAttribute("aria-pressed", true)
       }
       if (!task) return
-      whole.href = `/output/${encodeURIComponent(task)}`
+      whole._of(task)
       setText(empty, s.hint)
       follow.hidden = s.is_over
       const wasKnown = known
