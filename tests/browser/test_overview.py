@@ -353,7 +353,8 @@ async def test_what_people_write_does_not_run(chromium: object, tmp_path: Path, 
             await watch.shows(".running .list .row .name", PAYLOADS[0])
             await watch.tile("failed", "5")
             await watch.shows(".output .log", "window.ran=1")
-            await watch.shows(".workers", PAYLOADS[0][:14])
+            named = "Bokeh.documents[0].get_model_by_name('stream-running').data.name"
+            assert PAYLOADS[0] in await watch.page.evaluate(named)
             await watch.shows(".ended", "<svg onload=window.ran=1>")
             await watch.page.locator(".output .chip").last.click()
             await watch.page.hover(".running .list .row .name")
