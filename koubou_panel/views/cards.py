@@ -123,7 +123,7 @@ class RunningCard(Card):
 class OutputCard(Card):
     """The last lines of what runs, or of one task. Sends `ready`; takes lines as messages."""
 
-    title = param.String(default="Live output")
+    title = param.String()
 
 
 class ChartHead(Card):

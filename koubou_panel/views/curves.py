@@ -23,6 +23,7 @@ from bokeh.plotting import figure
 
 from koubou_panel.core.records import Use
 from koubou_panel.views.charts import blank_figure
+from koubou_panel.views.language import later
 from koubou_panel.views.theme import DATA
 
 MOST_STREAMED = 600
@@ -58,8 +59,8 @@ class Line(NamedTuple):
 
 LINES: dict[Panel, tuple[Line, ...]] = {
     "cpu": (Line("cpu", "CPU", "run"),),
-    "rss": (Line("rss", "memory", "cancel"),),
-    "storage": (Line("read", "read", "ok"), Line("written", "written", "warn", "dashed")),
+    "rss": (Line("rss", later("memory"), "cancel"),),
+    "storage": (Line("read", later("read"), "ok"), Line("written", later("written"), "warn", "dashed")),
     "gpu": (Line("gpu", "GPU", "run"),),
 }
 

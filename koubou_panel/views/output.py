@@ -13,6 +13,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.reactive.models import TaskModel
 from koubou_panel.views.ansi import LineReader, Run
 from koubou_panel.views.escape import line
+from koubou_panel.views.language import _, later
 from koubou_panel.views.words import size
 
 KEEP_LINES = 200
@@ -79,7 +80,7 @@ class OutputTail:
     def __init__(self, shop: Shop, first_bytes: int = FIRST_BYTES) -> None:
         """Follow nothing yet."""
         self._first_bytes = first_bytes
-        self.hint = "What running tasks print appears here as it is printed."
+        self.hint = later("What running tasks print appears here as it is printed.")
         self._shop = shop
         self._sources: dict[str, _Source] = {}
         self._ended = _NOTHING_YET
@@ -150,7 +151,7 @@ class OutputTail:
                 (source.task_id, source.reader.open_line) for source in followed if source.reader.open_line
             ][:4],
             "sources": [source.shown(is_alone=named[source.label] == 1) for source in followed],
-            "hint": self.hint,
+            "hint": _(self.hint),
         }
 
     def _see(self, model: TaskModel) -> None:
@@ -199,7 +200,8 @@ class OutputTail:
         if offset is None:
             offset = -self._first_bytes if source.size > self._first_bytes else 0
         elif source.size - offset > READ_BYTES:
-            self._add(source, [[("d", f"… {size(source.size - offset - self._first_bytes)} not shown …")]])
+            left_out = size(source.size - offset - self._first_bytes)
+            self._add(source, [[("d", _("… {size} not shown …").format(size=left_out))]])
             source.reader = LineReader()
             offset = -self._first_bytes
         try:
@@ -208,7 +210,8 @@ class OutputTail:
             source.end = source.size
             return
         if source.end is not None and offset >= 0 and page.offset > source.end:
-            self._add(source, [[("d", f"… {size(page.offset - source.end)} not kept …")]])
+            lost = size(page.offset - source.end)
+            self._add(source, [[("d", _("… {size} not kept …").format(size=lost))]])
             source.reader = LineReader()
         is_cut = page.offset > 0 and page.offset != source.end
         text = _from_line_start(page.text) if is_cut else page.text

@@ -11,6 +11,7 @@ from koubou_panel.core.quantity import span_words
 from koubou_panel.core.script import Overlap, Schedule
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _, later, spoken
+from koubou_panel.views.words import listed
 
 #: What becomes of a due time while an earlier run goes on.
 OVERLAPS: dict[Overlap, str] = {
@@ -77,7 +78,7 @@ def _weekly(weekday: str, at: str) -> str:
         return ""
     # Babel counts from Monday, cron from Sunday.
     names = get_day_names("abbreviated", locale=Locale.parse(spoken(), sep="-"))
-    days = ", ".join(names[(number - 1) % 7] for number in sorted(set(numbers), key=lambda n: (n - 1) % 7))
+    days = listed(names[(number - 1) % 7] for number in sorted(set(numbers), key=lambda n: (n - 1) % 7))
     return _("on {days} at {at}").format(days=days, at=at)
 
 

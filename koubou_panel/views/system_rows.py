@@ -14,7 +14,7 @@ from koubou_panel.views.language import _, ngettext
 from koubou_panel.views.services import LABELS
 from koubou_panel.views.system import PLOTS, Span, values_of
 from koubou_panel.views.theme import DATA
-from koubou_panel.views.words import size
+from koubou_panel.views.words import listed, size
 
 CELLS = 90
 MOST_STRIPS = 64
@@ -119,7 +119,7 @@ def use_rows(
             names.setdefault(service.pid, []).append(_(LABELS[service.name_of]))
     if not names:
         names[own] = [_("This program")]
-    rows = [_use(", ".join(names[pid]), f"{pid}", parts[pid]) for pid in names if pid in parts]
+    rows = [_use(listed(names[pid]), f"{pid}", parts[pid]) for pid in names if pid in parts]
     if workers:
         cpu = sum(worker.cpu_percent or 0.0 for worker in workers)
         rss = sum(worker.rss_bytes or 0 for worker in workers)

@@ -13,6 +13,7 @@ from typing import TypedDict
 from koubou_panel.core.ports import OutputBytes, Shop
 from koubou_panel.core.records import TaskId
 from koubou_panel.errors import Refused
+from koubou_panel.views.language import _
 from koubou_panel.views.lines import STEP_BYTES, Cutter, LineIndex, Mark, Shown, lines_with, whole_lines
 
 READ_BYTES = 262_144
@@ -149,7 +150,8 @@ class Viewer:
         """
         text = message.get("text")
         if not isinstance(text, str) or not text or len(text) > MOST_SOUGHT or "\n" in text:
-            raise Refused("invalid", f"search for a text of 1 to {MOST_SOUGHT} characters", field="text")
+            words = _("Search for a text of 1 to {n} characters.").format(n=MOST_SOUGHT)
+            raise Refused("invalid", words, field="text")
         self._searches += 1
         number, wanted = self._searches, text.casefold()
         found: list[int] = []

@@ -1,22 +1,22 @@
 // Live output: the last lines of what runs.
 
-import {h, keyed, plainButton, setText} from "./dom.js"
-import {_} from "./language.js"
+import {h, keyed, plainButton, setText, watch} from "./dom.js"
+import {_, ngettext} from "./language.js"
 
 const KEEP_LINES = 200
 
 export const OutputCard = {
   render({model}) {
     const root = h("section", "card output")
-    const head = h("h2", "", model.title), chips = h("div", "chips")
+    const head = h("h2"), title = h("span"), chips = h("div", "chips")
     chips.setAttribute("role", "group")
     chips.setAttribute("aria-label", _("Show the output of"))
-    head.append(chips)
+    head.append(title, chips)
     const log = h("div", "log"), lines = h("div", "lines"), open = h("div", "open"), empty = h("p", "empty")
     log.tabIndex = 0
     log.setAttribute("role", "log")
     log.setAttribute("aria-live", "off")
-    log.setAttribute("aria-label", model.title)
+    watch(model, ["title"], () => { setText(title, model.title); log.setAttribute("aria-label", model.title) })
     const newer = h("button", "newer", "")
     newer.type = "button"
     newer.hidden = true
@@ -102,7 +102,7 @@ export const OutputCard = {
       else if (message.lines.length) {
         missed = Math.min(KEEP_LINES, missed + message.lines.length)
         newer.hidden = false
-        setText(newer, `${missed} newer ↓`)
+        setText(newer, ngettext("{n} newer ↓", "{n} newer ↓", missed))
       }
       note()
     })
