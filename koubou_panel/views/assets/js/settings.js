@@ -115,6 +115,8 @@ export const SettingsCard = {
       else edits.set(name, value === "" ? null : value)
       if (value === "" && row.in_file) edits.set(name, null)
       look()
+      // What is typed in stays above the changes, see its scroll margin.
+      requestAnimationFrame(() => focused()?.scrollIntoView({block: "nearest"}))
     }
     const rowOf = (name) => model.groups.flatMap((group) => group.rows).find((row) => row.name === name)
     const changes = () => Object.fromEntries(edits)
@@ -189,9 +191,7 @@ export const SettingsCard = {
       }, (section, group) => {
         keyed(section._rows, group.rows, (row) => row.name, (row) => fieldRow(page, row), (node, row) => drawField(page, node, row))
       })
-      const isNew = foot.hidden && edits.size > 0
       foot.hidden = !edits.size
-      if (isNew) requestAnimationFrame(() => focused()?.scrollIntoView({block: "nearest"}))
       diff.hidden = Object.keys(page.faults).length > 0
       setText(count, ngettext("{n} change, not saved yet", "{n} changes, not saved yet", edits.size))
       undo.hidden = !(model.can_undo && model.can_act)
