@@ -53,7 +53,7 @@ BROWSER = {
         r"""(?i)\b(?:createElement|h)\s*\(\s*["'`](?:script|iframe|object|embed|frame|base|link|meta)\b"""
     ),
     "address": (
-        r"""(?:\.(?:href|src|action|formAction|data)\s*=(?!=))"""
+        r"""(?:\.(?:href|src|action|formAction|data)\s*=(?!=)(?!\s*addressOf(?:Page)?\())"""
         r"""|\bsetAttribute\s*\(\s*["'`](?:href|src|action|formaction|xlink:href)\b"""
     ),
     "location": r"\blocation\s*(?:\.\s*(?:href|assign|replace)\b\s*[=(](?!=)|=(?!=))|\bwindow\s*\.\s*open\b",
