@@ -168,7 +168,7 @@ export const RunningCard = {
       row._top = taskLink(model, "top")
       row._name = h("span", "name")
       row._why = h("span", "why")
-      row._top.append(icon("wait", "pending"), row._name, row._why)
+      row._top.append(icon("wait", statusWord("pending")), row._name, row._why)
       row.append(row._top)
       if (model.can_act) row.append(row._cancel = cancelButton(model))
       return row
