@@ -66,7 +66,7 @@ async def test_work_is_started_from_the_page(
 
         await page.goto(page.url.split("?")[0] + "?run=command")
         await page.fill("[name=command]", "echo 'one")
-        await field_fails(watch, "command", "No closing quotation")
+        await field_fails(watch, "command", "quotation")
         await page.fill("[name=command]", "echo 'one two' | wc")
         await watch.shows(".rundialog .note", "No shell reads this line")
         await page.fill("[name=cwd]", "/no/such/folder")
