@@ -141,23 +141,24 @@ def _whole(form: Form, name: str, default: int | None) -> int | None:
     try:
         return int(text[:20])
     except ValueError:
-        raise Refused("invalid", f"{name} must be a whole number, not {text[:40]!r}", field=name) from None
+        raise Refused("invalid", _("this must be a whole number"), field=name) from None
 
 
 def _span(form: Form, name: str) -> float | None:
     text = _text(form, name).strip()
     try:
         return span_s(text) if text else None
-    except ValueError as error:
-        raise Refused("invalid", f"{name} {error}", field=name) from None
+    except ValueError:
+        words = _("this must be a span of time such as 30s, 5m, 1h30m or 2d")
+        raise Refused("invalid", words, field=name) from None
 
 
 def _size(form: Form, name: str) -> int | None:
     text = _text(form, name).strip()
     try:
         return parse_size(text) if text else None
-    except ValueError as error:
-        raise Refused("invalid", f"{name} {error}", field=name) from None
+    except ValueError:
+        raise Refused("invalid", _("this must be a size such as 512M or 2G"), field=name) from None
 
 
 def _limits(form: Form) -> Limits:
@@ -182,7 +183,8 @@ def _labels(form: Form) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in re.split(r"[,\n]", _text(form, "labels")))):
         key, equals, value = part.partition("=")
         if not key.strip() or not equals:
-            raise Refused("invalid", f"a label is written name=value, unlike {part[:40]!r}", field="labels")
+            words = _("a label is written name=value, unlike {text}").format(text=repr(part[:40]))
+            raise Refused("invalid", words, field="labels")
         labels[key.strip()] = value.strip()
     return labels
 
@@ -192,9 +194,8 @@ def _env(form: Form) -> dict[str, str]:
     for row in filter(None, (row.strip() for row in _text(form, "env").splitlines())):
         key, equals, value = row.partition("=")
         if not equals or not _ENV_NAME.fullmatch(key):
-            raise Refused(
-                "invalid", f"a variable is written NAME=value on a line, unlike {row[:40]!r}", field="env"
-            )
+            words = _("write NAME=VALUE, one on each line; not {line}").format(line=repr(row[:40]))
+            raise Refused("invalid", words, field="env")
         env[key] = value
     return env
 
@@ -204,11 +205,11 @@ def _command_spec(form: Form) -> dict[str, object]:
     folder = os.path.expanduser(_text(form, "cwd").strip())  # noqa: PTH111 - Path's own raises for `~nobody`
     if folder:
         if not folder.startswith("/"):
-            raise Refused(
-                "invalid", f"the folder must begin with / or ~, unlike {folder[:60]!r}", field="cwd"
-            )
+            words = _("the folder must begin with / or ~, unlike {text}").format(text=repr(folder[:60]))
+            raise Refused("invalid", words, field="cwd")
         if not Path(folder).is_dir():
-            raise Refused("invalid", f"there is no folder {folder[:200]!r}", field="cwd")
+            words = _("there is no folder {name}").format(name=repr(folder[:200]))
+            raise Refused("invalid", words, field="cwd")
         spec["cwd"] = folder
     env = _env(form)
     if env:
@@ -231,8 +232,7 @@ def _prompt_spec(form: Form) -> dict[str, object]:
         try:
             spec["temperature"] = float(text)
         except ValueError:
-            words = f"temperature must be a number, not {text[:40]!r}"
-            raise Refused("invalid", words, field="temperature") from None
+            raise Refused("invalid", _("this must be a number"), field="temperature") from None
     return spec
 
 
@@ -245,9 +245,11 @@ def words_of(line: str) -> list[str]:
     try:
         words = shlex.split(line)
     except ValueError as error:
-        raise Refused("invalid", f"the command cannot be read: {error}", field="command") from None
+        is_open = "quotation" in str(error)
+        words = _("a quotation in this has no end") if is_open else _("a \\ at its end stands before nothing")
+        raise Refused("invalid", words, field="command") from None
     if not words:
-        raise Refused("invalid", "the command is empty", field="command")
+        raise Refused("invalid", _("the command is empty"), field="command")
     return words
 
 

@@ -8,6 +8,7 @@ from koubou_panel.core.commands import RunScript, SubmitTask
 from koubou_panel.core.records import Limits, Request, Task, TaskId
 from koubou_panel.core.script import Entry, Parameter, Script
 from koubou_panel.errors import Refused
+from koubou_panel.views.language import speaking
 from koubou_panel.views.run_form import command_of, form_of, parameter_row, wants_shell
 
 ID = TaskId("2pwhe5r7000000")
@@ -174,6 +175,13 @@ def test_a_line_for_a_shell_is_noticed(line: str) -> None:
 def test_a_line_without_is_not(line: str) -> None:
     """What is quoted is only text."""
     assert not wants_shell(line)
+
+
+def test_what_is_wrong_is_told_in_the_language_spoken() -> None:
+    """The form's own refusals are words of the page."""
+    with speaking("ja"), pytest.raises(Refused) as refused:
+        command(what="command", command=" ")
+    assert refused.value.message != "the command is empty"
 
 
 def test_a_parameter_says_what_field_it_needs() -> None:
