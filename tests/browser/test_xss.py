@@ -225,7 +225,7 @@ async def walk(watch: Watch, shop: LocalShop, tasks: list[TaskId], running: Task
     await tell_progress(shop, watch, running)
     async for place in stops(watch, tasks):
         said[place] = said.get(place, "") + await look(watch, place)
-        if place != "overview":
+        if place not in ("overview", "settings"):  # the settings hold on to what was typed there
             await type_in(watch, place)
     return said
 
