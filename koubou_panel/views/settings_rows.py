@@ -46,6 +46,8 @@ GROUPS = {
 #: The service that reads the setting when it is started anew; the others are read when all of the workshop is.
 READ_BY = {"model_url": "pool", "model": "pool", "model_file": "model"}
 NUMBERS = ("integer", "number")
+#: What is counted; other units are the same in every language.
+UNITS = {"tasks": later("tasks")}
 VALUE = 400
 
 Row = dict[str, object]
@@ -72,7 +74,7 @@ def _row(record: SettingRecord, used: Mapping[str, object]) -> Row:
         "name": record.name,
         "label": _(label),
         "help": _(help_),
-        "unit": record.unit,
+        "unit": _(UNITS.get(record.unit, record.unit)),
         "value": value,
         "typed": _text(plain(record.in_file)) if record.in_file is not None else "",
         "in_file": record.in_file is not None,

@@ -53,10 +53,11 @@ HATCHES = {"ok": " ", "cancel": "horizontal_line", "fail": "right_diagonal_line"
 # Seconds where moments are close, the day where they are far apart; in the viewer's own zone.
 _MOMENT = """
 const step = ticks.length > 1 ? ticks[1] - ticks[0] : 60000, at = new Date(tick)
+const lang = document.documentElement.lang || "en"
 const clock = {hour: "2-digit", minute: "2-digit", hourCycle: "h23"}, day = {month: "short", day: "numeric"}
-if (step < 60000) return at.toLocaleTimeString([], {...clock, second: "2-digit"})
-if (step >= 86400000) return at.toLocaleDateString([], day)
-return at.getHours() + at.getMinutes() ? at.toLocaleTimeString([], clock) : at.toLocaleDateString([], day)
+if (step < 60000) return at.toLocaleTimeString(lang, {...clock, second: "2-digit"})
+if (step >= 86400000) return at.toLocaleDateString(lang, day)
+return at.getHours() + at.getMinutes() ? at.toLocaleTimeString(lang, clock) : at.toLocaleDateString(lang, day)
 """
 COLUMNS = ("left", "right", "top", "bottom", "mark", "id", "name", "state", "took", "worker")
 

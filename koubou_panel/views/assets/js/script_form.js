@@ -3,7 +3,7 @@
 import {ask} from "./ask.js"
 import {h, icon, plainButton, setText} from "./dom.js"
 import {_} from "./language.js"
-import {duration, clock} from "./time.js"
+import {clock, duration, locale} from "./time.js"
 
 const PREVIEW_AFTER_MS = 250
 const here = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC"
@@ -119,7 +119,7 @@ function scheduleFields(model, nameOf) {
     const list = h("ol")
     for (const due of dues) {
       const item = h("li"), day = new Date(due * 1000)
-      item.append(h("span", "", day.toLocaleString(undefined, {dateStyle: "medium", timeStyle: "medium"})), h("span", "in", dueWords(due)))
+      item.append(h("span", "", day.toLocaleString(locale(), {dateStyle: "medium", timeStyle: "medium"})), h("span", "in", dueWords(due)))
       list.append(item)
     }
     const isElsewhere = told.when === "cron" && told.zone && told.zone !== here()

@@ -104,8 +104,8 @@ function drawTimes(row) {
 function pager(change) {
   const root = h("nav", "pager"), first = plainButton("", _("First"), () => change({at: 0}))
   root.setAttribute("aria-label", _("Pages of this list"))
-  const back = plainButton("", _("Back"), () => change({at: Math.max(0, root._list.at - root._list.size)}))
-  const next = plainButton("", _("Next"), () => change({at: root._list.at + root._list.size}))
+  const back = plainButton("", _("‹ Before"), () => change({at: Math.max(0, root._list.at - root._list.size)}))
+  const next = plainButton("", _("After ›"), () => change({at: root._list.at + root._list.size}))
   const where = h("span", "where"), size = h("select"), label = h("label", "size")
   for (const n of SIZES) size.append(Object.assign(h("option", "", String(n)), {value: n}))
   size.onchange = () => change({size: Number(size.value), at: 0})

@@ -168,7 +168,7 @@ export const WorkersCard = {
     if (model.can_act) head.append(poolControls(model))
     const bands = h("div", "bands"), pages = h("div", "pager"), which = h("span", "which")
     const turn = (by) => () => show(model.first + by * PAGE)
-    const back = plainButton("", _("Before"), turn(-1)), on = plainButton("", _("Next"), turn(1))
+    const back = plainButton("", _("‹ Before"), turn(-1)), on = plainButton("", _("After ›"), turn(1))
     pages.append(back, which, on)
     const columns = h("div", "columns"), list = h("div", "list"), empty = h("p", "empty", "")
     columns.setAttribute("aria-hidden", "true")
