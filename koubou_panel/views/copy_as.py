@@ -167,7 +167,8 @@ def _socket(request: Request, doors: Doors) -> tuple[str, str]:
     if request.kind == "function":
         return _json({"command": "retry", "task_id": request.task_id}), f"{_only_python()} {where}"
     if request.script_name:
-        told = {"command": "run_script", "script_name": request.script_name, "parameters": request.parameters}
+        told: dict[str, object] = {"command": "run_script", "script_name": request.script_name}
+        told["parameters"] = request.parameters
         options = _options(request)
         options.pop("name", None)
         return _json(told | options), where

@@ -19,7 +19,7 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
 )
-from bokeh.plotting import figure
+from bokeh.plotting import figure as Figure  # noqa: N812 - it is a class
 
 from koubou_panel.core.records import Use
 from koubou_panel.views.charts import blank_figure
@@ -72,13 +72,13 @@ class TaskCurves:
         """Of a run that began at `started_at`, with nothing known yet."""
         self.source = ColumnDataSource({name: [] for name in COLUMNS})
         self.range = Range1d(start=0, end=LEAST_SPAN_S)
-        self.figures: dict[Panel, figure] = {}
+        self.figures: dict[Panel, Figure] = {}
         self.has_gpu = False
         self.streamed = 0
         self.started_at = started_at
         self._last: tuple[float, float, float] | None = None
 
-    def figure(self, name: Panel) -> figure:
+    def figure(self, name: Panel) -> Figure:
         """The figure of this name, made when it is first asked for: each takes its time."""
         if name not in self.figures:
             self.figures[name] = self._draw(name)
@@ -148,7 +148,7 @@ class TaskCurves:
         self.has_gpu = self.has_gpu or not (isnan(gpu) and isnan(gpu_memory))
         return [round(at - self.started_at, 2), cpu, rss, *speeds, gpu, gpu_memory]
 
-    def _draw(self, name: Panel) -> figure:
+    def _draw(self, name: Panel) -> Figure:
         fig = blank_figure(self.range, x_axis_type="linear")
         fig.min_border_right = 12
         lines: list[Any] = [

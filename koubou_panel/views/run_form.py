@@ -246,8 +246,8 @@ def words_of(line: str) -> list[str]:
         words = shlex.split(line)
     except ValueError as error:
         is_open = "quotation" in str(error)
-        words = _("a quotation in this has no end") if is_open else _("a \\ at its end stands before nothing")
-        raise Refused("invalid", words, field="command") from None
+        why = _("a quotation in this has no end") if is_open else _("a \\ at its end stands before nothing")
+        raise Refused("invalid", why, field="command") from None
     if not words:
         raise Refused("invalid", _("the command is empty"), field="command")
     return words

@@ -48,12 +48,12 @@ class Looker:
 
     def want(self, entries: Iterable[Entry]) -> None:
         """Have the runs of these read; what is not among them is forgotten."""
-        entries = {entry.name: entry for entry in entries}
-        for gone in self._known.keys() - entries.keys():
+        known = {entry.name: entry for entry in entries}
+        for gone in self._known.keys() - known.keys():
             del self._known[gone]
         self._wanted = {
             name: entry
-            for name, entry in entries.items()
+            for name, entry in known.items()
             if name not in self._known or self._known[name].key != _key(entry)
         }
 

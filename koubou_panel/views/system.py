@@ -13,11 +13,11 @@ from bokeh.models import (
     CustomJSHover,
     CustomJSTickFormatter,
     DataRange1d,
-    GlyphRenderer,
     HoverTool,
     NumeralTickFormatter,
     Range1d,
 )
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from koubou_panel.core.bins import PEAK
@@ -156,7 +156,8 @@ class SystemCharts:
         self.source = ColumnDataSource({name: [] for name in COLUMNS})
         self.x_range = Range1d()
         self.show_until(now)
-        self.figures: dict[str, figure] = {name: self._figure(plot) for name, plot in PLOTS.items()}
+        self._hovers: dict[str, HoverTool] = {}
+        self.figures: dict[str, figure] = {name: self._figure(name, plot) for name, plot in PLOTS.items()}
         self.has_gpu = False
         self._last_at: float | None = None
 
@@ -179,12 +180,11 @@ class SystemCharts:
 
     def speak(self) -> None:
         """Say what is under the pointer in the visitor's language."""
-        for name, fig in self.figures.items():
+        for name, hover in self._hovers.items():
             plot = PLOTS[name]
             shape = {"percent": "{0[.]0} %", "bytes": "{custom}/s", "number": "{0[.]0}"}[plot.unit]
-            hover = fig.select_one({"type": HoverTool})
             tips = [(_(line.label), f"@{line.column}{shape}") for line in plot.lines]
-            if hover is not None and hover.tooltips != tips:
+            if hover.tooltips != tips:
                 hover.update(tooltips=tips)
 
     def _columns(self, samples: Iterable[Metrics]) -> dict[str, list[float]]:
@@ -198,7 +198,7 @@ class SystemCharts:
             _append(columns, row)
         return columns
 
-    def _figure(self, plot: Plot) -> figure:
+    def _figure(self, name: str, plot: Plot) -> figure:
         fig = blank_figure(self.x_range)
         fig.y_range = Range1d(start=0, end=100) if plot.unit == "percent" else _from_zero(plot)
         if plot.peak:
@@ -220,13 +220,14 @@ class SystemCharts:
         _shape_axis(fig, plot.unit)
         if isinstance(fig.y_range, DataRange1d):
             fig.y_range.renderers = [*lines]
-        fig.add_tools(_hover(plot, lines[0]))
+        self._hovers[name] = _hover(plot, lines[0])
+        fig.add_tools(self._hovers[name])
         return fig
 
 
-def _hover(plot: Plot, line: GlyphRenderer) -> HoverTool:
+def _hover(plot: Plot, line: GlyphRenderer[Any]) -> HoverTool:
     """What is told under the pointer; `speak` puts it into words."""
-    formatters = {f"@{line.column}": CustomJSHover(code=_SIZE_HERE) for line in plot.lines}
+    formatters: dict[str, Any] = {f"@{line.column}": CustomJSHover(code=_SIZE_HERE) for line in plot.lines}
     return HoverTool(
         renderers=[line],
         mode="vline",

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SCRIPT = (ASSETS / "js" / "cards.js").read_text(encoding="utf-8")
 
 def card_classes() -> set[type[Card]]:
     """Every class of card: those that all pages share, and those of one page."""
+    import_module("koubou_panel.views.session")
     for name in names("pages"):
         find("pages", name)
     return {card for card in Card.__subclasses__() if card.__module__.startswith("koubou_panel.")}
