@@ -3,6 +3,7 @@
 import {ask} from "./ask.js"
 import {copyText, everySecond, focused, h, icon, keyed, plainButton, setText, statusWord, sureButton, watch} from "./dom.js"
 import {_} from "./language.js"
+import {bellButton} from "./notify.js"
 import {cancelButton, progressBar, progressText} from "./overview.js"
 import {openRun} from "./run.js"
 import {addressOf, openTask, taskInAddress, taskLink} from "./route.js"
@@ -24,8 +25,8 @@ export const TaskCard = {
     const cancel = cancelButton(model, _("Cancel"))
     const retry = plainButton("retry", _("Run again"), () => model.send_msg({type: "retry", task_id: model.task.id}))
     const edit = plainButton("retry", _("Edit and run again"), () => openRun(`again:${model.task.id}`))
-    const id = h("span", "id"), foot = h("div", "actions")
-    foot.append(id, copies.button)
+    const id = h("span", "id"), foot = h("div", "actions"), bell = bellButton(model, "")
+    foot.append(id, copies.button, bell)
     if (model.can_act) foot.append(edit, retry, cancel)
     root.append(head, words, waits, bar, meta, fault.node, foot, copies.node, reruns, given, facts)
 
@@ -93,7 +94,8 @@ export const TaskCard = {
       }, (pair, [, text]) => setText(pair.lastChild, text))
       setText(id, t.id)
       const isOver = t.finished_at !== null
-      cancel.hidden = isOver
+      cancel.hidden = bell.hidden = isOver
+      bell._of(t.id)
       cancel.disabled = t.stopping
       cancel._task = t.id
       cancel._name(t.label)
