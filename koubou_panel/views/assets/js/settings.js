@@ -36,10 +36,11 @@ function fieldRow(page, row) {
 }
 
 function drawField(page, node, row) {
-  const {input, back, source, effect, fault, over, used, label, about} = node._parts
+  const {input, unit, back, source, effect, fault, over, used, label, about} = node._parts
   const edited = page.edits.get(row.name), isEdited = page.edits.has(row.name)
   setText(label, row.label)
   setText(about, row.help)
+  setText(unit, row.unit)
   const shown = isEdited ? edited || "" : row.typed
   if (input.value !== shown) input.value = shown
   input.inputMode = row.is_number ? "decimal" : "text"
@@ -184,11 +185,13 @@ export const SettingsCard = {
       setText(file, model.file ? _("Kept in {file}; a flag or a KOUBOU_ variable wins over it.", {file: model.file}) : "")
       file.hidden = !model.file
       keyed(list, model.groups, (group) => group.key, (group) => {
-        const section = h("section", "card group"), title = h("h2", "", group.label)
+        const section = h("section", "card group"), title = h("h2")
         section._rows = h("div", "rows")
+        section._title = title
         section.append(title, section._rows)
         return section
       }, (section, group) => {
+        setText(section._title, group.label)
         keyed(section._rows, group.rows, (row) => row.name, (row) => fieldRow(page, row), (node, row) => drawField(page, node, row))
       })
       foot.hidden = !edits.size
