@@ -65,9 +65,13 @@ function restartChoice(model, row) {
     act: () => send(true),
   })
   box.append(after, now)
-  box._show = (isBusy) => {
-    setText(after, isBusy ? _("Restart after its task") : _("Restart"))
-    now.hidden = !isBusy
+  // Who was asked about one task has not said yes to the next one, nor to what they are asked later.
+  box._rest = () => now._rest()
+  box._show = (task) => {
+    if (box._task !== task) now._rest()
+    box._task = task
+    setText(after, task ? _("Restart after its task") : _("Restart"))
+    now.hidden = !task
   }
   return box
 }
@@ -94,6 +98,7 @@ function makeRow(model) {
   row._choice = restartChoice(model, row)
   row._button = plainButton("restart", null, () => row._ask(row._choice.hidden))
   row._ask = (isAsked) => {
+    row._choice._rest()
     row._choice.hidden = !isAsked
     row._lane.hidden = isAsked
     row._button.replaceChildren(icon(isAsked ? "close" : "restart"))
@@ -122,7 +127,7 @@ function drawRow(row, w) {
   setText(row._done, _("{n} done", {n: w.done}))
   setText(row._failed, w.failed ? _("{n} failed", {n: w.failed}) : "")
   if (row._choice) {
-    row._choice._show(w.task_id !== "")
+    row._choice._show(w.task_id)
     row._button.title = _("Restart {worker}", {worker: w.id})
     row._button.setAttribute("aria-label", row._button.title)
     row._button.disabled = w.status === "stopping"
