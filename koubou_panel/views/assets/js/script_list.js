@@ -4,7 +4,7 @@ import {ask} from "./ask.js"
 import {everySecond, h, icon, keyed, plainButton, setText} from "./dom.js"
 import {hasDraft} from "./drafts.js"
 import {_, ngettext} from "./language.js"
-import {addressOfPage, go, pageLink, paramInAddress, taskLink} from "./route.js"
+import {addressOfPage, go, pageInAddress, pageLink, paramInAddress, taskLink} from "./route.js"
 import {dueWords} from "./script_form.js"
 import {ago, moment} from "./time.js"
 
@@ -64,14 +64,27 @@ export function listView(model) {
   const node = h("div", "card catalogue"), head = h("header"), title = h("h1", "", _("Scripts")), count = h("span", "count"), find = h("input", "find")
   const table = h("table", "list"), top = h("thead"), headings = h("tr"), body = h("tbody"), empty = h("div", "empty"), more = h("nav", "more"), wrong = h("p", "wrong")
   const names = COLUMNS()
-  let timer = 0
+  let timer = 0, sought = paramInAddress("find")
   find.type = "search"
   find.placeholder = _("Find a script")
   find.setAttribute("aria-label", _("Find a script"))
-  find.value = paramInAddress("find")
+  find.value = sought
   find.oninput = () => {
     clearTimeout(timer)
-    timer = setTimeout(() => go(addressOfPage("scripts", {find: find.value.trim()}), {replace: true}), TYPED_MS)
+    timer = setTimeout(seek, TYPED_MS)
+  }
+  const isHere = () => pageInAddress() === "scripts" && !paramInAddress("script")
+  function seek() {
+    if (!isHere()) return  // gone to another page meanwhile
+    sought = find.value.trim()
+    go(addressOfPage(undefined, {find: sought, from: ""}), {replace: true})
+  }
+  // What the address looks for, where somebody else has changed it: the way back, or a link.
+  function follow() {
+    const now = paramInAddress("find")
+    if (!isHere() || now === sought) return
+    clearTimeout(timer)
+    find.value = sought = now
   }
   wrong.setAttribute("role", "alert")
   wrong.hidden = true
@@ -146,6 +159,7 @@ export function listView(model) {
     begin() { if (!matchMedia("(max-width: 700px)").matches) find.focus({preventScroll: true}) },
     close() { clearTimeout(timer) },
     update() {
+      follow()
       setText(count, model.all ? String(model.all) : "")
       const isEmpty = model.rows.length === 0
       find.hidden = model.all === 0
