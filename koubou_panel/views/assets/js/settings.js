@@ -147,10 +147,15 @@ export const SettingsCard = {
     }
     async function put() {
       save.disabled = true
+      asked += 1
+      const sent = changes()
       try {
-        const done = await ask(model, "save", {changes: changes(), base})
-        edits.clear()
+        const done = await ask(model, "save", {changes: sent, base})
+        asked += 1
+        // What was typed on meanwhile is a change still, of the file as it is now.
+        for (const [name, value] of Object.entries(sent)) if (edits.get(name) === value) edits.delete(name)
         saved(done, _("Saved."))
+        if (edits.size) look()
       } catch (error) {
         if (error.field) page.faults = {[error.field]: error.message}
         say(error.message, true)
