@@ -16,6 +16,7 @@ export const openRun = (what) => go(addressOfPage(undefined, {run: what || lastU
 const lastUsed = () => localStorage.getItem("koubou-run-last") || "command"
 const draftKey = (what) => `koubou-run ${what}`
 const readDraft = (what) => JSON.parse(sessionStorage.getItem(draftKey(what)) || "null")
+const quietly = (act) => { try { act() } catch { /* this browser has no room for it */ } }
 const newKey = () => `page-${Array.from({length: 4}, () => Math.random().toString(36).slice(2, 8)).join("")}`
 
 function commandFields() {
@@ -65,7 +66,7 @@ export const RunCard = {
     const form = h("form"), head = h("header"), kinds = h("div", "kinds"), body = h("div", "fields"), note = h("p", "note"), wrong = h("p", "wrong")
     const more = h("details", "morefields"), summary = h("summary", "", _("More")), folded = h("div", "grid")
     const foot = h("footer"), clear = plainButton("clear", _("Clear"), () => fill(null, true)), start = h("button", "start", _("Run"))
-    let what = "", fields = [], scripts = null, touched = new Set(), key = newKey(), timer = 0, turn = 0, again = ""
+    let what = "", kept = "", fields = [], scripts = null, touched = new Set(), key = newKey(), timer = 0, turn = 0, again = ""
     start.type = "submit"
     form.noValidate = true
     wrong.setAttribute("role", "alert")
@@ -103,7 +104,8 @@ export const RunCard = {
       if (what.startsWith("again:")) found.again = what.slice(6)
       return found
     }
-    const keep = () => { if (what) sessionStorage.setItem(draftKey(what), JSON.stringify({kind: again, values: values(), raw: raw()})) }
+    // By its address (`kept`): "again:ID" is another draft than that of the script which it runs.
+    const keep = () => { if (kept) quietly(() => sessionStorage.setItem(draftKey(kept), JSON.stringify({kind: again, values: values(), raw: raw()}))) }
     const raw = () => Object.fromEntries(fields.map((field) => [field._name, field._value()]))
 
     const show = (error) => {
@@ -156,10 +158,11 @@ export const RunCard = {
       turn += 1
       try {
         const {task_id} = await ask(model, "submit", {form: values()})
-        localStorage.setItem("koubou-run-last", kindOf() === "script" ? `script:${scriptName()}` : kindOf())
-        sessionStorage.removeItem(draftKey(what))
+        const used = kindOf() === "script" ? `script:${scriptName()}` : kindOf()
+        quietly(() => localStorage.setItem("koubou-run-last", used))
+        sessionStorage.removeItem(draftKey(kept))
         key = newKey()
-        what = ""
+        what = kept = ""
         go(addressOfPage(undefined, {run: "", task: task_id}), {replace: true})
       } catch (error) {
         show(error)?._input.focus()
@@ -184,8 +187,8 @@ export const RunCard = {
       more.open = false
       touched = new Set()
       note.hidden = wrong.hidden = true
-      if (isCleared) sessionStorage.removeItem(draftKey(what))
-      const held = isCleared ? null : readDraft(what)
+      if (isCleared) sessionStorage.removeItem(draftKey(kept))
+      const held = isCleared ? null : readDraft(kept)
       for (const field of fields) {
         if (held && held.raw[field._name] !== undefined) field._set(held.raw[field._name])
         else if (form_ && field._given && form_.parameters?.[field._name.slice(11)] !== undefined) field._set(form_.parameters[field._name.slice(11)])
@@ -212,8 +215,8 @@ export const RunCard = {
 
     const open = async () => {
       const wanted = model.may === "read" ? "" : paramInAddress("run")
-      if (wanted && wanted === what && dialog.open) return
-      what = wanted
+      if (wanted && wanted === kept && dialog.open) return
+      what = kept = wanted
       again = ""
       if (!what) return dialog.close()
       let found = null
@@ -223,16 +226,16 @@ export const RunCard = {
       try {
         if (what.startsWith("again:")) {
           found = (await ask(model, "again", {task_id: what.slice(6)})).form
-          if (wanted !== what) return
+          if (wanted !== kept) return
           again = found.what
           if (again === "script") what = `script:${found.script}`
         }
         if (kindOf() === "script") scripts = (await ask(model, "scripts")).scripts
         else if (!["command", "prompt"].includes(kindOf())) what = "command"
         if (wanted !== paramInAddress("run")) return
-        if (found && again === "script") sessionStorage.removeItem(draftKey(what))
         fill(found)
       } catch (error) {
+        if (wanted !== kept) return
         body.replaceChildren()
         folded.replaceChildren()
         more.hidden = true
