@@ -46,7 +46,8 @@ async def intent_for_all(shop: Shop, action: Action, query: TaskQuery, *, now: f
     """The tasks that match by now and that the action is for: those that come or end later are none of them."""
     before = f"o{shop.state.order + 1:x}"
     until = now + 0.001  # what ended at this moment has ended
-    queries, total = [], 0
+    queries: list[TaskQuery] = []
+    total = 0
     for status in statuses_of(action):
         if query.status not in (None, status):
             continue
@@ -55,10 +56,11 @@ async def intent_for_all(shop: Shop, action: Action, query: TaskQuery, *, now: f
         if action == "retry":
             asked = replace(asked, until=ended)
         page = await shop.find(asked)
-        if page.total:
+        # What waits may have started by the time it is done, and what runs may wait again: both are asked for then.
+        if page.total or action == "cancel":
             queries.append(replace(asked, limit=PIECE))
-            total += page.total
-    return Intent(action, total, queries=tuple(queries))
+        total += page.total
+    return Intent(action, total, queries=tuple(queries) if total else ())
 
 
 async def intent_for_chosen(shop: Shop, action: Action, task_ids: Sequence[TaskId]) -> Intent:
@@ -106,7 +108,8 @@ class Bulk:
         self._intent: Intent | None = None
         self._stage: Stage = "held"
         self._done = 0
-        self._refused: list[str] = []
+        self._why = ""  # the first refusal
+        self._refused = 0
         self._number = 0
 
     @property
@@ -134,7 +137,8 @@ class Bulk:
             raise Refused("conflict", _("Another change of many tasks is not done yet."))
         if not intent.count:
             raise Refused("invalid", nothing_words(intent.action))
-        self._intent, self._stage, self._done, self._refused = intent, "held", 0, []
+        self._intent, self._stage, self._done = intent, "held", 0
+        self._why, self._refused = "", 0
         self._number += 1
         self._work = asyncio.get_running_loop().create_task(self._carry_out(intent))
         self._keep.add(self._work)
@@ -160,10 +164,10 @@ class Bulk:
                 self._changed()
                 await asyncio.sleep(0)
         except KoubouError as error:
-            self._refused.append(str(error))
+            self._refuse(str(error))
         except Exception:
             log.exception("a change of many tasks ended early")
-            self._refused.append(_("It ended early; the log of the dashboard says more."))
+            self._refuse(_("It ended early; the log of the dashboard says more."))
         log.info("%s of %d tasks: %d done", intent.action, intent.count, self._done)
         self._intent = None
         self._changed()
@@ -184,9 +188,15 @@ class Bulk:
         return CancelTask(task_id) if action == "cancel" else RetryTask(task_id, self._shop.next_id())
 
     def _count(self, answers: Sequence[TaskId | Refused | None]) -> None:
-        refused = [answer.message for answer in answers if isinstance(answer, Refused)]
-        self._refused += refused
-        self._done += len(answers) - len(refused)
+        for answer in answers:
+            if isinstance(answer, Refused):
+                self._refuse(answer.message)
+            else:
+                self._done += 1
+
+    def _refuse(self, why: str) -> None:
+        self._refused += 1
+        self._why = self._why or why
 
     def _words(self, intent: Intent) -> str:
         n = self._done
@@ -198,9 +208,9 @@ class Bulk:
         if not self._refused:
             return words
         left = ngettext(
-            "{n} could not be changed: {why}", "{n} could not be changed, the first because: {why}", len(self._refused)
+            "{n} could not be changed: {why}", "{n} could not be changed, the first because: {why}", self._refused
         )  # fmt: skip
-        return f"{words} {left.format(n=f'{len(self._refused):,}', why=line(self._refused[0], 200))}"
+        return f"{words} {left.format(n=f'{self._refused:,}', why=line(self._why, 200))}"
 
 
 def nothing_words(action: Action) -> str:
