@@ -21,7 +21,7 @@ from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 from koubou_panel.views.cards import Card, Message, set_changed
 from koubou_panel.views.language import _
-from koubou_panel.views.run_form import command_of
+from koubou_panel.views.run_form import check_may, command_of
 from koubou_panel.views.visit import Visit
 
 DEMO_LABEL = "demo"
@@ -99,7 +99,8 @@ class First:
 
     async def _run(self, message: Message) -> Mapping[str, object]:
         shop = self._visit.shop
-        form = {"what": "command", "command": message.get("command")}
+        form = {"what": "command", "command": message.get("command"), "key": message.get("key", "")}
+        check_may(form, self._visit.caller.role)
         command = await asyncio.to_thread(command_of, form, shop.state.scripts, shop.next_id)
         return {"task_id": await shop.do(command, self._visit.caller)}
 

@@ -15,7 +15,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.views.cards import Card, Message
 from koubou_panel.views.escape import block, line
 from koubou_panel.views.language import _
-from koubou_panel.views.run_form import command_of, form_of, parameter_row, wants_shell
+from koubou_panel.views.run_form import check_may, command_of, form_of, parameter_row, wants_shell
 from koubou_panel.views.visit import Visit
 
 MOST_SCRIPTS = 1_000
@@ -84,7 +84,7 @@ class RunDialog:
 
     async def _check(self, message: Message) -> Message:
         """Whether what is filled in so far could be submitted; a refusal names the field."""
-        form = _form(message)
+        form = self._form(message)
         # It looks at folders, which may be far away.
         await asyncio.to_thread(command_of, form, self._visit.shop.state.scripts, self._visit.shop.next_id)
         typed = form.get("command")
@@ -93,9 +93,8 @@ class RunDialog:
 
     async def _submit(self, message: Message) -> Message:
         """Submit it: the task's id, as the workshop knows it."""
-        self._may_run()
-        shop = self._visit.shop
-        command = await asyncio.to_thread(command_of, _form(message), shop.state.scripts, shop.next_id)
+        form, shop = self._form(message), self._visit.shop
+        command = await asyncio.to_thread(command_of, form, shop.state.scripts, shop.next_id)
         task_id = await shop.do(command, self._visit.caller)
         return {"task_id": task_id}
 
@@ -103,9 +102,12 @@ class RunDialog:
         if self._visit.caller.role == "read":
             raise role_refusal("read", "run")
 
-
-def _form(message: Message) -> Mapping[str, object]:
-    form = message.get("form")
-    if not isinstance(form, dict):
-        raise Refused("invalid", "there is no form")
-    return cast("Mapping[str, object]", form)
+    def _form(self, message: Message) -> Mapping[str, object]:
+        """The form of a visitor who may submit it."""
+        self._may_run()
+        form = message.get("form")
+        if not isinstance(form, dict):
+            raise Refused("invalid", "there is no form")
+        asked = cast("Mapping[str, object]", form)
+        check_may(asked, self._visit.caller.role)
+        return asked

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from koubou_panel.core.commands import Command, RunScript, SubmitTask
-from koubou_panel.core.decide import check_request
+from koubou_panel.core.decide import check_request, role_refusal
 from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.quantity import parse_size, span_s, span_words
 from koubou_panel.core.records import NO_LIMITS, Limits, OnCrash, Request, Task, TaskId
@@ -55,6 +55,17 @@ def field_of(refused: Refused) -> str | None:
         return None
     whole = next((ours for theirs, ours in _FIELDS.items() if field.startswith(f"{theirs}.")), field)
     return _FIELDS.get(field, whole)
+
+
+def check_may(form: Form, role: str) -> None:
+    """Check that somebody of `role` may submit the form, before anything on this machine is looked at for it.
+
+    Raises:
+        Refused: code `forbidden`.
+    """
+    need = "run" if form.get("what") == "script" else "full"
+    if role not in ("full", need):
+        raise role_refusal(role, need)
 
 
 def command_of(form: Form, scripts: Mapping[str, Entry], new_id: Callable[[], TaskId]) -> Command:

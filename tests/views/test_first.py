@@ -62,6 +62,26 @@ async def test_a_pasted_command_runs() -> None:
         session.close()
 
 
+@pytest.mark.parametrize("role", ["read", "run"])
+async def test_who_may_not_submit_is_told_of_that_alone(role: str) -> None:
+    """Before the command is looked at."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop, role=role)
+        assert (await ask(session.view.first.card, "run", command="echo 'never closed"))[
+            "code"
+        ] == "forbidden"
+        session.close()
+
+
+async def test_a_command_that_is_sent_twice_runs_once() -> None:
+    """By the key that the page gives it."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        told = [await ask(session.view.first.card, "run", command="echo one", key="k") for _ in range(2)]
+        assert told[0] == told[1]
+        session.close()
+
+
 @pytest.mark.parametrize("kind", ["demo", "run"])
 async def test_a_reader_starts_nothing(kind: str) -> None:
     """A visitor who may only read is refused."""

@@ -57,6 +57,24 @@ async def test_who_may_not_submit_is_refused(role: str) -> None:
         assert not shop.state.tasks
 
 
+@pytest.mark.parametrize("role", ["read", "run"])
+@pytest.mark.parametrize("what", ["command", "prompt"])
+async def test_who_may_not_submit_learns_nothing_of_the_machine(role: str, what: str) -> None:
+    """A check is answered alike whether the folder is there or not: it is not looked at."""
+    async with open_inline_shop() as shop:
+        for folder in ("/", "/nonexistent", "~root"):
+            told = await answer(shop, "check", {"form": {**ECHO, "what": what, "cwd": folder}}, role)
+            assert (told["code"], told["field"]) == ("forbidden", None)
+
+
+async def test_a_reader_checks_no_script_either() -> None:
+    """Who may run scripts alone is told whether there is one of that name."""
+    async with open_inline_shop() as shop:
+        form = {"form": {"what": "script", "script": "none", "parameters": {}}}
+        assert (await answer(shop, "check", form, "read"))["code"] == "forbidden"
+        assert (await answer(shop, "check", form, "run"))["code"] == "not_found"
+
+
 @pytest.mark.parametrize("payload", [{}, {"form": None}, {"form": []}, {"form": {}}, {"form": {"what": 3}}])
 async def test_what_is_no_form_is_refused(payload: Message) -> None:
     """A browser's message is a stranger's word."""
