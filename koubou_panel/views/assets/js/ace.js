@@ -12,6 +12,7 @@ const MODES = {
 const PROGRAMS = [[/python|\buv\b/, "python"], [/node|deno|bun/, "javascript"], [/(^|\/)(ba|z|da|k)?sh\b/, "sh"], [/ruby/, "ruby"], [/perl/, "perl"], [/rscript/i, "r"], [/lua/, "lua"], [/php/, "php"]]
 // Below the folder that this very module comes from, and nowhere else.
 const FILES = /^bundled\/aceplot\/ace-builds@[\d.]+\/src-min-noconflict$/
+const PATIENCE_MS = 8000
 let loading = null
 
 // What Ace itself says, in the page's language.
@@ -72,10 +73,12 @@ export function modeOf(text, program, path) {
   return MODES[/\.(\w+)$/.exec(path)?.[1].toLowerCase()] || "text"
 }
 
-// A text area with: node, value(), set(text), onChange, mode(name), readOnly(bool), find(), focus(), close().
+// A text area with: node, ready (which of both it is, is settled: nothing that is set or typed then is lost), value(),
+// set(text), onChange, mode(name), readOnly(bool), find(), focus(), close().
 export function textArea(files, {label, onChange, onSave}) {
   const node = h("div", "code"), area = h("textarea", "plain")
-  let ace = null, wanted = {text: "", mode: "text", readOnly: false}, silent = false, closed = false
+  let settle, ace = null, wanted = {text: "", mode: "text", readOnly: false}, silent = false, closed = false
+  const ready = new Promise((resolve) => { settle = resolve })
   area.spellcheck = false
   area.setAttribute("aria-label", label)
   area.setAttribute("autocapitalize", "off")
@@ -96,7 +99,7 @@ export function textArea(files, {label, onChange, onSave}) {
     silent = false
   }
   const start = (found) => {
-    if (closed || ace) return
+    if (closed || ace || node.dataset.ready) return
     const box = h("div", "box")
     node.replaceChildren(box)
     found.config.setMessages(messages())
@@ -116,14 +119,26 @@ export function textArea(files, {label, onChange, onSave}) {
     fit()
     PHONE.addEventListener("change", fit)
     node.dataset.ready = "1"
+    settle()
   }
+  const stayPlain = () => {
+    if (node.dataset.ready) return
+    if (area.parentNode !== node) node.replaceChildren(area)
+    ace = null
+    node.dataset.ready = "plain"
+    settle()
+  }
+  setTimeout(stayPlain, PATIENCE_MS)
   load(files).then((found) => {
-    const wait = () => { if (node.isConnected) start(found); else if (!closed) setTimeout(wait, 30) }
+    const wait = () => {
+      if (!node.isConnected) { if (!closed) setTimeout(wait, 30); return }
+      try { start(found) } catch { stayPlain() }
+    }
     wait()
-  }, () => { node.dataset.ready = "plain" })
+  }, stayPlain)
 
   return {
-    node,
+    node, ready,
     value: () => (ace ? ace.getValue() : area.value),
     set(text, {first = false} = {}) {
       wanted = {...wanted, text, first: first || !ace}

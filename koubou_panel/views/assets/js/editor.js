@@ -38,7 +38,7 @@ export function makeEditor(model, name, {canSave}) {
   const back = pageLink("back", () => addressOfPage("scripts", {script: name}), _("‹ Back"))
   const notes = h("div", "notes"), body = h("div", "body"), stage = h("div", "stage"), side = h("aside", "versions")
   const saved = {text: "", baseline: "", version: null, at: null}
-  let detail = null, dirty = false, busy = false, timer = 0, changedAt = null, closed = false, conflict = null, versions = [], offered = null, isKept = false
+  let detail = null, dirty = false, busy = false, timer = 0, changedAt = null, closed = false, conflict = null, versions = [], offered = null, isKept = false, hasRoom = true
 
   const area = textArea(model.editor, {label: _("Text of {name}", {name}), onChange: changed, onSave: save})
   const saveButton = plainButton("primary", _("Save"), save), find = plainButton("", _("Find"), () => { showText(); area.find() })
@@ -90,17 +90,21 @@ export function makeEditor(model, name, {canSave}) {
 
   // -- the text -------------------------------------------------------------------------------------------------
 
-  async function load({keep = false} = {}) {
-    const found = await ask(model, "text", {name})
-    if (closed) return
+  const read = () => ask(model, "text", {name})
+
+  async function load() {
+    const [found] = await Promise.all([read(), area.ready])
+    if (!closed) show(found)
+  }
+
+  // At once: what is typed while one waits for another answer would be overwritten.
+  function show(found) {
     Object.assign(saved, {text: found.text, version: found.version, at: found.at})
-    if (!keep) {
-      area.set(found.text, {first: saved.baseline === ""})
-      saved.baseline = area.value()
-      // A text whose lines end in different ways is put down with one kind: nothing is changed by that until a save.
-      note("lines", canSave && saved.baseline !== found.text && /\r/.test(found.text) ? banner("warn", _("Its lines end in different ways; a save makes them alike.")) : null)
-      note("gone", found.note ? banner("warn", found.note) : null)
-    }
+    area.set(found.text, {first: saved.baseline === ""})
+    saved.baseline = area.value()
+    // A text whose lines end in different ways is put down with one kind: nothing is changed by that until a save.
+    note("lines", canSave && saved.baseline !== found.text && /\r/.test(found.text) ? banner("warn", _("Its lines end in different ways; a save makes them alike.")) : null)
+    note("gone", found.note ? banner("warn", found.note) : null)
     area.mode(modeOf(found.text, detail?.program || "", detail?.form?.path || ""))
     area.readOnly(!canSave)
     measure()
@@ -129,10 +133,11 @@ export function makeEditor(model, name, {canSave}) {
       isKept = false
       return
     }
+    const had = hasRoom
     isKept = true
-    if (!keepDraft(model.home, name, saved.version, area.value())) {
-      note("draft", banner("warn", _("This browser has no room to keep a draft: save before you leave.")))
-    }
+    hasRoom = keepDraft(model.home, name, saved.version, area.value())
+    if (!hasRoom) note("draft", banner("warn", _("This browser has no room to keep a draft: save before you leave.")))
+    else if (!had) note("draft", null)
   }
 
   function offerDraft() {
@@ -212,7 +217,9 @@ export function makeEditor(model, name, {canSave}) {
   // Both texts are kept by the workshop as versions: nothing is lost whatever is chosen.
   async function showConflict(mine) {
     keepNow()
-    const theirs = await ask(model, "text", {name})
+    let theirs = null
+    try { theirs = await read() } catch (error) { return note("wrong", banner("bad", error.message)) }
+    if (closed) return
     conflict = {theirs, mine}
     note("meanwhile", null)
     note("conflict", banner("bad", _("Somebody else saved this text meanwhile: nothing was overwritten. Both texts are kept as versions."),
@@ -284,22 +291,30 @@ export function makeEditor(model, name, {canSave}) {
 
   async function restore(one) {
     note("wrong", null)
+    busy = true
+    area.readOnly(true)
     try {
       keepNow()
       await ask(model, "restore", {name, version: one.version, base: saved.version})
-      saved.version = null
-      await load()
+      const found = await read()
+      if (closed) return
+      show(found)
       showText()
       offerDraft()
       readVersions()
-    } catch (error) { note("wrong", banner("bad", error.message)) }
+    } catch (error) {
+      note("wrong", banner("bad", error.message))
+    } finally {
+      busy = false
+      if (!closed) { area.readOnly(!canSave); showState() }
+    }
   }
 
   // -- what others do -------------------------------------------------------------------------------------------
 
   // The text may be another: whoever wrote it, what is typed here stays.
   async function lookAgain() {
-    const found = await ask(model, "text", {name})
+    const found = await read()
     if (closed || busy || saved.version === null || found.version === saved.version) return
     if (conflict?.theirs.version === found.version) return
     measure()
@@ -307,14 +322,14 @@ export function makeEditor(model, name, {canSave}) {
       note("meanwhile", banner("warn", _("Somebody else has saved this text. Yours is not saved yet; a save will show both."),
         plainButton("", _("What differs"), () => compare(found.version, MINE, [_("theirs"), _("yours")]))))
     } else {
-      await load()
+      show(found)
       note("meanwhile", banner("warn", _("Somebody else has saved this text: this is the new one.")))
     }
   }
 
   const ask_ = (event) => {
     keepNow()
-    if (dirty && !window.koubouAgain) event.preventDefault()
+    if (dirty && !hasRoom) event.preventDefault()  // a draft outlives the page
   }
   const leave = () => keepNow()
   addEventListener("beforeunload", ask_)
