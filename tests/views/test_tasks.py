@@ -237,7 +237,8 @@ async def test_all_that_match_are_cancelled_when_the_time_to_undo_is_over(
     await fill(shop, 58)
     seen = visit()
     await seen.search("name:job", size=25)
-    assert await seen.ask("intend", action="cancel", ids=[]) == {"count": 60, "action": "cancel"}
+    asked = {"action": "cancel", "ids": [], "q": "name:job"}
+    assert await seen.ask("intend", **asked) == {"count": 60, "action": "cancel"}
     assert await seen.ask("confirm", action="cancel") == {"count": 60}
     later = await submit(shop, name="job later")
     assert shop.state.counts["cancelled"] == 0
@@ -280,7 +281,7 @@ async def test_what_has_ended_is_run_again(shop: LocalShop, visit: Visit) -> Non
     running = await submit(shop, name="job that runs")
     seen = visit()
     await seen.search("job")
-    assert (await seen.ask("intend", action="retry"))["count"] == 2
+    assert (await seen.ask("intend", action="retry", q="job"))["count"] == 2
     await seen.ask("confirm", action="retry")
     shop.clock.advance(1.0)
     await finish(shop, running, reason="exit")
@@ -328,6 +329,18 @@ async def test_nothing_is_confirmed_that_was_not_counted(shop: LocalShop, visit:
     await seen.ask("intend", action="cancel")
     assert "not done yet" in (await seen.ask("confirm", action="cancel"))["error"]
     assert (await seen.ask("intend", action="format"))["code"] == "invalid"
+
+
+async def test_an_intent_is_for_the_search_that_the_browser_shows(shop: LocalShop, visit: Visit) -> None:
+    """Where another one has been asked for meanwhile, all of that would be another all: it is refused."""
+    await fill(shop)
+    seen = visit()
+    await seen.search("name:job")
+    await seen.search()
+    refused = await seen.ask("intend", action="cancel", q="name:job")
+    assert (refused["code"], "look at the list again" in refused["error"]) == ("conflict", True)
+    assert "error" in await seen.ask("confirm", action="cancel")
+    assert (await seen.ask("intend", action="cancel", q=""))["count"] == 7
 
 
 async def test_a_reader_has_no_actions(shop: LocalShop, visit: Visit) -> None:

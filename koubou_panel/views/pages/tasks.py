@@ -82,6 +82,7 @@ class TasksView:
         self._newest = self._seen = visit.shop.state.order
         self._newer = 0
         self._intent: Intent | None = None
+        self._meant = 0
         self.bulk = Bulk(
             visit.shop,
             visit.caller,
@@ -242,12 +243,17 @@ class TasksView:
         """Count what would be done, and keep it until it is confirmed."""
         action = self._action(message)
         chosen = message.get("ids")
+        self._intent = None
+        self._meant = mine = self._meant + 1
         if isinstance(chosen, list) and chosen:
             ids = [TaskId(one) for one in chosen[:MOST_CHOSEN] if isinstance(one, str) and is_task_id(one)]
             intent = await intent_for_chosen(self._shop, action, ids)
         else:
+            if message.get("q", "") != self._asked[0]:
+                raise Refused("conflict", _("What this was about has changed: look at the list again."))
             intent = await intent_for_all(self._shop, action, self._query, now=self._visit.now())
-        self._intent = intent
+        if mine == self._meant:  # the browser waits for the last one that it asked for
+            self._intent = intent
         return {"count": intent.count, "action": action}
 
     async def _ask_begin(self, message: Message) -> Message:

@@ -108,6 +108,7 @@ function pager(change) {
   const next = plainButton("", _("After ›"), () => change({at: root._list.at + root._list.size}))
   const where = h("span", "where"), size = h("select"), label = h("label", "size")
   for (const n of SIZES) size.append(Object.assign(h("option", "", String(n)), {value: n}))
+  size.value = asked().size
   size.onchange = () => change({size: Number(size.value), at: 0})
   label.append(h("span", "", _("a page")), size)
   root.append(first, back, where, next, label)
@@ -132,20 +133,21 @@ function bulkBar(model, scope) {
   question.hidden = true
   fault.setAttribute("role", "alert")
   fault.hidden = true
-  let meant = null, opener = null
+  let meant = null, opener = null, turn = 0
   const say = (error) => { fault.hidden = !error; setText(fault, error || "") }
   const end = () => { question.hidden = true; meant = null; opener?.focus({preventScroll: true}) }
   const intend = async (action, button) => {
-    say("")
-    const ids = scope.chosen()
+    root._end()
+    const ids = scope.chosen(), q = scope.q(), mine = turn
     try {
-      const {count} = await ask(model, "intend", {action, ids})
+      const {count} = await ask(model, "intend", {action, ids, q})
+      if (mine !== turn) return  // by now it would be about something else
       if (!count) {
         return say(action === "cancel" ? _("None of these tasks waits or runs, so there is nothing to cancel.") : _("None of these tasks has ended, so there is nothing to run again."))
       }
       meant = action
       opener = button
-      const n = number(count), q = scope.q()
+      const n = number(count)
       setText(yes, action === "cancel" ? ngettext("Cancel {n} task", "Cancel {n} tasks", count, {n}) : ngettext("Run {n} task again", "Run {n} tasks again", count, {n}))
       setText(text, ids.length
         ? (action === "cancel" ? _("Cancel the chosen tasks that wait or run?") : _("Run the chosen tasks that have ended once more?"))
@@ -154,7 +156,7 @@ function bulkBar(model, scope) {
           : (action === "cancel" ? _("Cancel everything that waits or runs?") : _("Run everything that has ended once more?")))
       question.hidden = false
       no.focus({preventScroll: true})
-    } catch (error) { say(error.message) }
+    } catch (error) { if (mine === turn) say(error.message) }
   }
   const confirm = async () => {
     const action = meant
@@ -176,24 +178,33 @@ function bulkBar(model, scope) {
     setText(cancel, chosen ? _("Cancel…") : _("Cancel all…"))
     drop.hidden = !chosen
     const isBusy = model.bulk.id !== undefined
-    for (const button of [retry, cancel]) { button.hidden = !model.can_act; button.disabled = isBusy || !(chosen || list.total) }
+    for (const button of [retry, cancel]) { button.hidden = !model.can_act; button.disabled = isBusy || scope.isLooking() || !(chosen || list.total) }
   }
-  root._end = () => { question.hidden = true; meant = null; say("") }
+  root._end = () => { turn += 1; question.hidden = true; meant = null; say("") }
   return root
 }
 
 function heldBar(model) {
-  const root = h("div", "held"), words = h("span", "words"), line = h("i", "left")
+  const root = h("div", "held"), words = h("span", "words"), line = h("i", "left"), spoken = h("span", "spoken")
   const undo = plainButton("undo", _("Undo"), async () => {
     undo.disabled = true
-    try { await ask(model, "undo") } catch { /* it has begun: the bar says so */ }
+    try { await ask(model, "undo") } catch { undo.disabled = false }
   })
-  root.setAttribute("role", "status")
+  // Its words change all the time: that it has begun is spoken.
+  spoken.setAttribute("role", "status")
+  root._spoken = spoken
   root.append(words, undo, line)
-  let id, since = 0
+  root.popover = "manual"  // above an open task
+  let id, since = 0, told
+  const raise = () => {
+    const isShown = root.matches(":popover-open"), isWanted = !root.hidden && !document.documentElement.classList.contains("k-alone")
+    if (isShown && !isWanted) root.hidePopover()
+    else if (!isShown && isWanted && root.isConnected) root.showPopover()
+  }
   root._show = () => {
     const b = model.bulk
     root.hidden = b.id === undefined
+    raise()
     if (root.hidden) { id = undefined; return }
     if (id !== b.id) { id = b.id; since = performance.now(); undo.disabled = false }
     const n = number(b.count), left = Math.max(0, b.undo_s - (performance.now() - since) / 1000)
@@ -207,20 +218,24 @@ function heldBar(model) {
         ? ngettext("{n} task is cancelled in {s} s", "{n} tasks are cancelled in {s} s", b.count, {n, s})
         : ngettext("{n} task is run again in {s} s", "{n} tasks are run again in {s} s", b.count, {n, s}))
     } else setText(words, b.action === "cancel" ? _("Cancelling: {done} of {n}", {done, n}) : _("Submitting again: {done} of {n}", {done, n}))
+    if (told !== `${id} ${b.stage}`) setText(spoken, words.textContent)
+    told = `${id} ${b.stage}`
   }
   everySecond(root, root._show, 250)
   return root
 }
 
+// They stay chosen when the card is made anew, in another language.
+const chosen = new Set()
+
 export const TasksCard = {
   render({model}) {
     const root = h("section", "card tasks"), head = h("h2", "", _("Tasks"))
     let list = asked(), rows = [], found = {}
-    const chosen = new Set()
     const change = (values) => go(addressOf({...asked(), ...values}))
     const box = queryBox(model, {label: _("Search tasks"), placeholder: _("status:failed kind:script since:1h words"), apply: (q) => (q === asked().q ? search() : change({q, at: 0}))})
     const chips = filters(change), pages = pager(change)
-    const scope = {q: () => found.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); draw() }}
+    const scope = {q: () => found.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); many._end(); draw() }, isLooking: () => root.classList.contains("looking")}
     const many = bulkBar(model, scope), held = heldBar(model)
     const newer = plainButton("newer-tasks", "", () => { scroll(); if (asked().at) change({at: 0}); else search() })
     newer.hidden = true
@@ -230,7 +245,7 @@ export const TasksCard = {
     if (model.can_act) {
       all.type = "checkbox"
       all.setAttribute("aria-label", _("Choose all on this page"))
-      all.onchange = () => { for (const t of rows) { if (all.checked) chosen.add(t.id); else chosen.delete(t.id) } draw() }
+      all.onchange = () => { for (const t of rows) { if (all.checked) chosen.add(t.id); else chosen.delete(t.id) } many._end(); draw() }
       const label = h("label", "hold"), cell = h("th", "pick")
       label.append(all)
       cell.append(label)
@@ -247,9 +262,9 @@ export const TasksCard = {
     table.append(thead, body)
     table.setAttribute("aria-label", _("Tasks, newest first"))
     hold.append(newer, table, empty)
-    root.append(head, box, chips, many, hold, pages, held)
+    root.append(head, box, chips, many, hold, pages, held, held._spoken)
 
-    const choose = (id, on) => { if (on) chosen.add(id); else chosen.delete(id); drawMany() }
+    const choose = (id, on) => { if (on) chosen.add(id); else chosen.delete(id); many._end(); drawMany() }
     const drawMany = () => {
       many._show(found, chosen.size)
       const here = rows.filter((t) => chosen.has(t.id)).length
@@ -280,6 +295,7 @@ export const TasksCard = {
       box._set(list.q)
       chips._show(list.q)
       root.classList.add("looking")
+      drawMany()
       try {
         const page = await ask(model, "search", {...list, zone: zone()})
         if (mine !== turn) return
@@ -287,7 +303,9 @@ export const TasksCard = {
         take(page)
       } catch (error) {
         if (mine === turn) box._fault(error.message)
-      } finally { if (mine === turn) root.classList.remove("looking") }
+      } finally {
+        if (mine === turn) { root.classList.remove("looking"); drawMany() }
+      }
     }
     const follow = () => {
       if (pageInAddress() !== "tasks") return
