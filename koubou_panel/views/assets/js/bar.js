@@ -3,6 +3,7 @@
 import {ask} from "./ask.js"
 import {h, icon, plainButton} from "./dom.js"
 import {_, language, setLanguage} from "./language.js"
+import {onceThere} from "./modal.js"
 import {followPage, menuButton, pageRow, tabs} from "./nav.js"
 import {bell} from "./notify.js"
 import {followKeys, makePalette, searchButton} from "./palette.js"
@@ -22,7 +23,7 @@ function themeButton() {
   return button
 }
 
-function languageChoice(model) {
+function languageChoice(model, speak) {
   const languages = h("select", "languages")
   languages.setAttribute("aria-label", _("Language"))
   for (const [name, own] of model.languages) {
@@ -31,13 +32,18 @@ function languageChoice(model) {
     option.selected = name === language()
     languages.append(option)
   }
-  languages.onchange = () => speak(model, languages.value)
+  languages.onchange = async () => {
+    await speak(languages.value)
+    languages.value = language()
+  }
   return languages
 }
 
-async function speak(model, language) {
-  const {words} = await ask(model, "language", {language})
-  setLanguage(language, words)
+async function change(model, language, tell) {
+  try {
+    const {words} = await ask(model, "language", {language})
+    setLanguage(language, words)
+  } catch (error) { tell(error.message, "bad") }
 }
 
 function runButton() {
@@ -47,19 +53,33 @@ function runButton() {
   return button
 }
 
-// A short message for some seconds. Where it was said before a card was made anew, it goes with that.
+// A short message for some seconds, above all that is open. Where it was said before a card was made anew, it goes with that.
 function toasts() {
   const root = h("div", "toasts")
   root.setAttribute("role", "alert")
+  root.popover = "manual"
+  const raise = () => {
+    if (root.matches(":popover-open") && !root.matches(":focus-within")) root.hidePopover()
+    if (!root.matches(":popover-open")) root.showPopover()
+  }
   root._tell = (text, tone, act = null) => {
     const note = h(act ? "button" : "div", `toast ${tone || ""}`)
     note.append(icon(tone === "bad" ? "warn" : "ok"), h("span", "", text))
     if (act) note.onclick = () => { note.remove(); act() }
     root.append(note)
+    onceThere(root, raise)
     setTimeout(() => note.remove(), TOAST_MS)
     while (root.children.length > MOST_TOASTS) root.firstChild.remove()
   }
   return root
+}
+
+// On a phone an open task covers all but the toasts: the rest is out of reach for keys and screen readers too.
+function yieldToTask(model, parts) {
+  const look = () => { for (const part of parts) part.inert = document.documentElement.classList.contains("k-alone") }
+  addEventListener("koubou-alone", look)
+  model.on("lifecycle:remove", () => removeEventListener("koubou-alone", look))
+  look()
 }
 
 // The server sends nothing to a page that nobody sees.
@@ -86,11 +106,14 @@ export const TopBar = {
     label.hidden = !model.label
     place.title = model.place
     const notes = toasts(), row = pageRow(model), bottom = tabs(model)
-    const menu = menuButton(model, [languageChoice(model), themeButton()])
-    const palette = makePalette(model, (language) => speak(model, language)), ring = bell(model, notes._tell)
-    root.append(menu, brand, label, row, place, searchButton(palette), pill(model), ring, languageChoice(model), themeButton())
+    const speak = (language) => change(model, language, notes._tell)
+    const menu = menuButton(model, [languageChoice(model, speak), themeButton()]), live = pill(model)
+    const palette = makePalette(model, speak), ring = bell(model, notes._tell)
+    root.append(menu, brand, label, row, place, searchButton(palette), live, live._spoken, ring, languageChoice(model, speak), themeButton())
     if (model.may !== "read") root.append(runButton())
-    root.append(bottom, menu._menu, palette, palette._help, ring._panel, notes)
+    root.append(bottom)
+    yieldToTask(model, [...root.children].filter((part) => part !== live._spoken))
+    root.append(menu._menu, palette, palette._help, ring._panel, notes)
     followKeys(model, palette)
     const follow = followPage(model, (page) => { for (const nav of [row, bottom, menu]) nav._mark(page) }, notes._tell)
     model.on("msg:custom", ({toast, tone}) => { if (toast !== undefined) notes._tell(toast, tone) })

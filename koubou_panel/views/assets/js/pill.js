@@ -7,8 +7,11 @@ import {duration, setClock} from "./time.js"
 const STALE_AFTER_S = 3.5
 
 export function pill(model) {
-  const pill = h("span", "pill"), dot = h("i"), word = h("span")
-  pill.setAttribute("role", "status")
+  const pill = h("span", "pill"), dot = h("i"), word = h("span"), spoken = h("span", "spoken")
+  // Its words change all the time: what is spoken is that it has come to another state.
+  spoken.setAttribute("role", "status")
+  pill._spoken = spoken
+  let was
   pill.append(dot, word)
   const show = () => {
     // The clock on the wall, too: the other one stands still while the machine sleeps.
@@ -27,6 +30,8 @@ export function pill(model) {
       paused: _("paused"),
     }
     setText(word, words[state] || state)
+    if (was !== undefined && was !== state) setText(spoken, word.textContent)
+    was = state
     pill.title = state === "paused" ? _("This page stands still until you let it go on.") : state === "live"
       ? _("What you see is this old.")
       : _("The workshop does not answer. The page goes on by itself when it is back.")

@@ -74,7 +74,6 @@ export const StreamCard = {
     const root = h("div", "charthead stream"), title = h("h2", "", _("Task stream")), note = h("span", "count")
     const empty = h("p", "nothing"), spans = h("div", "segments"), moves = h("div", "moves")
     title.append(note)
-    note.setAttribute("role", "status")
     spans.setAttribute("role", "group")
     spans.setAttribute("aria-label", _("How much time is shown"))
     const words = {ok: _("completed"), fail: _("failed"), cancel: _("cancelled"), run: _("running")}

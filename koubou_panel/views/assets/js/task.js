@@ -59,6 +59,10 @@ export const TaskCard = {
       // On a phone it covers the page, which is then out of reach for keys and screen readers too.
       const isAlone = isOpen && matchMedia("(max-width: 700px)").matches
       for (const part of document.querySelectorAll(".k-main")) part.inert = isAlone
+      if (html.classList.contains("k-alone") !== isAlone) {
+        html.classList.toggle("k-alone", isAlone)
+        dispatchEvent(new Event("koubou-alone"))
+      }
       if (isOpen && !wasOpen) {
         opener = focused()
         drawer.focus({preventScroll: true})
@@ -105,7 +109,7 @@ export const TaskCard = {
     }
     const fromAddress = () => model.send_msg({type: "open", task_id: taskInAddress()})
     const escape = (event) => {
-      if (event.key !== "Escape" || event.defaultPrevented || !document.documentElement.classList.contains("k-has-task")) return
+      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !document.documentElement.classList.contains("k-has-task")) return
       openTask(model, "")
     }
     watch(model, ["task"], draw)
@@ -190,11 +194,15 @@ function copyPart(model) {
   const open = async () => {
     button.setAttribute("aria-expanded", "true")
     node.hidden = false
+    const task = model.task.id
+    const isOther = () => node.hidden || model.task.id !== task
     try {
-      const {copies} = await ask(model, "copies", {task: model.task.id})
+      const {copies} = await ask(model, "copies", {task})
+      if (isOther()) return
       ways.replaceChildren(...copies.map((one) => plainButton("offer", one[0], () => choose(copies, one))))
       choose(copies, copies[0])
     } catch (error) {
+      if (isOther()) return
       ways.replaceChildren()
       code.hidden = copy.hidden = true
       note.hidden = false
@@ -224,7 +232,7 @@ export const InputCard = {
       tell(sent = input.value, false)
       input.value = ""
     }
-    input.onkeydown = (event) => { if (event.key === "ArrowUp" && !input.value && sent) { input.value = sent; event.preventDefault() } }
+    input.onkeydown = (event) => { if (event.key === "ArrowUp" && !event.isComposing && !input.value && sent) { input.value = sent; event.preventDefault() } }
     watch(model, ["task_id"], () => {
       root.hidden = !model.task_id
       input.value = sent = ""
