@@ -68,7 +68,7 @@ export function makePalette(model, speak) {
     return [
       ...model.pages.map(([name, label]) => ({group: _("Pages"), label, also: name, act: () => openPage(name)})),
       ...[...actions(model, speak), ...pool, {label: _("Keys"), also: "help shortcuts ?", act: () => dialog._help._open()}].map((item) => ({group: _("Actions"), ...item})),
-      ...(model.may === "read" ? [] : offers.scripts.map(([name, label]) => ({group: _("Scripts"), label, also: "run script", note: _("Run"), act: () => openRun(`script:${name}`)}))),
+      ...(model.may === "read" ? [] : offers.scripts.map(([name, label]) => ({group: _("Scripts"), key: name, label, also: "run script", note: _("Run"), act: () => openRun(`script:${name}`)}))),
     ]
   }
   const choose = (n) => {
@@ -84,9 +84,12 @@ export function makePalette(model, speak) {
     dialog.close()
     item?.act()
   }
-  const draw = () => {
+  const isSame = (one, other) => one.group === other.group && one.label === other.label && one.key === other.key
+  // What an answer adds leaves the choice where it is.
+  const draw = ({keep = false} = {}) => {
+    const was = keep && shown[at]
     const own = tasks.map((t) => ({
-      group: _("Tasks"), label: t.label, note: `${t.id} · ${ago(t.at)}`, mark: STATUS_MARKS[t.status], act: () => go(addressOfPage(undefined, {task: t.id})),
+      group: _("Tasks"), key: t.id, label: t.label, note: `${t.id} · ${ago(t.at)}`, mark: STATUS_MARKS[t.status], act: () => go(addressOfPage(undefined, {task: t.id})),
     }))
     shown = [...ranked(fixed(), input.value), ...own].slice(0, MOST_SHOWN)
     list.replaceChildren()
@@ -107,14 +110,14 @@ export function makePalette(model, speak) {
       list.append(option)
     })
     none.hidden = shown.length > 0
-    choose(0)
+    choose(was ? shown.findIndex((item) => isSame(item, was)) : 0)
   }
   const find = async () => {
     const text = input.value, mine = ++turn
     const found = text.trim().length > 1 ? (await ask(model, "find", {text}).catch(() => ({tasks: []}))).tasks : []
     if (mine !== turn) return
     tasks = found
-    draw()
+    draw({keep: true})
   }
   input.oninput = () => {
     draw()
@@ -137,7 +140,7 @@ export function makePalette(model, speak) {
     draw()
     input.focus()
     offers = await ask(model, "offers").catch(() => offers)
-    if (dialog.open) draw()
+    if (dialog.open) draw({keep: true})
   }
   dialog._help = keyHelp()
   return dialog
