@@ -95,6 +95,7 @@ export function queryBox(model, {label, placeholder, apply}) {
   input.onfocus = () => { if (!input.value) complete() }
   input.onblur = close
   input.onkeydown = (event) => {
+    if (event.isComposing) return
     const isOpen = !list.hidden
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault()

@@ -312,6 +312,7 @@ export const ViewerCard = {
     find.onsubmit = (event) => { event.preventDefault(); step(1) }
     input.oninput = () => { clearTimeout(timer); timer = setTimeout(search, input.value ? SEARCH_MS : 0) }
     input.onkeydown = (event) => {
+      if (event.isComposing) return
       if (event.key === "Enter") { event.preventDefault(); step(event.shiftKey ? -1 : 1) }
       else if (event.key === "Escape" && input.value) { event.stopPropagation(); input.value = ""; search() }
     }
