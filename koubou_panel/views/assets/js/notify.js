@@ -17,14 +17,24 @@ const NOTE_AT_MS = 10000
 const HIDDEN_WAITS_MS = 400
 const RENEW_MS = 60000
 
+const unkept = new Map()  // what this browser has no room for, while the page lives
+
 const read = (name, otherwise) => {
+  if (unkept.has(name)) return unkept.get(name)
   try {
     return JSON.parse(localStorage.getItem(name)) ?? otherwise
   } catch {
     return otherwise
   }
 }
-const write = (name, value) => localStorage.setItem(name, JSON.stringify(value))
+const write = (name, value) => {
+  try {
+    localStorage.setItem(name, JSON.stringify(value))
+    unkept.delete(name)
+  } catch {
+    unkept.set(name, value)
+  }
+}
 const wants = () => ({fails: false, scripts: false, idle: false, system: false, ...read(WANTS, {})})
 const watched = () => read(WATCHED, [])
 const told = () => read(TOLD, {list: [], keys: []})
@@ -60,8 +70,9 @@ export function bellButton(model, id) {
 
 const title = (event) => {
   if (event.kind === "idle") return _("Nothing is left to do")
-  const words = {completed: _("{name} completed"), failed: _("{name} failed"), cancelled: _("{name} was cancelled")}
-  return (words[event.status] || "{name}").replace("{name}", event.label)
+  const name = event.label
+  const words = {completed: _("{name} completed", {name}), failed: _("{name} failed", {name}), cancelled: _("{name} was cancelled", {name})}
+  return words[event.status] || name
 }
 const markOf = (event) => (event.kind === "idle" ? "ok" : {completed: "ok", failed: "fail", cancelled: "cancel"}[event.status])
 
@@ -81,7 +92,10 @@ async function once(event, act) {
 
 function tellSystem(event) {
   if (!wants().system || globalThis.Notification?.permission !== "granted") return
-  const note = new Notification(title(event), {body: event.why || "", tag: event.key})
+  let note
+  try {
+    note = new Notification(title(event), {body: event.why || "", tag: event.key})
+  } catch { return }  // a phone's browser has them for service workers alone
   note.onclick = () => {
     window.focus()
     if (event.id) openTask(null, event.id)
@@ -129,12 +143,12 @@ export function bell(model, toast) {
   const renew = async () => {
     if (!document.hidden || !asked) return
     const {fails, scripts, idle} = wants()
+    let found
     try {
-      catchUp(await ask(model, "bell", {fails, scripts, idle, ids: watched(), since: read(AT, null)}))
-      write(AT, clock())
-    } catch {
-      window.koubouAgain?.()
-    }
+      found = await ask(model, "bell", {fails, scripts, idle, ids: watched(), since: read(AT, null)})
+    } catch { return window.koubouAgain?.() }
+    catchUp(found)
+    write(AT, clock())
   }
   const renewing = setInterval(renew, RENEW_MS)
   model.on("msg:custom", ({bell: events, more}) => { if (events) hear(events, more) })
