@@ -47,7 +47,7 @@
     if (now - last < wait) return
     const next = now - last > 2 * MOST_PATIENCE_MS ? 2000 : Math.min(MOST_PATIENCE_MS, 2 * wait)
     sessionStorage.setItem("koubou-again", JSON.stringify([now, next]))
-    keepTyped()
+    try { keepTyped() } catch { /* there is no room for it */ }
     location.reload()
   }
   window.koubouAgain = again
@@ -55,15 +55,17 @@
   // -- what was typed and not yet sent comes back with the page --
   const KEPT_MS = 120000, TRIES = 40, TRY_MS = 250
   const nameOf = (field) => `${field.tagName} ${field.name} ${field.getAttribute("aria-label") || field.placeholder || ""}`
+  // Those that are seen: others may be emptied when what they are for is known.
   function fields(root, found = []) {
     for (const node of root.querySelectorAll("*")) {
-      if (node.matches("textarea, input:not([type]), input[type=text], input[type=search]")) found.push(node)
+      const isField = node.matches("textarea:not(.ace_text-input), input:not([type]), input[type=text], input[type=search]")
+      if (isField && node.checkVisibility()) found.push(node)
       if (node.shadowRoot) fields(node.shadowRoot, found)
     }
     return found
   }
   function keepTyped() {
-    const typed = fields(document).filter((field) => field.value && field.value !== field.defaultValue && field.checkVisibility())
+    const typed = fields(document).filter((field) => field.value && field.value !== field.defaultValue)
     const kept = typed.map((field) => [nameOf(field), field.value])
     sessionStorage.setItem("koubou-typed", JSON.stringify({at: Date.now(), address: location.search, kept}))
   }
