@@ -33,10 +33,12 @@ export function giveBack(root, held) {
     const node = there.get(key)
     if (!node || stateOf(node) === state) continue
     if (node.tagName === "DETAILS") node.open = state
-    else if (node.type === "checkbox" || node.type === "radio") node.checked = state
-    else {
+    else if (node.type === "checkbox" || node.type === "radio") {
+      node.checked = state
+      if (state || node.type === "checkbox") node.dispatchEvent(new Event("change", {bubbles: true}))
+    } else {
       node.value = state
-      if (node.tagName !== "SELECT") node.dispatchEvent(new InputEvent("input", {bubbles: true, composed: true}))
+      node.dispatchEvent(node.tagName === "SELECT" ? new Event("change", {bubbles: true}) : new InputEvent("input", {bubbles: true, composed: true}))
     }
   }
   for (const [key, top] of held.scrolled) { const node = there.get(key); if (node) node.scrollTop = top }
