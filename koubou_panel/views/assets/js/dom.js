@@ -65,10 +65,13 @@ export function keyed(parent, items, keyOf, make, update) {
   for (const [key, node] of known) if (!seen.has(key)) { node.remove(); known.delete(key) }
 }
 
+const NEVER_SHOWN_MS = 60000
+
 // Runs `draw` once a second while `node` is on the page and the page is seen.
 export function everySecond(node, draw, period_ms = 1000) {
+  const until = performance.now() + NEVER_SHOWN_MS
   const timer = setInterval(() => {
-    if (!node.isConnected && node._wasConnected) return clearInterval(timer)
+    if (!node.isConnected && (node._wasConnected || performance.now() > until)) return clearInterval(timer)
     node._wasConnected = node.isConnected
     if (!document.hidden) draw()
   }, period_ms)

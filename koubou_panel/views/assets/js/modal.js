@@ -15,8 +15,14 @@ export function modal(cls, label, onClose = () => {}) {
   dialog.addEventListener("close", onClose)
   // Esc is for the dialog alone, not for what lies below it.
   dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") event.stopPropagation() })
-  dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close() })
+  dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog && isOutside(dialog, event)) dialog.close() })
   return dialog
+}
+
+// Its backdrop and its scrollbar are both the dialog itself.
+function isOutside(dialog, {clientX, clientY}) {
+  const {left, right, top, bottom} = dialog.getBoundingClientRect()
+  return clientX < left || clientX > right || clientY < top || clientY > bottom
 }
 
 // Calls `act` once `node` is on the page: a card's nodes are put there only after it has been made.
