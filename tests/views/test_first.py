@@ -1,6 +1,7 @@
 """The first minute: a demo load that can be cleared, and a command that is pasted."""
 
 from itertools import islice
+from typing import Any
 
 import pytest
 from bokeh.document import Document
@@ -48,6 +49,21 @@ async def test_the_demo_is_labelled_and_one_click_clears_it() -> None:
         assert session.top.attention.card.items == []
         assert not shop.state.tasks[mine].is_finished
         session.close()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"name": "mine", "labels": {"demo": "yes"}},
+        {"name": "quick sum", "labels": {"demo": "yes"}},
+        {"name": "quick sum", "labels": {"demo": ""}, "spec": {"command": ["python", "-c", "1"]}},
+    ],
+)
+async def test_clear_leaves_what_people_call_a_demo(own: dict[str, Any]) -> None:
+    """A task of one's own is none of the demo's, whatever its label and name."""
+    async with open_inline_shop(workers=1) as shop:
+        await submit(shop, **own)
+        assert demo_left(shop.state) == []
 
 
 async def test_a_pasted_command_runs() -> None:
