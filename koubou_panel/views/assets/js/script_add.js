@@ -10,6 +10,8 @@ import {scriptAddress} from "./script_list.js"
 const ENDINGS = {py: "python", sh: "sh", bash: "bash", js: "node", mjs: "node"}
 const MOST_BYTES = 1 << 20
 const BLANK = {retries: "0", priority: "5", keep_runs: "100", max_log_lines: "1000", overlap: "skip", when: "", at: null}
+const HANDED_ON_MS = 5000
+let handedOn = null  // what was typed while the card is made again in another language
 
 export function addView(model) {
   const node = h("form", "card add"), head = h("header"), title = h("h1", "", _("Add a script")), pick = h("div", "radios"), fields = h("div", "fields")
@@ -47,10 +49,13 @@ export function addView(model) {
     if (!form.wrong(error)) setText(wrong, error.message)
   }
   async function take(file) {
-    if (file.size > MOST_BYTES) return text.wrong(_("A script has at most 1 MiB."))
     radios[1].checked = inline = true
     show()
-    text.set(await file.text())
+    text.wrong("")
+    if (file.size > MOST_BYTES) return text.wrong(_("A script has at most 1 MiB."))
+    let words = ""
+    try { words = await file.text() } catch { return text.wrong(_("This file cannot be read.")) }  // a folder, or a file that is gone
+    text.set(words)
     const [, stem, end] = /^(.*?)(?:\.(\w+))?$/.exec(file.name)
     if (!name.get()) name.set(stem)
     language.set(ENDINGS[end] ?? "")
@@ -77,6 +82,22 @@ export function addView(model) {
     } catch (error) { say(error) }
     submit.disabled = false
   }
+  const plain = [name, language, path, text]
+  function takeOver({at, isInline, values, typed}) {
+    if (Date.now() - at > HANDED_ON_MS) return
+    radios[Number(isInline)].checked = true
+    inline = isInline
+    for (const [n, one] of plain.entries()) one.set(values[n])
+    form.giveBack(typed, [])
+  }
+  if (handedOn) takeOver(handedOn)
+  handedOn = null
   show()
-  return {node, begin: () => name.input.focus({preventScroll: true})}
+  return {
+    node,
+    begin: () => name.input.focus({preventScroll: true}),
+    close({again = false} = {}) {
+      if (again) handedOn = {at: Date.now(), isInline: inline, values: plain.map((one) => one.get()), typed: form.get()}
+    },
+  }
 }

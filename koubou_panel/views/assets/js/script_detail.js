@@ -9,6 +9,9 @@ import {definitionForm, dueWords} from "./script_form.js"
 import {enableSwitch, runAddress, runMarks, scriptAddress, tasksAddress} from "./script_list.js"
 import {ago, duration, moment} from "./time.js"
 
+const HANDED_ON_MS = 5000
+let handedOn = null  // the form that is open while the card is made again in another language
+
 const sure = (cls, text, question, act) => sureButton(cls, {rest: (b) => { b.textContent = text() }, ask: (b) => { b.textContent = question() }, act})
 
 export function detailView(model, name) {
@@ -72,6 +75,14 @@ export function detailView(model, name) {
       form.set(detail.form, detail.takes)
       say.replaceChildren()
     }
+    function takeOver() {
+      const {name: of, at, revision: on, typed} = handedOn || {}
+      handedOn = null
+      if (of !== name || Date.now() - at > HANDED_ON_MS) return
+      open()
+      revision = on
+      form.giveBack(typed, detail.takes)
+    }
     function shut() {
       form = null
       shell.hidden = true
@@ -104,8 +115,10 @@ export function detailView(model, name) {
     }
     return {
       node: box,
+      close() { if (form) handedOn = {name, at: Date.now(), revision, typed: form.get()} },
       draw() {
         const f = detail.form, form_ = detail
+        if (handedOn) takeOver()
         facts.replaceChildren(
           ...fact(_("Schedule"), detail.once ? _("once, {when}", {when: moment(detail.once)}) : [detail.schedule, detail.cron && detail.cron !== detail.schedule ? h("code", "", detail.cron) : ""]),
           ...fact(_("If a run goes on"), detail.timed ? {skip: _("skip the new one"), queue: _("queue it: it runs afterwards"), together: _("run both")}[f.overlap] : ""),
@@ -239,6 +252,7 @@ export function detailView(model, name) {
   everySecond(node, () => { for (const one of parts) one.tick?.() })
   return {
     node,
+    close({again = false} = {}) { if (again) for (const one of parts) one.close?.() },
     update(now) {
       if (now.gone) return gone()
       if (!started) node.replaceChildren(head, columns)

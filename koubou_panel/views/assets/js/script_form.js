@@ -62,7 +62,7 @@ const zones = () => (Intl.supportedValuesOf ? ["UTC", ...Intl.supportedValuesOf(
 function scheduleFields(model, nameOf) {
   const set = h("fieldset"), pick = h("div", "radios"), rest = h("div", "fields"), preview = h("div", "preview")
   const ways = [["", _("By hand only")], ["every", _("Every so often")], ["cron", _("At set times (cron)")], ["at", _("Once")]]
-  const radios = new Map(), group = `sf-when-${++last}`
+  const radios = new Map()
   const fields = {
     every: field("every", _("Every"), {placeholder: "5m", hint: _("30s, 5m, 1h30m, 2d")}),
     cron: field("cron", _("Cron expression"), {placeholder: "0 9 * * 1-5", hint: _("Minute, hour, day, month, weekday; six fields begin with the second."), mono: true}),
@@ -76,7 +76,7 @@ function scheduleFields(model, nameOf) {
   for (const [value, text] of ways) {
     const label = h("label", "radio"), input = h("input")
     input.type = "radio"
-    input.name = group
+    input.name = "sf-when"  // the same in each form, see keep.js: there is one at a time
     input.value = value
     input.onchange = () => { show(); look() }
     radios.set(value, input)
@@ -186,7 +186,7 @@ function parameterFields() {
   return {
     node: set,
     get: () => (touched ? {parameters: rows.map((row) => row.get())} : {}),
-    set(takes) { touched = false; rows = []; list.replaceChildren(); for (const one of takes) add(one) },
+    set(takes, isTouched = false) { touched = isTouched; rows = []; list.replaceChildren(); for (const one of takes) add(one) },
     wrong(name, text) {
       const row = rows.find((one) => one.nameNow() === name)
       if (row) return row.wrong(text)
@@ -240,6 +240,11 @@ export function definitionForm(model, {nameOf, isNew}) {
       for (const one of plain) one.set(form[one.name])
       schedule.set(form)
       parameters.set(takes)
+    },
+    // What `get` gave, in a form that is made anew.
+    giveBack(typed, takes) {
+      this.set(typed, takes)
+      if (typed.parameters) parameters.set(typed.parameters, true)
     },
     get: () => ({...Object.fromEntries(plain.map((one) => [one.name, one.get()])), ...schedule.get(), ...parameters.get()}),
     clear() { for (const one of all) one.wrong(""); parameters.clear() },
