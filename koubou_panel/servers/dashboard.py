@@ -30,6 +30,7 @@ from tornado.websocket import WebSocketClosedError
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.ports import Shop
+from koubou_panel.core.script import MAX_TEXT_BYTES
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
 from koubou_panel.servers import child
@@ -54,7 +55,8 @@ PORT_FLAG = "--dashboard-port"
 PAGE = "overview"
 WORKSHOP_WAIT_S = 10.0
 TOKEN_LIFE_S = 7 * 24 * 3600
-MESSAGE_BYTES = 1 << 20
+# A page's message may hold a whole text, whose characters may be written as six each.
+MESSAGE_BYTES = 8 * MAX_TEXT_BYTES
 WARM_UP_S = 20.0
 REST_S = 4.0  # what closing may take
 

@@ -16,9 +16,10 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from websockets.asyncio.client import connect
 
 from koubou_panel.core.ports import Shop
+from koubou_panel.core.script import MAX_TEXT_BYTES
 from koubou_panel.home import Home
 from koubou_panel.servers.credentials import load_or_create_token, mint_code
-from koubou_panel.servers.dashboard import Dashboard
+from koubou_panel.servers.dashboard import MESSAGE_BYTES, Dashboard
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.testing import open_inline_shop, submit
 
@@ -45,6 +46,12 @@ async def get(dashboard: Dashboard, path: str, **headers: str) -> HTTPResponse:
         decompress_response=True,
     )
     return await AsyncHTTPClient(force_instance=True).fetch(request, raise_error=False)
+
+
+def test_a_page_may_send_the_longest_text() -> None:
+    """However its characters are written, the message is not so long that the connection is cut."""
+    for text in ("\0" * MAX_TEXT_BYTES, "\u5de5" * (MAX_TEXT_BYTES // 3), '"' * MAX_TEXT_BYTES):
+        assert len(json.dumps({"type": "ask", "text": text})) < MESSAGE_BYTES
 
 
 async def test_the_page_is_served_to_who_has_the_token(tmp_path: Path) -> None:
