@@ -12,6 +12,8 @@ AGENTS = ("agent:", "rest", "mcp")
 """What the name of a caller begins with that is an agent."""
 REMOTE = (*AGENTS, "ws:")
 """What the name of a caller begins with that came over a public door."""
+COMPARED = (*REMOTE, "dashboard")
+"""What the name of a caller begins with whose keys come from pages and programs that may send another thing again."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder().decode

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ids import made_at
-from koubou_panel.core.keys import REMOTE, check_same, kept_key, key_of, scoped
+from koubou_panel.core.keys import COMPARED, REMOTE, check_same, kept_key, key_of, scoped
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.errors import Refused
 
@@ -78,13 +78,13 @@ class Known:
         return task_id if task_id in self else None
 
     def _is_made(self, command: Command, by: str, first: TaskId, task: Task | None) -> bool:
-        """Whether `first` is what the command made; over a public door it must have asked for the same."""
-        if not by.startswith(REMOTE):
+        """Whether `first` is what the command made; over a public door or a page it must have asked for the same."""
+        if not by.startswith(COMPARED):
             return True
         if task is None or task.task_id != first:
             words = f"task {first} of this key has just ended; try again"
             raise Refused("conflict", words, field="idempotency_key")
-        if task.request.submitted_by != by:
+        if by.startswith(REMOTE) and task.request.submitted_by != by:
             return False
         check_same(command, task)  # type: ignore[arg-type]
         return True

@@ -34,6 +34,7 @@ from koubou_panel.core.commands import (
 from koubou_panel.core.curve import Curve, decode_curve
 from koubou_panel.core.decide import MAX_AFTER, check_role
 from koubou_panel.core.ids import TaskIds, is_task_id
+from koubou_panel.core.keys import COMPARED
 from koubou_panel.core.ports import (
     MOST_BINS,
     MOST_SPANS,
@@ -254,8 +255,9 @@ class LocalShop:
         return Ask(command, caller, _nowhere, found, await self._ended(request.after))
 
     async def _by_key(self, command: Command, caller: Caller) -> Task | None:
-        """The task that may have the key of a command from a public door, to compare the two."""
-        task_id = self.hub.known.by_key(command, caller.by) if caller.from_network else None
+        """The task that may have the key of a command from a public door or a page, to compare the two."""
+        is_compared = caller.from_network or caller.by.startswith(COMPARED)
+        task_id = self.hub.known.by_key(command, caller.by) if is_compared else None
         return None if task_id is None else await self.get(task_id)
 
     def _hand_over(self, command: SendInput, reply: Reply, answer: TaskId | Refused | None) -> None:

@@ -42,6 +42,23 @@ async def test_a_key_stands_for_what_was_asked_for(shop):
     assert await shop.do(renamed, ONE) == first
 
 
+async def test_a_key_of_a_page_stands_for_what_was_asked_for_too(shop):
+    """A form that was changed and is sent with the key of one that ran is refused, also once that one has left."""
+    page = Caller("dashboard")
+    first = await shop.do(submission(shop, "true", idempotency_key="k"), page)
+    for _ in range(2):
+        assert await shop.do(submission(shop, "true", idempotency_key="k"), page) == first
+        with pytest.raises(Refused, match=first) as refusal:
+            await shop.do(submission(shop, "false", idempotency_key="k"), page)
+        assert refusal.value.field == "idempotency_key"
+        if first in shop.state.tasks:
+            await until(lambda: first in shop.engine.jobs)
+            shop.engine.finish(first)
+            await until(lambda: shop.state.tasks[first].is_finished)
+            await shop.hub.stored()
+            shop.state.tasks.pop(first)
+
+
 async def test_a_key_of_a_run_stands_for_its_script_and_parameters(shop, tmp_path):
     """Another script, other parameters or no script at all is something else."""
     for name in ("a", "b"):
