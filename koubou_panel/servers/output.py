@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from koubou_panel.errors import KoubouError, Refused
 
 PIECE_BYTES = 1 << 18
 MOST_AT_ONCE = 8
+STUCK_S = 60.0  # how long one piece may take to be sent
+_CHANGED = "The output changed while it was read: try again."
 _NAME_CHARS = 60
 _UNSAFE = re.compile(r"[^0-9A-Za-z._-]+")
 
@@ -39,6 +42,8 @@ class OutputHandler(RequestHandler):
             await self._send(task_id)
         except StreamClosedError:
             """Who asked has gone."""
+        except TimeoutError:
+            self._cut()
         except Refused as refused:
             self._refuse(404 if refused.code == "not_found" else 503, refused.message)
         except KoubouError as error:
@@ -72,20 +77,32 @@ class OutputHandler(RequestHandler):
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         if self.request.method == "HEAD":
             return
+        if end and not page.data:
+            raise Refused("unavailable", _CHANGED)
         while page.data:
             self.write(page.data[: end - page.offset])
-            await self.flush()  # waits until the reader has taken it: nothing piles up
-            if page.end >= end:
+            # Waits until the reader has taken it: nothing piles up.
+            await asyncio.wait_for(self.flush(), STUCK_S)
+            at = page.end
+            if at >= end:
                 return
-            page = await shop.read_bytes(task.task_id, page.end, min(PIECE_BYTES, end - page.end))
+            page = await shop.read_bytes(task.task_id, at, min(PIECE_BYTES, end - at))
+            if (
+                page.offset != at or page.size < end or not page.data
+            ):  # its beginning was dropped, or all of it
+                raise Refused("unavailable", _CHANGED)
 
     def _refuse(self, status: int, words: str) -> None:
-        if self._headers_written:  # too late for words: what is cut off must not look whole
-            self.request.connection.stream.close()  # type: ignore[union-attr]
+        if self._headers_written:  # too late for words
+            self._cut()
             return
         self.set_status(status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{words}\n")
+
+    def _cut(self) -> None:
+        """Close the connection: what is cut off must not look whole."""
+        self.request.connection.stream.close()  # type: ignore[union-attr]
 
     def compute_etag(self) -> None:
         """No hash of what is sent in pieces."""
