@@ -118,7 +118,7 @@ class Mirror:
         self._dirty_workers: set[str] = set()
         self.recent: deque[Task] = deque(maxlen=KEEP_ENDED)
         self._ended: deque[Task] = deque(maxlen=KEEP_ENDED)
-        self._new_metrics: list[Metrics] = []
+        self._new_metrics: deque[Metrics] = deque(maxlen=KEEP_S)
         self._tasks: dict[str, TaskModel] = {}
         self._workers: dict[str, WorkerModel] = {}
         self._services: dict[str, ServiceModel] = {}
@@ -173,7 +173,7 @@ class Mirror:
         self.throughput = Throughput(self._now(), known_since=since)
         for task in known:
             self._count(task)
-        self._new_metrics = []
+        self._new_metrics.clear()
         self.metrics.clear()
         self.metrics.extend(state.metrics)
         self._dirty_tasks.update(self._tasks)
@@ -232,7 +232,7 @@ class Mirror:
         if older:
             self.metrics.clear()
             self.metrics.extend([*older, *known])
-            self._new_metrics = []
+            self._new_metrics.clear()
             self._is_reset = True
             self._soil()
 
@@ -281,9 +281,18 @@ class Mirror:
         self._uses.clear()
         return changes
 
+    def skip(self) -> None:
+        """Set the models though nobody looks, so that what waits does not grow; the next flush replaces all."""
+        changes = self.flush()
+        self._ended.extend(changes.ended)
+        self._uses.extend(changes.uses)
+        self._is_reset = True
+        self._soil()
+
     def _flush_series(self, now: float, changes: Changes) -> None:
         changes.seconds = self.throughput.advance(now)
-        changes.metrics, self._new_metrics = self._new_metrics, []
+        changes.metrics = list(self._new_metrics)
+        self._new_metrics.clear()
         self.metrics.extend(changes.metrics)
         if self.metrics:
             self._set(self._host, "metrics", metrics_values(self.metrics[-1]))

@@ -41,6 +41,7 @@ from koubou_panel.views.visit import Visit
 FRAME_MS = 150
 QUICK_MS = 40
 BEAT_MS = 1_000
+REST_S = 60.0
 HISTORY_S = KEEP_S
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class PageSession:
         self._hidden = False
         self._frame: object | None = None
         self._beat: object | None = None
-        self._framed_at = 0.0
+        self._framed_at = self._rested_at = 0.0
         self._work: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
         self.output = OutputTail(shop)
@@ -234,12 +235,20 @@ class PageSession:
     def beat(self) -> None:
         """Once a second: what changes with time alone. Under the document's lock."""
         if self._hidden:
+            self._rest()
             return
         with pn.io.hold(self._doc), speaking(self.language):
             self.frame()
             self.top.tick()
             self.deck.tick()
             self.drawer.view.tick()
+
+    def _rest(self) -> None:
+        """While nobody looks, take in now and then what came: what waits for a frame must not grow for days."""
+        if time.monotonic() - self._rested_at >= REST_S:
+            self._rested_at = time.monotonic()
+            with pn.io.hold(self._doc), speaking(self.language):
+                self.mirror.skip()
 
     def _soon(self) -> None:
         """Have a frame: at once after a quiet while, else at the next turn."""
@@ -316,6 +325,8 @@ class PageSession:
 
     def _hide(self, *, is_hidden: bool) -> None:
         was_hidden, self._hidden = self._hidden, is_hidden
+        if is_hidden and not was_hidden:
+            self._rested_at = time.monotonic()
         if was_hidden and not is_hidden:
             self.beat()
 

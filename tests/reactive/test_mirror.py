@@ -9,6 +9,7 @@ from koubou_panel.core.events import MetricsSampled, TasksSampled, WorkerSampled
 from koubou_panel.core.records import Metrics, Progress, Use
 from koubou_panel.reactive import Mirror
 from koubou_panel.reactive.models import SHOW_WAITING
+from koubou_panel.reactive.series import KEEP_S
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
 
 
@@ -236,3 +237,28 @@ async def test_twenty_mirrors_leave_nothing() -> None:
         del mirrors, mirror
         gc.collect()
         assert [ref for ref in watched if ref() is not None] == []
+
+
+async def test_nothing_piles_up_where_nobody_looks() -> None:
+    """A skip lets go of what waits; the flush after it says that all is new, and what ended and was used with it."""
+    async with open_inline_shop(workers=1) as shop:
+        mirror = Mirror(shop, now=shop.clock)
+        mirror.on_samples([MetricsSampled(float(at), Metrics(float(at), {})) for at in range(2 * KEEP_S)])
+        assert len(mirror._new_metrics) == KEEP_S
+        task_id = await submit(shop)
+        await until(lambda: task_id in shop.engine.jobs)
+        mirror.pin(shop.state.tasks[task_id])
+        mirror.on_samples([TasksSampled(1.0, [(task_id, 1, Use(1.0, 1, 1.0))])])
+        shop.engine.finish(task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await shop.hub.stored()
+        for _ in range(2):
+            mirror.skip()
+            assert [len(mirror._new_metrics), len(mirror._dirty_tasks), len(mirror._told_at)] == [0, 0, 0]
+        assert mirror.metrics[-1].at == 2 * KEEP_S - 1
+        changes = mirror.flush()
+        assert changes.reset
+        assert [task.task_id for task in changes.ended] == [task_id]
+        assert len(changes.uses) == 1
+        assert not mirror.flush().reset
+        mirror.close()

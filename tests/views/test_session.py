@@ -157,6 +157,23 @@ async def test_nothing_is_sent_to_a_hidden_page() -> None:
         session.close()
 
 
+async def test_what_waits_for_a_hidden_page_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken in now and then, and nothing is sent for it; the page that is seen again is drawn anew, whole."""
+    monkeypatch.setattr("koubou_panel.views.session.REST_S", 0.0)
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        session.top.bar._handle_msg({"type": "hidden", "hidden": True})
+        task_id = await submit(shop, name="unseen")
+        await until(lambda: task_id in shop.engine.jobs)
+        assert session.mirror._dirty_tasks
+        session.beat()
+        assert not session.mirror._dirty_tasks
+        assert session.view.running.rows == []
+        session.top.bar._handle_msg({"type": "hidden", "hidden": False})
+        assert [row["label"] for row in session.view.running.rows] == ["unseen"]
+        session.close()
+
+
 async def test_what_stays_the_same_is_not_sent_again() -> None:
     """A frame in which nothing changed sets no parameter of any card."""
     async with open_inline_shop(workers=1) as shop:
