@@ -181,7 +181,7 @@ async def test_what_was_asked_for_is_told_once(chromium: object, tmp_path: Path)
         kept = await page.evaluate("JSON.parse(localStorage.getItem('koubou-told')).list.length")
         assert kept == 1
         await other.close()
-        await page.keyboard.press("Escape")
+        await page.click(".taskcard .close")
         await page.wait_for_selector(".taskcard", state="hidden")
         await page.click(".toast >> text=sh failed")
         await watch.shows(".taskcard h3", "sh")
