@@ -71,10 +71,14 @@ class Drawer:
         return self._shop.state.tasks.get(task_id) or await self._shop.get(task_id)
 
     def _refuse(self, task_id: TaskId) -> None:
+        if self._wanted:  # another was opened before this could be told
+            return
         self._close()
         self.view.head.refuse(task_id)
 
     def _show(self, task: Task) -> None:
+        if task.task_id != self._wanted:  # it was closed, or another opened, before this could be shown
+            return
         self._viewer = Viewer(self._shop, task.task_id)
         self.view.show(task, self._viewer)
         self._read_on()

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -263,6 +264,25 @@ async def test_a_task_of_long_ago_is_read_from_the_archive() -> None:
         await until(lambda: told)
         assert told == ["There is no task nothing here."]
         assert session.drawer.view.head.task == {}
+        session.close()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_what_is_shown_late_is_what_is_wanted_by_then(gone: bool) -> None:
+    """A task whose turn to be shown comes when another is open, or it was closed, is not shown, nor refused."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        late: list[Callable[[], None]] = []
+        session.drawer._locked = late.append
+        first, second = [await submit(shop) for _ in range(2)]
+        session.drawer.want("nothing" if gone else first)
+        await until(lambda: late)
+        await open_task(session, second)
+        late[0]()
+        assert session.drawer.view.model.task_id == second
+        session.drawer.want("")
+        late[0]()
+        assert (session.drawer.view.model is None, session.drawer.view.head.task) == (True, {})
         session.close()
 
 
