@@ -50,12 +50,15 @@ class Change(Struct, frozen=True, gc=False):
     """What a change led to.
 
     `changed` are the settings whose place in the file is another now; `needs_restart` those of them that count from
-    the next start on; `overridden` those that something stronger than the file says, and what.
+    the next start on; `overridden` those that something stronger than the file says, and what. `before` is the file's
+    text before it, `base` stands for the text that was written.
     """
 
     changed: list[str]
     needs_restart: list[str]
     overridden: dict[str, str]
+    before: str = ""
+    base: str = ""
 
 
 class Preview(Struct, frozen=True, gc=False):
@@ -175,7 +178,7 @@ def change_settings(
             _write(path, after)
     sources = _load(home, environ).sources
     stronger = {name: sources[name] for name in values if sources[name] not in ("default", str(path))}
-    return Change(changed, changed, stronger)
+    return Change(changed, changed, stronger, before, _base_of(after))
 
 
 def restore_settings(home: Home, text: str, *, base: str) -> list[str]:

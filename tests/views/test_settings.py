@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from koubou_panel.config import change_settings
 from koubou_panel.core.commands import Caller
 from koubou_panel.errors import Refused, SettingsError
 from koubou_panel.home import Home
@@ -139,6 +140,27 @@ async def test_a_file_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> No
         for _ in range(5):
             view.tick()
         await until(lambda: rows_of(view)["grace_s"]["typed"] == "9")
+        assert file.read_text() == "grace_s = 9\n"
+
+
+async def test_undo_leaves_what_was_written_right_after_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody was as quick as that: what is taken back is this visit's own text alone."""
+    file = tmp_path / "settings.toml"
+
+    def quick(*args: object, **options: object) -> object:
+        done = change_settings(*args, **options)
+        file.write_text("grace_s = 9\n")
+        return done
+
+    monkeypatch.setattr("koubou_panel.views.pages.settings.change_settings", quick)
+    async with open_inline_shop(workers=1) as shop:
+        view = open_settings(shop, tmp_path)
+        seen = await view.preview({"changes": {"grace_s": "7"}})
+        await view.save({"changes": {"grace_s": "7"}, "base": seen["base"]})
+        with pytest.raises(Refused, match="meanwhile"):
+            await view.undo({})
         assert file.read_text() == "grace_s = 9\n"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import param
 
 from koubou_panel.config import (
-    Preview,
     change_settings,
     in_use,
     preview_settings,
@@ -135,10 +134,10 @@ class SettingsView:
         if not changes or not isinstance(base, str):
             raise Refused("invalid", _("There is nothing to save."))
         home, environ = self._home(), self._visit.environ
-        seen, changed = await asyncio.to_thread(_write, home, changes, environ, base)
-        if changed:
-            self._undo = (seen.before, seen.base)
-        return await self._written(changed)
+        done = await asyncio.to_thread(change_settings, home, changes, environ, base=base)
+        if done.changed:
+            self._undo = (done.before, done.base)
+        return await self._written(done.changed)
 
     async def undo(self, _message: Message) -> Message:
         """Take the last save of this visit back, if nobody has changed the file since."""
@@ -183,13 +182,3 @@ class SettingsView:
             return in_use(self._visit.shop.state)
         except Refused:  # the workshop is away
             return {}
-
-
-def _write(
-    home: Home, changes: Mapping[str, object], environ: Mapping[str, str], base: str
-) -> tuple[Preview, list[str]]:
-    """Write on the file of `base`: its text before with the `base` of what it is now, and what changed."""
-    before = preview_settings(home, {}, environ)
-    change = change_settings(home, changes, environ, base=base)
-    after = preview_settings(home, {}, environ)
-    return Preview(before.before, after.before, after.base, {}), change.changed
