@@ -343,7 +343,8 @@ class LocalShop:
         """The host since the UTC second `at` in spans; see `core.ports.Shop.metrics_binned`."""
         if not step_s > 0 or not (self.clock() - at) / step_s <= MOST_BINS:
             raise Refused("invalid", f"that is more than {MOST_BINS} spans: ask for longer ones")
-        return await self._read(self._archive.metrics_binned, at, step_s)
+        async with self._spanning:  # a day's samples hold a reader for a second
+            return await self._read(self._archive.metrics_binned, at, step_s)
 
     async def metrics_since(self, at: float) -> list[Metrics]:
         """Samples of the host since the UTC second `at`, oldest first."""

@@ -224,3 +224,25 @@ async def test_a_crowd_of_lists_leaves_readers_to_others(monkeypatch):
             go.set()
         await asyncio.gather(*lists)
         assert len(reading) == 8
+
+
+async def test_a_crowd_of_histories_leaves_readers_to_others(monkeypatch):
+    """However many pages ask for the host's last day, it is read for one at a time."""
+    async with open_inline_shop() as shop:
+        go, reading = threading.Event(), []
+
+        def binned(at, step_s):
+            reading.append(at)
+            go.wait(10)
+            return []
+
+        monkeypatch.setattr(shop._archive, "metrics_binned", binned)
+        asked = [asyncio.create_task(shop.metrics_binned(shop.clock() - 3600, 60.0)) for _ in range(8)]
+        try:
+            await until(lambda: len(reading) == 1)
+            assert await asyncio.wait_for(shop.get(TaskId("nothing")), 5) is None
+            assert len(reading) == 1
+        finally:
+            go.set()
+        await asyncio.gather(*asked)
+        assert len(reading) == 8

@@ -1,5 +1,6 @@
 """The System page, built without a browser."""
 
+import asyncio
 from dataclasses import replace
 from math import isnan
 
@@ -108,6 +109,28 @@ async def test_a_longer_span_is_read_from_the_archive() -> None:
         shop.clock.advance(1_000)
         view.tick()
         await until(lambda: len(asked) == 2)
+        session.close()
+
+
+async def test_one_history_is_read_at_a_time() -> None:
+    """However often the span is changed meanwhile: then the one that is wanted is read."""
+    async with open_inline_shop() as shop:
+        session, view = open_system(shop)
+        go, asked = asyncio.Event(), []
+
+        async def binned(_at: float, step_s: float) -> list[Metrics]:
+            asked.append(step_s)
+            await go.wait()
+            return [Metrics(shop.clock() - 90, {"cpu_percent": step_s})]
+
+        shop.metrics_binned = binned
+        for name in ("24h", "1h", "24h", "1h"):
+            view.head._handle_msg({"type": "span", "name": name})
+            await until(lambda: asked)
+        assert len(asked) == 1
+        go.set()
+        await until(lambda: list(view.charts.source.data["cpu"]) == [SPANS["1h"].step_s])
+        assert asked == [SPANS["24h"].step_s, SPANS["1h"].step_s]
         session.close()
 
 

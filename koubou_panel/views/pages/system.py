@@ -114,7 +114,7 @@ class SystemView:
         self._is_live = False
         self._machine: Machine | None = None
         self._looks = ProcessLooks()
-        self._is_looking = False
+        self._is_looking = self._is_loading = False
         self._ticks = 0
         self._loaded_at = 0.0
         self._history: list[Metrics] = []
@@ -204,7 +204,8 @@ class SystemView:
         self._loaded_at = self._visit.now()
         if self._span == LIVE:
             self._show(LIVE, list(self._mirror.metrics))
-        else:
+        elif not self._is_loading:
+            self._is_loading = True
             self._visit.spawn(self.load(self._span))
 
     async def load(self, name: str) -> None:
@@ -215,6 +216,10 @@ class SystemView:
         except KoubouError as error:
             self._visit.toast(str(error))
             return
+        finally:
+            self._is_loading = False
+            if name != self._span != LIVE:  # another was chosen meanwhile
+                self._load()
         self._visit.locked(lambda: self._show(name, samples) if name == self._span else None)
 
     def _show(self, name: str, samples: list[Metrics]) -> None:
