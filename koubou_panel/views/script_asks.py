@@ -50,6 +50,7 @@ class ScriptAsks:
         self._visit = visit
         self._on_removed = on_removed
         self._shop = visit.shop
+        self._comparing = asyncio.Lock()
 
     @property
     def answers(self) -> dict[str, Ask]:
@@ -169,7 +170,8 @@ class ScriptAsks:
         """What differs between two versions, or a version and the text that came along."""
         name = self._entry(message).name
         old, new = [await self._side(name, message, side) for side in ("old", "new")]
-        return await asyncio.to_thread(diff_of, old, new)
+        async with self._comparing:  # it takes a processor for seconds
+            return await asyncio.to_thread(diff_of, old, new)
 
     async def _side(self, name: str, message: Message, side: str) -> str:
         version = text_in(message, side, most=64)

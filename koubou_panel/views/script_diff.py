@@ -13,6 +13,8 @@ LINE_CHARS = 2_000
 MOST_LINES = 2_000
 #: What is not matched line by line until then is shown as one piece: some texts would take minutes.
 PATIENCE_S = 3.0
+#: With more pairs of equal lines one look for the longest match would take longer than that, and cannot be ended.
+MOST_PAIRS = 5_000_000
 
 Numbered = list[list[object]]
 Block = dict[str, object]
@@ -66,11 +68,14 @@ def _opcodes(left: list[str], right: list[str]) -> list[Opcode]:
 
 
 class _Patient(SequenceMatcher[str]):
-    """A matcher that gives up after a while."""
+    """A matcher that gives up after a while, or at once where it would be for longer."""
 
     def __init__(self, left: list[str], right: list[str]) -> None:
         self._until = time.monotonic() + PATIENCE_S
         super().__init__(None, left, right)
+        places: dict[str, list[int]] = vars(self)["b2j"]
+        if sum(len(places.get(line, ())) for line in left) > MOST_PAIRS:
+            raise TimeoutError
 
     def find_longest_match(
         self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from itertools import count
 from pathlib import Path
@@ -19,7 +21,8 @@ from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, until
 from koubou_panel.views.language import speaking
 from koubou_panel.views.pages.scripts import PAGE_ROWS, ScriptsView
-from koubou_panel.views.script_diff import MOST_LINES, diff_of
+from koubou_panel.views.script_asks import ScriptAsks
+from koubou_panel.views.script_diff import MOST_LINES, PATIENCE_S, diff_of
 from koubou_panel.views.script_form import script_of
 from koubou_panel.views.script_rows import form_of, parameter_row
 from koubou_panel.views.script_words import exact_size, schedule_words
@@ -481,6 +484,46 @@ def test_what_is_the_same_is_folded_and_what_hides_is_told() -> None:
     assert found["blocks"][2]["right"] == [[11, "line⟨U+200B⟩ 10"]]
     assert found["blocks"][-1]["right"] == [[20, "line 19 ⟨no end of line⟩"]]
     assert diff_of("", "")["blocks"] == []
+
+
+def test_texts_of_the_same_few_lines_are_shown_as_one_piece() -> None:
+    """Where each line stands in hundreds of places, matching would hold a processor for minutes."""
+    lines = [f"{n}\n" for n in range(300)]
+    old = "".join(lines * 150)
+    new = "".join(reversed(lines * 150))
+    began = time.monotonic()
+    found = diff_of(old, new)
+    assert time.monotonic() - began < PATIENCE_S
+    assert [block["tag"] for block in found["blocks"]] == ["change"]
+    assert (found["added"], found["removed"]) == (45_000, 45_000)
+
+
+async def test_one_difference_is_looked_for_at_a_time(
+    shop: LocalShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a page asks."""
+    go, looking = threading.Event(), []
+
+    def look(_old: str, _new: str) -> dict[str, object]:
+        looking.append(1)
+        go.wait(10)
+        return {"blocks": []}
+
+    monkeypatch.setattr("koubou_panel.views.script_asks.diff_of", look)
+    await add(shop, "job")
+    view = open_scripts(shop)
+    base = (await ask(view, "text", name="job"))["version"]
+    question = {"name": "job", "old": base, "new": "mine", "text": TEXT}
+    answer = ScriptAsks(view._visit, on_removed=lambda _name: None).answers["diff"]
+    asked = [asyncio.ensure_future(answer(question)) for _ in range(3)]
+    try:
+        await until(lambda: looking)
+        await ask(view, "text", name="job")
+        assert len(looking) == 1
+    finally:
+        go.set()
+    await asyncio.gather(*asked)
+    assert len(looking) == 3
 
 
 def test_a_long_difference_is_cut() -> None:
