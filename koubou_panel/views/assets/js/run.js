@@ -156,6 +156,7 @@ export const RunCard = {
       }
       start.disabled = true
       turn += 1
+      keep()
       try {
         const {task_id} = await ask(model, "submit", {form: values()})
         const used = kindOf() === "script" ? `script:${scriptName()}` : kindOf()
@@ -189,6 +190,8 @@ export const RunCard = {
       note.hidden = wrong.hidden = true
       if (isCleared) sessionStorage.removeItem(draftKey(kept))
       const held = isCleared ? null : readDraft(kept)
+      // The same form after a cut: what the workshop may have taken already is not taken twice.
+      key = held?.values?.key ?? newKey()
       for (const field of fields) {
         if (held && held.raw[field._name] !== undefined) field._set(held.raw[field._name])
         else if (form_ && field._given && form_.parameters?.[field._name.slice(11)] !== undefined) field._set(form_.parameters[field._name.slice(11)])
