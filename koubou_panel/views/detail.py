@@ -6,8 +6,8 @@ from koubou_panel.core.records import NO_LIMITS, Limits, Request, Usage, Use
 from koubou_panel.reactive.models import ShopModel, TaskModel
 from koubou_panel.views.escape import line
 from koubou_panel.views.fault import fault
-from koubou_panel.views.given import given
-from koubou_panel.views.language import _, ngettext
+from koubou_panel.views.given import Entry, given
+from koubou_panel.views.language import _, ngettext, spoken
 from koubou_panel.views.rows import MARK, Row, fraction_of, progress_words, waits_because
 from koubou_panel.views.words import count, duration, size
 
@@ -16,12 +16,42 @@ EDITABLE = ("script", "prompt")
 """The kinds that a person can ask for with the dialog."""
 
 
-def detail(task: TaskModel, shop: ShopModel, request: Request | None = None) -> Row:
-    """All that the head of a task's view shows, but for what the clock changes; `request` is what was asked for."""
+class LongTexts:
+    """The parts of a task's `detail` that take long to make: once for what was asked for, and for each fault."""
+
+    def __init__(self) -> None:
+        """Nothing is made yet."""
+        self._asked: tuple[Request | None, str] = (None, "")
+        self._given: list[Entry] = []
+        self._traceback = ""
+        self._fault: dict[str, str] = {}
+
+    def given(self, request: Request) -> list[Entry]:
+        """As `views.given.given`, in the language that is spoken."""
+        if self._asked[0] is not request or self._asked[1] != spoken():
+            self._asked = request, spoken()
+            self._given = given(request)
+        return self._given
+
+    def fault(self, traceback: str) -> dict[str, str]:
+        """As `views.fault.fault`."""
+        if self._traceback != traceback:
+            self._traceback, self._fault = traceback, fault(traceback)
+        return self._fault
+
+
+def detail(
+    task: TaskModel, shop: ShopModel, request: Request | None = None, texts: LongTexts | None = None
+) -> Row:
+    """All that the head of a task's view shows, but for what the clock changes.
+
+    `request` is what was asked for; `texts` keeps what was made of it the last time.
+    """
+    texts = texts or LongTexts()
     return {
         "id": task.task_id,
         "label": line(task.label, NAME_LIMIT),
-        "given": [] if request is None else given(request),
+        "given": [] if request is None else texts.given(request),
         "can_edit": task.kind in EDITABLE,
         "status": task.status,
         "mark": _mark(task),
@@ -38,7 +68,7 @@ def detail(task: TaskModel, shop: ShopModel, request: Request | None = None) -> 
         "has_progress": task.fraction is not None or task.done is not None or task.status == "in_progress",
         "waits_for": [{"id": first, "label": line(label)} for first, label in task.waits_for],
         "facts": _facts(task),
-        "fault": fault(task.traceback),
+        "fault": texts.fault(task.traceback),
     }
 
 

@@ -1,11 +1,13 @@
 """What is told of one task, as plain data."""
 
+import pytest
 from msgspec.structs import replace
 
-from koubou_panel.core.records import Fault, Limits, Progress, Request, Task, Usage, Use
+from koubou_panel.core.records import Fault, Limits, Progress, Request, Task, TaskId, Usage, Use
 from koubou_panel.reactive import ShopModel, TaskModel
 from koubou_panel.reactive.models import task_values
-from koubou_panel.views.detail import detail
+from koubou_panel.views.detail import LongTexts, detail
+from koubou_panel.views.language import speaking
 
 MB = 1024**2
 
@@ -113,3 +115,21 @@ def test_the_whole_prompt_and_the_model_are_told() -> None:
     row = told(replace(task, request=replace(task.request, kind="prompt", spec=spec)))
     assert {"label": "Prompt", "text": prompt, "form": "text"} in row["given"]
     assert dict(row["facts"])["Model"] == "smollm2, cut off at 9 tokens"
+
+
+def test_long_texts_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given again only in another language, the fault only where it is another one."""
+    made: list[object] = []
+    monkeypatch.setattr("koubou_panel.views.detail.given", lambda request: made.append(request) or [])
+    monkeypatch.setattr("koubou_panel.views.detail.fault", lambda text: made.append(text) or {"error": text})
+    texts = LongTexts()
+    one, other = [Request(task_id=TaskId("t"), kind="prompt", created_at=0.0) for _ in range(2)]
+    for _ in range(3):
+        texts.given(one)
+        assert texts.fault("boom") == {"error": "boom"}
+    assert made == [one, "boom"]
+    with speaking("ja"):
+        texts.given(one)
+    texts.given(other)
+    assert texts.fault("bang") == {"error": "bang"}
+    assert made[2:] == [one, other, "bang"]

@@ -14,7 +14,7 @@ from koubou_panel.reactive.models import TaskModel
 from koubou_panel.views.cards import Card, ChartHead, InputCard, Message, TaskCard, set_changed
 from koubou_panel.views.copy_as import Doors, copies
 from koubou_panel.views.curves import LINES, PANELS, Panel, TaskCurves
-from koubou_panel.views.detail import curve_values, detail
+from koubou_panel.views.detail import LongTexts, curve_values, detail
 from koubou_panel.views.language import _, later
 from koubou_panel.views.reruns import Link, reruns
 from koubou_panel.views.theme import DATA
@@ -64,6 +64,7 @@ class TaskView:
         self._task: Task | None = None
         self._reruns: list[Link] = []
         self._prepared: TaskCurves | None = None
+        self._texts = LongTexts()
 
     @property
     def roots(self) -> dict[str, object]:
@@ -84,6 +85,7 @@ class TaskView:
         """Open this task's view, in place of any other's; `viewer` reads its output."""
         self._end_curves()
         self._viewer, self._task = viewer, task
+        self._texts = LongTexts()
         self._look_for_reruns()
         self.model = self._mirror.pin(task)
         self._draw()
@@ -91,6 +93,7 @@ class TaskView:
     def close(self) -> None:
         """Show none; what fed its figures ends."""
         self.model = self._viewer = self._task = None
+        self._texts = LongTexts()
         self._mirror.pin(None)
         set_changed(self.output, state={})
         self._end_curves()
@@ -163,7 +166,7 @@ class TaskView:
         model, task = self.model, self._task
         if model is None or task is None:
             return
-        told = detail(model, self._mirror.model, task.request) | {"reruns": self._reruns}
+        told = detail(model, self._mirror.model, task.request, self._texts) | {"reruns": self._reruns}
         set_changed(self.head, task=told)
         reads = model.takes_input and model.status == "in_progress" and not model.stopping
         set_changed(self.input, task_id=model.task_id if reads and self._visit.can_act else "")
