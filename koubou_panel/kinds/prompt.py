@@ -295,13 +295,14 @@ class Answer:
     def _usage(self) -> Usage:
         """The server's own counts where it tells them; else each piece that came counts as a token."""
         duration_s = round(time.monotonic() - self._run_began_s, 6)
-        if self._first_s is None:
-            return Usage(duration_s=duration_s)
         tokens = _count(self._told.get("completion_tokens")) or self._chunks
+        read = _count(self._told.get("prompt_tokens"))
+        if self._first_s is None:  # an answer without a sign of it, such as the first bytes of a character
+            return Usage(duration_s=duration_s, prompt_tokens=read, completion_tokens=tokens or None)
         writing_s = self._last_s - self._first_s
         return Usage(
             duration_s=duration_s,
-            prompt_tokens=_count(self._told.get("prompt_tokens")),
+            prompt_tokens=read,
             completion_tokens=tokens,
             first_token_s=round(self._first_s - self._began_s, 3),
             tokens_per_s=round((tokens - 1) / writing_s, 1) if tokens > 1 and writing_s > 0 else None,

@@ -87,7 +87,7 @@ async def test_the_port_serves_these_routes_and_no_others(rest):
         for rule in application.wildcard_router.rules
         if isinstance(rule.matcher, PathMatches)
     }
-    known = {row[0] for row in api_routes(rest.dashboard.api)} | {"/", "/healthz", "/ws"}
+    known = {row[0] for row in api_routes(rest.dashboard.api)} | {"/", "/healthz", "/ws", "/output/([^/]+)"}
     page = {
         pattern for pattern in patterns if re.match(r"/\??(overview|favicon|static|components|\(|$)", pattern)
     }
