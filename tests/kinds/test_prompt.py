@@ -176,6 +176,14 @@ def test_schema_that_cannot_be_followed_fails_with_its_costs(bare, schema, words
     assert (outcome.usage.completion_tokens, bare.output.text) == (7, "{}")
 
 
+def test_tokens_of_an_answer_without_a_sign_are_told(bare) -> None:
+    """Tokens that make no whole character yet are counted as the server counted them."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    with serving(chat(event(finish="length", usage=usage), b"data: [DONE]\n\n")) as (url, _):
+        outcome = ask(bare, url=url)
+    assert (outcome.usage.prompt_tokens, outcome.usage.completion_tokens) == (9, 2)
+
+
 def test_nothing_that_a_schema_refers_to_is_fetched(bare, tmp_path) -> None:
     """Neither an address nor a file is read, whatever a schema names."""
     file = tmp_path / "schema.json"
