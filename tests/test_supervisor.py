@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -346,11 +347,12 @@ def test_workshop_that_dies_again_and_again_is_given_up(shell, up) -> None:
     killed: set[int] = set()
 
     def kill_it() -> bool:
-        found = [p for p in _processes_of(shell) if "koubou_panel.servers.workshop" in p.cmdline()]
-        for workshop in found:
-            if workshop.pid not in killed and (shell.home / "runtime" / "status.json").exists():
-                killed.add(workshop.pid)
-                workshop.kill()
+        for found in _processes_of(shell):
+            with suppress(psutil.Error):  # it has just ended
+                is_one = "koubou_panel.servers.workshop" in found.cmdline()
+                if is_one and found.pid not in killed and (shell.home / "runtime" / "status.json").exists():
+                    killed.add(found.pid)
+                    found.kill()
         return process.poll() is not None
 
     _wait(kill_it, START_S)

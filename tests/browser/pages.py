@@ -52,6 +52,10 @@ class Watch:
 
     async def go(self, label: str) -> None:
         """Go to a page by its name: in the bar, or in the menu of a phone."""
+        # Which links fit in the bar is known once a frame of this size has been painted.
+        await self.page.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         link = self.page.locator(".pages > a", has_text=label)
         if await link.is_visible():
             await link.click()
