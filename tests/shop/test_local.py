@@ -82,8 +82,8 @@ async def test_pending_tasks_survive_a_restart(tmp_path):
         blocker = await submit(shop, "sleep", "60")
         waiting = await submit(shop, "echo", "later")
         await until(lambda: shop.state.tasks[blocker].status == "in_progress")
-    async with open_shop(tmp_path / "home", workers=1) as shop:
-        await until(lambda: shop.state.tasks[waiting].status == "completed")
+    async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
+        await until(lambda: shop.state.tasks[waiting].status == "completed", 40)
         assert shop.state.tasks[blocker].reason == "shutdown"
 
 
