@@ -31,7 +31,7 @@ from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.events import TaskCompleted
 from koubou_panel.core.records import Request
 from koubou_panel.home import Home
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.servers.credentials import load_or_create_token, mint_code
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.testing import until
@@ -42,7 +42,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 KOUBOU = str(Path(sys.executable).with_name("koubou"))
 TURN_S = 0.05
 DASHBOARD = (
-    "import sys; from koubou_panel.views import session; session.FRAME_MS = int(sys.argv.pop(1)); "
+    "import sys; from koubou_panel.views import frames; frames.FRAME_MS = int(sys.argv.pop(1)); "
     "from koubou_panel.servers.dashboard import main; sys.exit(main())"
 )
 WATCH = """() => {

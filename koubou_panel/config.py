@@ -73,13 +73,15 @@ class Preview(Struct, frozen=True, gc=False):
     faults: dict[str, str]
 
 
-def setting_records(home: Home, environ: Mapping[str, str]) -> list[SettingRecord]:
-    """Every setting, in the table's order.
+def setting_records(
+    home: Home, environ: Mapping[str, str], flags: Mapping[str, object] | None = None
+) -> list[SettingRecord]:
+    """Every setting, in the table's order. `flags` is what flags say, by setting, where that is known.
 
     Raises:
         SettingsError: the file or a variable cannot be used as it stands.
     """
-    settings = _load(home, environ)
+    settings = _load(home, environ, flags)
     _, told = _read(home.root / FILE)
     return [
         SettingRecord(
@@ -283,11 +285,11 @@ def plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _load(home: Home, environ: Mapping[str, str]) -> Settings:
+def _load(home: Home, environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
     """The settings of `home`, by the environment where that names it, else as if a flag did."""
     named = environ.get(BY_NAME["home"].variable)
     found = default_home() if named is None else BY_NAME["home"].read(named)
-    return load(environ, None if found == home.root else {"home": home.root})
+    return load(environ, {**(flags or {}), **({} if found == home.root else {"home": home.root})})
 
 
 def _checked(name: str, value: object) -> object:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from koubou_panel.errors import KoubouError
+from koubou_panel.kinds.spill import VALUES
+
+LOCK_TRIES = 3
+LOCK_AGAIN_S = 0.005
 
 
 class HomeTaken(KoubouError):
@@ -43,6 +48,11 @@ class Home:
     def output(self) -> Path:
         """The folder of output logs."""
         return self.root / "output"
+
+    @property
+    def values(self) -> Path:
+        """The folder of large arguments and results; made when there is one."""
+        return self.root / VALUES
 
     @property
     def scripts(self) -> Path:
@@ -83,7 +93,7 @@ class Home:
         path = self.lock_file
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(fd)
         except BlockingIOError:
             held_by = os.read(fd, 32).decode(errors="replace").strip()
             os.close(fd)
@@ -92,8 +102,52 @@ class Home:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = fd
 
+    def is_held(self) -> bool:
+        """Whether a living process holds the home; one whose folder was removed is held by nobody."""
+        try:
+            fd = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: several may look at once
+        except OSError:  # also where it cannot be told: then it is waited for
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def is_in_place(self) -> bool:
+        """Whether the lock that is held here is still the home's: nobody removed the folder, or put another there.
+
+        Where that cannot be told, as on a disk that answers with an error for a moment, it is.
+        """
+        if self._lock_fd is None:
+            return False
+        try:
+            return os.path.samestat(self.lock_file.stat(), os.fstat(self._lock_fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
     def unlock(self) -> None:
         """Let the home go."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _lock_soon(fd: int) -> None:
+    """Lock a file; who only looks whether it is locked (`Home.is_held`) has it for a moment.
+
+    Raises:
+        BlockingIOError: another has it.
+    """
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+        time.sleep(LOCK_AGAIN_S)
+    return None

@@ -5,9 +5,10 @@ A third party registers an entry point in the group `koubou_panel.<family>`; a b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from msgspec.structs import replace
@@ -38,20 +39,29 @@ BUILT_IN: dict[str, dict[str, str]] = {
 
 def names(family: str) -> list[str]:
     """The names that `family` knows, built-in and installed."""
-    installed = [point.name for point in entry_points(group=f"koubou_panel.{family}")]
-    return sorted({*BUILT_IN.get(family, {}), *installed})
+    return sorted({*BUILT_IN.get(family, {}), *_installed(family)})
+
+
+def find(family: str, name: str) -> object | None:
+    """What is registered as `name`, made once; None if nothing is."""
+    if name in BUILT_IN.get(family, {}) or name in _installed(family):
+        return _made(family, name)
+    return None
 
 
 @cache
-def find(family: str, name: str) -> object | None:
-    """What is registered as `name`, made once; None if nothing is."""
+def _made(family: str, name: str) -> object:
     target = BUILT_IN.get(family, {}).get(name)
-    if target is not None:
-        module, _, attribute = target.partition(":")
-        return cast("object", getattr(import_module(module), attribute)())
-    for point in entry_points(group=f"koubou_panel.{family}", name=name):
-        return cast("object", point.load()())
-    return None
+    if target is None:
+        return cast("object", _installed(family)[name].load()())
+    module, _, attribute = target.partition(":")
+    return cast("object", getattr(import_module(module), attribute)())
+
+
+@cache
+def _installed(family: str) -> Mapping[str, EntryPoint]:
+    """What third parties have installed: to find it takes milliseconds. Of two of a name the first on the path wins."""
+    return {point.name: point for point in reversed(tuple(entry_points(group=f"koubou_panel.{family}")))}
 
 
 def kind(name: str) -> TaskKind:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import SupportsFloat
 
 Tell = Callable[[float | None, float | None, str, str], None]
+Said = tuple[float | None, float | None, str, str]
+Hint = Callable[[Said | None], None]
 
 EVERY_S = 0.05
 _NUMBERS = (int, float, type(None))
@@ -64,6 +66,8 @@ class _Teller:
 
     def __init__(self) -> None:
         self.tell: Tell = self._find
+        self.hint: Hint = _nothing
+        self.is_worker = False
 
     def _find(self, done: float | None, total: float | None, unit: str, message: str) -> None:
         named = os.environ.get(OUTPUT_VARIABLE, "")
@@ -71,9 +75,29 @@ class _Teller:
         self.tell(done, total, unit, message)
 
 
-def tell_to(tell: Tell | None) -> None:
-    """From now on this process tells `tell`; None: nobody. Worker only."""
+def begin_worker() -> None:
+    """From now on this process is a worker."""
+    _teller.is_worker = True
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker, or a fork of one."""
+    return _teller.is_worker
+
+
+def tell_to(tell: Tell | None, hint: Hint | None = None) -> None:
+    """From now on this process tells `tell`, and `hint` what libraries say; None: nobody. Worker only."""
     _teller.tell = _nobody if tell is None else tell
+    _teller.hint = _nothing if hint is None else hint
+
+
+def hint(said: Said | None) -> None:
+    """What a library says of itself: less than what the task says, more than what is read from its output."""
+    _teller.hint(said)
+
+
+def _nothing(said: Said | None) -> None:
+    """Nobody wants to know."""
 
 
 def _nobody(done: float | None, total: float | None, unit: str, message: str) -> None:

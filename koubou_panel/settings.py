@@ -40,6 +40,8 @@ MAX_WORKERS = 256
 MAX_PORT = 65_535
 MAX_GRACE_S = 86_400.0
 MAX_AGENT_TASKS = 1_000_000
+MAX_DAYS = 36_500.0
+MAX_GB = 1_000_000.0
 EMBEDDED_MODEL = "embedded"
 
 
@@ -75,6 +77,8 @@ class Settings:
     workers: tuple[int, int]
     grace_s: float
     agent_tasks: int
+    values_days: float
+    values_gb: float
     model_url: str
     model: str
     model_file: str
@@ -134,15 +138,27 @@ def _read_workers(value: object) -> tuple[int, int]:
 
 
 def _read_seconds(value: object) -> float:
+    return _number(value, "seconds", 0.0, MAX_GRACE_S)
+
+
+def _read_days(value: object) -> float:
+    return _number(value, "days", 1.0, MAX_DAYS)
+
+
+def _read_gb(value: object) -> float:
+    return _number(value, "GB", 0.0, MAX_GB)
+
+
+def _number(value: object, unit: str, least: float, most: float) -> float:
     try:
-        seconds = (
+        number = (
             float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
         )
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_GRACE_S:
-        raise ValueError(f"must be seconds from 0 to {MAX_GRACE_S:g}")
-    return seconds
+        number = -1.0
+    if not least <= number <= most:
+        raise ValueError(f"must be {unit} from {least:g} to {most:g}")
+    return number
 
 
 def _read_count(value: object) -> int:
@@ -209,6 +225,22 @@ TABLE: tuple[Setting, ...] = (
         "tasks",
         "how many unfinished tasks one agent may have",
         _read_count,
+    ),
+    Setting(
+        "values_days",
+        "number",
+        7.0,
+        "days",
+        "how long large arguments and results of tasks that have ended are kept",
+        _read_days,
+    ),
+    Setting(
+        "values_gb",
+        "number",
+        20.0,
+        "GB",
+        "how much room they may take: beyond it the oldest go before, but nothing of the last day",
+        _read_gb,
     ),
     Setting(
         "model_url",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -22,8 +23,8 @@ import psutil
 from koubou_panel.core.records import Service
 from koubou_panel.errors import SettingsError
 from koubou_panel.home import Home
-from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, EXIT_USAGE, Settings
-from koubou_panel.supervising.children import children_of
+from koubou_panel.settings import EXIT_DATA, EXIT_FAILED, EXIT_USAGE, Settings, default_home
+from koubou_panel.supervising.children import children_of, go_on_at
 from koubou_panel.supervising.model import RUNS_ALREADY, Elsewhere, choose, ollama_program
 from koubou_panel.supervising.patience import Patience
 from koubou_panel.supervising.process import Child, StartFailed, ending_words
@@ -45,7 +46,8 @@ class Supervisor:
         settings: the settings in force.
         dashboard: whether to run the dashboard.
         insecure_no_auth: whether the ports ask for no credentials.
-        is_restart: whether this goes on from an earlier start: the stored number of workers counts, not the settings'.
+        again: the ports of an earlier start that this goes on from, by service: open pages find it there. The stored
+            number of workers counts then, not the settings'. None: it is no restart.
         label: a word for what kind of workshop this is, such as "demo"; shown wherever it is.
         patience: how often what dies is started again.
         link: gives the dashboard's address for people, of its port.
@@ -60,7 +62,7 @@ class Supervisor:
         *,
         dashboard: bool = True,
         insecure_no_auth: bool = False,
-        is_restart: bool = False,
+        again: Mapping[str, int] | None = None,
         label: str = "",
         patience: Patience | None = None,
         link: Callable[[int], str],
@@ -81,7 +83,7 @@ class Supervisor:
         self._skip = asyncio.Event()
         started_at = psutil.Process().create_time()
         # A restart goes on in the same process, whose own start is long ago.
-        self._began_at = time.time() if is_restart else started_at
+        self._began_at = started_at if again is None else time.time()
         self._about = {
             "started_at": started_at,
             "began_at": self._began_at,
@@ -96,9 +98,10 @@ class Supervisor:
         flags = ["--insecure-no-auth"] if insecure_no_auth else []
         made = children_of(settings, dashboard=dashboard, flags=flags, label=label, say=self._say)
         self._workshop, self._dashboard, self._model = made
-        if is_restart:
-            self._workshop.first_flags = ()
         self._main = [child for child in (self._workshop, self._dashboard) if child is not None]
+        if again is not None:
+            self._workshop.first_flags = ()
+            go_on_at(self._main, again, settings.host)
         self._children = [*self._main, self._model]
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -106,6 +109,11 @@ class Supervisor:
         self._life: tuple[int, int] = (-1, -1)
         for child in self._main:
             child.on_request = self._take_request
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each service that has one."""
+        return {service: port for child in self._main for service, port in child.ports.items() if port}
 
     async def run(self) -> int:
         """Start, keep, and end the services; gives the exit code of `koubou up`.
@@ -253,6 +261,8 @@ class Supervisor:
         ports = self._workshop.ports
         parts = [f"{high} workers" if low == high else f"{low}–{high} workers", f"ws :{ports['websocket']}"]
         parts += [f"mcp :{ports['agents']}", f"history {self._home.database}"]
+        if self._home.root != default_home():
+            parts.append(f"in another shell: koubou --home {shlex.quote(str(self._home.root))}")
         address = self._link(self._dashboard.ports["dashboard"]) if self._dashboard else ""
         arrow = f" → {address}" if address else ""
         label = f"{self._about['label']} " if self._about["label"] else ""
@@ -275,6 +285,9 @@ class Supervisor:
         while True:
             if is_running:
                 ended = await child.wait()
+                if child is self._workshop and ended == EXIT_DATA:
+                    self._end_without_home()
+                    return
                 delay_s = self._patience.delay_after(child.died_at, time.monotonic(), delay_s)
                 if not delay_s:
                     self._give_up(child, f"it {ending_words(ended)}, {self._patience.words}")
@@ -311,6 +324,14 @@ class Supervisor:
             self._say(
                 "koubou: the dashboard stays; `koubou restart` starts the workshop again, Ctrl-C ends all"
             )
+
+    def _end_without_home(self) -> None:
+        """The home's folder was removed: there is nothing to go on with, and what is there now is another's."""
+        self._workshop.state, self._workshop.pid = "failed", None
+        self._holds_home, self._code = False, EXIT_DATA
+        root = self._home.root
+        self._say(f"koubou: the folder {root} was removed while it was open; `koubou up` begins a new one")
+        self._asked.set()
 
     def _tell(self) -> None:
         """Say how everything stands, if that is new: in `status.json`, and to the processes."""

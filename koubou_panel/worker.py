@@ -47,6 +47,8 @@ from koubou_panel.engines.inputs import Inputs
 from koubou_panel.engines.marks import Mark
 from koubou_panel.engines.pulse import PULSE_S, Pulse
 from koubou_panel.kinds.limit import lift_memory_limit
+from koubou_panel.kinds.warm import end_fork
+from koubou_panel.meters import Meters, watch
 
 LONGEST_UNHEARD_S = 0.25
 LONGEST_QUIET_S = 2.0
@@ -87,6 +89,11 @@ class Context(RunContext):
         self.following.say(done, total, unit, message)
         self._ring()
 
+    def hint(self, said: running.Said | None) -> None:
+        """Tell what a library says of how far it is."""
+        self.following.hint(said)
+        self._ring()
+
     def _hear(self, data: bytes) -> None:
         self.following.feed(data)
         self._ring()
@@ -102,6 +109,14 @@ class Context(RunContext):
         if self._database is None:
             raise LookupError(f"the result of task {task_id} cannot be read here")
         return read_value(self._database, task_id)
+
+    def payload_of(self, task_id: TaskId) -> bytes:
+        """What was submitted with a task before this one."""
+        from koubou_panel.archive.values import read_payload
+
+        if self._database is None:
+            raise LookupError(f"the arguments of task {task_id} cannot be read here")
+        return read_payload(self._database, task_id)
 
     def news(self) -> Told | None:
         """What changed since the last call, if anything did."""
@@ -131,11 +146,13 @@ class WorkerProcess:
         self.mark = mark
         self.folder = folder
         self.database = database
+        self.pid = os.getpid()
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.inputs = Inputs(lambda number, why: self.send(InputTaken(number, why)))
         self.kinds: dict[str, TaskKind] = {}
         self.capture = capture
         self.pulse = Pulse()
+        self.meters = Meters()
         self.current: Context | None = None
         self._send_lock = threading.Lock()
         self._news_lock = threading.Lock()
@@ -146,6 +163,7 @@ class WorkerProcess:
         """Until the workshop hangs up or says to leave."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
+        watch(self.meters)
         self.send(Hello(os.getpid()))
         take = self.jobs.get
         while (job := take()) is not None:
@@ -154,10 +172,8 @@ class WorkerProcess:
                 self.send(Passed(job.claim))
                 continue
             self._ended.append(self._do(job))
-            now = time.monotonic()
-            if self.jobs.empty() or now - self._flushed_at > FLUSH_S:
+            if self._is_flush_due():
                 self.flush()
-                self._flushed_at = now
             else:
                 self.pulse.ring()
 
@@ -170,6 +186,11 @@ class WorkerProcess:
                     outcomes.append(self._ended.popleft())
             if outcomes:
                 self.link.sendall(frame(Ended(outcomes)))
+                self._flushed_at = time.monotonic()
+
+    def _is_flush_due(self) -> bool:
+        """Whether what has ended is to be told now: only what took next to no time waits for the next to end."""
+        return self.jobs.empty() or time.monotonic() - self._flushed_at > FLUSH_S
 
     def send(self, message: FromWorker) -> None:
         """Send one frame; any thread."""
@@ -178,19 +199,22 @@ class WorkerProcess:
 
     def _do(self, job: Job) -> Outcome:
         context = self.current = Context(job, self.folder, self.inputs, self.pulse.ring, self.database)
-        running.tell_to(context.progress)
+        running.tell_to(context.progress, context.hint)
         batches = False
         try:
             kind = self._kind(job.kind)
             batches = context.prints_unheard = kind.batches
             outcome = kind.run(job, context)
         except Exception as error:  # noqa: BLE001 - the edge: a kind's own bug must not end the worker
+            end_fork(self.pid, error)
             fault = Fault(type(error).__name__, str(error))
             outcome = Outcome(job.task_id, job.run, "start", f"could not run: {error}", error=fault)
+        end_fork(self.pid)
         self.inputs.end(job.claim)
         self.capture.finish(context.output)
         self.current = None
         running.tell_to(None)
+        self.meters.clear()
         with contextlib.suppress(
             Exception
         ):  # a run does not fail, nor its worker, for what it said of itself
@@ -322,6 +346,7 @@ def main(argv: list[str]) -> None:
     for fd in (mark_fd, caught_fd):
         os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's own signature
     become_subreaper()
+    running.begin_worker()
     capture = Capture(caught_fd, mark := Mark(mark_fd))
     faulthandler.enable()
     WorkerProcess(link, mark, capture, Path(argv[3]), Path(argv[4]) if argv[4:] else None).run()

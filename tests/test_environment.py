@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+UP = (ROOT / "requirements-up.lock").read_text(encoding="utf-8")
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
 
 # PyPI name -> conda-forge name, where they differ
@@ -53,9 +54,19 @@ def test_conda_installs_the_clone() -> None:
 def test_lock_satisfies_pyproject() -> None:
     """Every declared package is locked, at a version that its floor allows."""
     locked = {canonicalize_name(found["name"]): found["version"] for found in LOCKED.finditer(LOCK)}
-    asked = _declared("dev")
+    asked = _declared("dev", "clone", "llm", "notebook")
     assert asked.keys() <= locked.keys()
     assert not {name: locked[name] for name, floor in asked.items() if locked[name] not in floor}
+
+
+def test_what_make_up_installs_is_what_the_tests_run_with() -> None:
+    """The product alone, at the versions and hashes of the whole lock: nothing is installed twice."""
+    whole = {found["name"]: found[0] for found in LOCKED.finditer(LOCK)}
+    product = {found["name"]: found[0] for found in LOCKED.finditer(UP)}
+    assert product == {name: whole.get(name) for name in product}
+    named = {canonicalize_name(name) for name in product}
+    assert _declared("clone", "llm", "notebook").keys() <= named
+    assert named.isdisjoint({"hypothesis", "mypy", "playwright", "pytest", "ruff", "scikit-learn"})
 
 
 def test_lock_pins_and_hashes_every_line() -> None:

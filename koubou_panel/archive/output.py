@@ -8,6 +8,7 @@ segment reads what its name says, whatever is removed meanwhile.
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
 import re
 from collections import deque
@@ -21,6 +22,7 @@ from koubou_panel.errors import Refused
 
 QUOTA_BYTES = 256 * 1024 * 1024
 _SEGMENTS = 8
+STDERR = 2
 _LOST = "\n[koubou] {lost} bytes of output could not be stored here: {why}\n"
 
 # What a client names ends in a path.
@@ -147,7 +149,17 @@ class OutputLog(OutputSink):
     def _open(self, start: int) -> int:
         path = _segment(self._path, start)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return _beyond_standard(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _beyond_standard(fd: int) -> int:
+    """`fd`, or in its place one that is no standard stream's: of those a task may have closed one meanwhile."""
+    if fd > STDERR:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+    finally:
+        os.close(fd)
 
 
 def output_path(folder: Path, task_id: TaskId) -> Path:

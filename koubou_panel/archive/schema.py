@@ -132,7 +132,11 @@ _SPANS = (
     *(statement for statement in (*_CURVES, *_SCRIPTS) if "TRIGGER" in statement),
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES, _SCRIPTS, _SPANS)
+# The tables stay as they are. From here on a payload or a result may say that the bulk of it is in files of the home:
+# an older version, which cannot know, is to refuse the home rather than fail its tasks.
+_FILES: tuple[str, ...] = ()
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _CURVES, _SCRIPTS, _SPANS, _FILES)
 """Statements that lead from version N to N + 1. Published ones are never edited: a change is a new entry."""
 
 VERSION = len(MIGRATIONS)
@@ -264,6 +268,8 @@ def _examine_marks(path: Path, connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID:
         raise HomeRefused(path, "is a database of another program")
+    if version < 1:
+        raise HomeRefused(path, f"is damaged (there is no format {version})")
     if version > VERSION:
         raise HomeRefused(
             path,

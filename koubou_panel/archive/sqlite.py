@@ -67,7 +67,8 @@ class Archive:
             writer = schema.connect(path, writes=True)
         try:
             _set_up(writer)
-            schema.migrate(writer)
+            with nullcontext() if path is None else schema.refusing_damage(path):
+                schema.migrate(writer)
         except BaseException:
             writer.close()
             raise

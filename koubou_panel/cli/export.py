@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
-from koubou_panel import __version__
 from koubou_panel.cli.ending import say
-from koubou_panel.cli.link import ask
-from koubou_panel.core.ports import TaskQuery
-from koubou_panel.core.records import Metrics, Task
+from koubou_panel.cli.link import open_shop
 from koubou_panel.errors import Refused
 from koubou_panel.exporters import json as json_format
-from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.wire.records import iso, task_record
-
-PAGE_TASKS = 1_000
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
+from koubou_panel.shop.snapshot import What, since_of, take
 
 FORMATS: dict[str, Callable[[dict[str, object], BinaryIO], None]] = {"json": json_format.write}
 
 
 def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """UTC seconds of a moment: so long ago (`90s`, `15m`, `1h`, `2d`, `1w`), or a date as ISO 8601."""
-    if value is None:
-        return None
-    text = value.strip()
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if found:
-        return time.time() - float(found[1]) * UNITS_S[found[2]]
     try:
-        date = datetime.fromisoformat(text)
-    except ValueError:
-        words = f"{text!r} is neither a span such as 30m, 1h or 2d nor a date such as 2026-01-31"
-        raise click.BadParameter(words, ctx, param) from None
-    return (date if date.tzinfo else date.astimezone()).timestamp()
+        return since_of(value, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command()
@@ -55,16 +38,14 @@ def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; stdout if not given."
 )
 @click.pass_context
-def export(ctx: click.Context, *, format_: str, what: str, since: float | None, output: Path | None) -> None:
+def export(ctx: click.Context, *, format_: str, what: What, since: float | None, output: Path | None) -> None:
     """Write a snapshot of metrics and tasks as one document."""
 
-    async def collect(shop: RemoteShop) -> tuple[list[Task], list[Metrics]]:
-        tasks = [] if what == "metrics" else await _tasks(shop, since or 0.0)
-        metrics = [] if what == "tasks" else await shop.metrics_since(since or 0.0)
-        return tasks, metrics
+    async def collect() -> dict[str, Any]:
+        async with open_shop(ctx, replica=True) as shop:
+            return await take(shop, now=time.time(), since=since, what=what)
 
-    tasks, metrics = ask(ctx, collect)
-    document = _document(what, since, tasks, metrics)
+    document = asyncio.run(collect())
     if output is None:
         FORMATS[format_](document, sys.stdout.buffer)
         return
@@ -73,33 +54,6 @@ def export(ctx: click.Context, *, format_: str, what: str, since: float | None, 
             FORMATS[format_](document, file)
     except OSError as error:
         raise Refused("invalid", f"{output} cannot be written ({error.strerror})") from error
-    said = [f"{len(tasks)} tasks"] * (what != "metrics") + [f"{len(metrics)} samples"] * (what != "tasks")
+    words = {"tasks": "tasks", "metrics": "samples"}
+    said = [f"{len(document[key])} {word}" for key, word in words.items() if key in document]
     say(f"{' and '.join(said)} written to {output}")
-
-
-async def _tasks(shop: RemoteShop, since: float) -> list[Task]:
-    """Tasks submitted since, newest first."""
-    tasks: list[Task] = []
-    cursor: str | None = None
-    while True:
-        page = await shop.find(TaskQuery(limit=PAGE_TASKS, cursor=cursor))
-        recent = [task for task in page.tasks if task.request.created_at >= since]
-        tasks += recent
-        cursor = page.cursor
-        if cursor is None or len(recent) < len(page.tasks):
-            return tasks
-
-
-def _document(
-    what: str, since: float | None, tasks: Sequence[Task], metrics: Sequence[Metrics]
-) -> dict[str, object]:
-    document: dict[str, object] = {
-        "koubou": __version__,
-        "exported_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "since": iso(since),
-    }
-    if what != "metrics":
-        document["tasks"] = [task_record(task) for task in tasks]
-    if what != "tasks":
-        document["metrics"] = [{"at": iso(sample.at), **sample.values} for sample in metrics]
-    return document

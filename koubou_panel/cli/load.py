@@ -19,7 +19,7 @@ from koubou_panel.cli.show import duration, print_fields, print_json, table
 from koubou_panel.core.commands import CancelTask, Command, SubmitTask
 from koubou_panel.core.records import Request
 from koubou_panel.errors import Refused
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.settings import EXIT_FAILED
 from koubou_panel.shop.remote import RemoteShop
 

@@ -36,7 +36,9 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--name", metavar="N", default="", help="A name for the list; the program's unless given.")
+@click.option(
+    "--name", metavar="N", default="", help="A name for the list; the script's or the program's unless given."
+)
 @click.option(
     "--timeout",
     "timeout_s",
@@ -69,6 +71,9 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option(
     "--output-limit", callback=_size, metavar="SIZE", help="Keep so much of its output; 256M unless given."
 )
+@click.option(
+    "--label", "labels", multiple=True, metavar="K=V", help="A label to find it by; may be repeated."
+)
 @click.option("--env", "variables", multiple=True, metavar="K[=V]", help="A variable for it; K alone: yours.")
 @click.option("--cwd", metavar="DIR", help="Its working folder; this one unless given.")
 @click.option("--pty", is_flag=True, help="Give it a terminal, so that it shows live progress and colours.")
@@ -98,6 +103,7 @@ def run(
     cpu_time: float | None,
     processes: int | None,
     output_limit: int | None,
+    labels: tuple[str, ...],
     variables: tuple[str, ...],
     cwd: str | None,
     pty: bool,
@@ -130,6 +136,7 @@ def run(
         created_at=0.0,
         spec=spec,
         name=name,
+        labels=_labels(labels),
         priority=priority,
         timeout_s=timeout_s,
         retries=retries,
@@ -137,6 +144,16 @@ def run(
         limits=Limits(memory_bytes=memory, cpu_s=cpu_time, processes=processes, output_bytes=output_limit),
     )
     return asyncio.run(_run(ctx, request, after=after, detach=detach, as_json=as_json))
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise click.UsageError(f"--label {text[:60]}: write KEY=VALUE, such as --label study=a")
+        labels[key.strip()] = value.strip()
+    return labels
 
 
 def _folder(cwd: str | None) -> str:

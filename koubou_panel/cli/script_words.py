@@ -11,8 +11,8 @@ import click
 from msgspec.structs import replace
 
 from koubou_panel.core.quantity import span_s, span_words
-from koubou_panel.core.schedule import next_fire
-from koubou_panel.core.script import Entry, Overlap, Parameter, ParameterType, Schedule
+from koubou_panel.core.schedule import never_given, next_fire
+from koubou_panel.core.script import Entry, Overlap, Parameter, ParameterType, Schedule, Script
 from koubou_panel.errors import Refused
 
 NEXT_DUES = 5
@@ -29,6 +29,15 @@ _TYPES: dict[str, ParameterType] = {
     "boolean": "boolean",
     "path": "path",
 }
+
+
+def cannot_start_words(script: Script) -> str:
+    """Why a script's schedule cannot start it, and what to do; empty where it can, or where there is none."""
+    missing = never_given(script)
+    if not missing:
+        return ""
+    names = " and ".join(missing)
+    return f"its schedule cannot start it: {names} must be given; give it a default: --param {missing[0]}=…"
 
 
 def moment(text: str, now: float) -> float:

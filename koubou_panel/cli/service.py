@@ -58,9 +58,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>Koubou</title>
 @click.option("--no-browser", is_flag=True, help="Do not open the browser.")
 @click.option("--no-dashboard", is_flag=True, help="Run the workshop alone.")
 @click.option("--insecure-no-auth", is_flag=True, help="Ask for no token, on loopback alone.")
-@click.option(
-    "--again", is_flag=True, hidden=True, help="It is a restart: the stored number of workers counts."
-)
+@click.option("--again", metavar="PORTS", hidden=True, help="It is a restart of what had these ports.")
 @click.pass_context
 def up(
     ctx: click.Context,
@@ -74,7 +72,7 @@ def up(
     no_browser: bool,
     no_dashboard: bool,
     insecure_no_auth: bool,
-    again: bool,
+    again: str | None,
 ) -> int:
     """Start the workshop and its dashboard, print the link, and stay until Ctrl-C.
 
@@ -94,7 +92,7 @@ def up(
     settings = settings_of(ctx, **given)
     check_together({name: getattr(settings, name) for name in BY_NAME}, sources=settings.sources)
     kept = Home(settings.home)
-    found = None if again else running(kept)
+    found = running(kept) if again is None else None
     if found is not None and found.has_failed:
         say(
             f"`koubou up` runs here already (pid {found.pid}) and its workshop has failed: "
@@ -103,12 +101,12 @@ def up(
         return EXIT_TAKEN
     opens = not no_browser and has_browser(dict(os.environ))
 
-    async def main() -> tuple[int, bool]:
+    async def main() -> tuple[int, str | None]:
         supervisor = Supervisor(
             settings,
             dashboard=not no_dashboard,
             insecure_no_auth=insecure_no_auth,
-            is_restart=again,
+            again=None if again is None else _ports_of(again),
             link=lambda port: link_to(kept, settings.host, port, insecure_no_auth=insecure_no_auth),
             browse=partial(browse, folder=kept.runtime) if opens else None,
         )
@@ -116,17 +114,25 @@ def up(
             code = await supervisor.run()
             if not supervisor.is_to_return:
                 hear_no_more()
-            return code, supervisor.is_to_return
+                return code, None
+            return code, ",".join(f"{service}={port}" for service, port in supervisor.ports.items())
         finally:
             if opens:
                 forget_way_in(kept.runtime)
 
-    code, is_to_return = asyncio.run(main())
-    if is_to_return:
+    code, ports = asyncio.run(main())
+    if ports is not None:
         # The same command anew, in the same process and terminal; pages that are open come back by themselves.
-        more = [] if again else ["--no-browser", "--again"]
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *more])  # noqa: S606 - it is our own
+        more = ["--no-browser", "--again", ports]
+        typed = sys.orig_argv[1:] if again is None else sys.orig_argv[1 : -len(more)]
+        os.execv(sys.executable, [sys.executable, *typed, *more])  # noqa: S606 - it is our own
     return code
+
+
+def _ports_of(again: str) -> dict[str, int]:
+    """The ports that the workshop had before its restart, by service."""
+    pairs = (pair.partition("=") for pair in again.split(",") if pair)
+    return {service: int(port) for service, _, port in pairs}
 
 
 def hear_no_more() -> None:

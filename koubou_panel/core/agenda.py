@@ -1,7 +1,7 @@
 """The agenda: the loop owner's working index over the state: who waits, who holds what, and what is due when.
 
 It is kept by `note` from the same facts as the state, so that a replica folds them without carrying queues. It also
-remembers how long tasks of each name took lately.
+remembers how long tasks of each name took lately, and of each family of names.
 """
 
 from __future__ import annotations
@@ -133,11 +133,15 @@ class Agenda:
                 handler(self, fact, record)
 
     def expected_s(self, task: Task) -> float:
-        """Seconds that a run of `task` should take; infinite when unknown or when it must run alone."""
+        """Seconds that a run of `task` should take, by its name or else its family.
+
+        Infinite when unknown or when it must run alone.
+        """
         request = task.request
         if request.timeout_s is not None or not self._batches(request.kind):
             return inf
-        return self.pace_s.get(request.name, inf)
+        known = self.pace_s.get(request.name)
+        return known if known is not None else self.pace_s.get(family(request.name), inf)
 
     def waiting(self) -> int:
         """How many tasks are ready; a few of them may have been cancelled meanwhile."""
@@ -220,7 +224,7 @@ class Agenda:
         self.touched.add(worker_id)
 
     def learn(self, task: Task, usage: Usage) -> None:
-        """Remember how long tasks of this name take and how much memory.
+        """Remember how long tasks of this name, and of its family, take and how much memory.
 
         One run that was held up (a busy machine) says little: a longer one counts as at most four times what
         was expected. A name whose tasks do become long is believed after some ten of them; until then `Recall`
@@ -234,6 +238,11 @@ class Agenda:
             _forget_oldest(self.memory_bytes)
         if duration_s is None or not self._batches(task.request.kind):
             return
+        self._learn_pace(name, duration_s)
+        if (wider := family(name)) != name:
+            self._learn_pace(wider, duration_s)
+
+    def _learn_pace(self, name: str, duration_s: float) -> None:
         before = self.pace_s.pop(name, duration_s)
         seen = min(max(duration_s, SHORTEST_S), OUTLIER * max(before, SHORTEST_S))
         share = 0.2 if seen > before else 0.1
@@ -243,6 +252,15 @@ class Agenda:
     def holder(self, task_id: TaskId) -> WorkerId | None:
         """The worker whose lane holds a task."""
         return next((worker_id for worker_id, lane in self.lanes.items() if task_id in lane.claims), None)
+
+
+def family(name: str) -> str:
+    """The name up to its first space or bracket: what tasks that are told apart by the rest should take alike.
+
+    A search's fits (`SVC C=10, fold 2/5`) and joblib's calls (`area(3)`) each have a name of their own, so that none
+    would ever be of known length.
+    """
+    return name.partition(" ")[0].partition("(")[0]
 
 
 def _forget_oldest(learnt: dict[str, float] | dict[str, int]) -> None:

@@ -59,7 +59,8 @@ def save_script(state: State, command: SaveScript, now: float, by: str) -> list[
     if entry is None:
         return [_added(state, command, now, by)]
     if command.revision is None:
-        raise Refused("conflict", f"there is a script {script.name!r} already; edit it, or take another name")
+        words = f"there is a script {script.name!r} already; edit it, or take another name"
+        raise Refused("conflict", words, field="name")
     if command.revision != entry.revision:
         words = f"script {script.name!r} was changed meanwhile (revision {entry.revision}); "
         raise Refused("conflict", words + "look at it again and repeat the change", field="revision")

@@ -26,9 +26,13 @@ class SubmitTask(Struct, frozen=True, tag=True, gc=False):
 
 
 class CancelTask(Struct, frozen=True, tag=True, gc=False):
-    """End a task: at once if it is pending, else by ending its process tree."""
+    """End a task: at once if it is pending, else by ending its process tree.
+
+    `only_pending`: one that has begun is left alone, and this refused.
+    """
 
     task_id: TaskId
+    only_pending: bool = False
 
 
 class RetryTask(Struct, frozen=True, tag=True, gc=False):
@@ -59,10 +63,14 @@ class ResumePool(Struct, frozen=True, tag=True, gc=False):
 
 
 class RestartWorker(Struct, frozen=True, tag=True, gc=False):
-    """Replace a worker by a fresh one: after what it runs, or `at_once`, cancelling what it runs."""
+    """Replace a worker by a fresh one: after what it runs, or `at_once`, cancelling what it runs.
+
+    `task_id`, where it is given, is what is known to be cancelled: by then it may run another.
+    """
 
     worker_id: WorkerId
     at_once: bool = False
+    task_id: TaskId | None = None
 
 
 class SendInput(Struct, frozen=True, tag=True, gc=False):

@@ -54,6 +54,9 @@ from koubou_panel.core.state import State
 
 N = TypeVar("N", int, float)
 
+#: SIGHUP, SIGINT, SIGKILL and SIGTERM: somebody sends them; no crash does.
+SENT = frozenset((1, 2, 9, 15))
+
 
 def conclude(state: State, report: Report, now: float) -> list[Event]:
     """The events that an engine's report leads to; none if the report is about a run that is over."""
@@ -218,15 +221,22 @@ def _died(state: State, report: WorkerDied, now: float) -> list[Event]:
     ]
 
 
+def loss_words(report: WorkerDied) -> str:
+    """Why the run that a worker died in has ended: a signal that no crash sends was for the worker, not the task."""
+    if report.signal not in SENT or report.expected or not report.message.startswith("killed by"):
+        return report.message
+    return f"its worker was {report.message}; the task was lost with it"
+
+
 def _cut_off(task: Task, report: WorkerDied) -> Outcome:
     reason: Reason = "killed" if report.signal is not None else "exit"
     return Outcome(
         task.task_id,
         task.run,
         reason,
-        report.message,
+        loss_words(report),
         report.exit_code if report.signal is None else 128 + report.signal,
-        error=Fault("WorkerDied", report.message),
+        error=Fault("WorkerDied", loss_words(report)),
         usage=Usage(output_bytes=task.usage.output_bytes),
     )
 

@@ -220,6 +220,10 @@ def _cancel(state: State, command: CancelTask, context: Context) -> list[Event]:
         return [
             TaskCancelled(context.now, task.task_id, task.run, "user", f"cancelled{by} before it started")
         ]
+    if command.only_pending:
+        raise Refused(
+            "conflict", f"task {task.task_id} has begun, and was to be cancelled only before it does"
+        )
     if task.stopping is not None:
         return []
     return [StopRequested(context.now, task.task_id, task.run, "user", context.by)]
@@ -287,6 +291,9 @@ def _restart_worker(state: State, command: RestartWorker, context: Context) -> l
         raise Refused("conflict", words + "what it runs is cancelled")
     if worker.status == "stopping" and not command.at_once:
         return []
+    if command.at_once and command.task_id not in (None, worker.current_task):
+        words = f"{worker.worker_id} does not run task {command.task_id} any more: look at what it runs now"
+        raise Refused("conflict", words, field="task_id")
     return [WorkerRetired(context.now, worker.worker_id, context.by, command.at_once)]
 
 

@@ -50,7 +50,7 @@ from koubou_panel.core.records import (
     WorkerId,
 )
 from koubou_panel.core.script import Entry
-from koubou_panel.core.state import KEEP_FINISHED, Folded, State, without_payload
+from koubou_panel.core.state import CRASHES, KEEP_FINISHED, KEEP_NOTES, Folded, State, without_payload
 from koubou_panel.errors import CorruptStream
 
 
@@ -287,8 +287,15 @@ def _pool_changed(state: State, fact: PoolChanged) -> Folded:
 
 
 def _noted(state: State, fact: SystemNoted) -> Folded:
-    state.notes.append(fact)
+    notes = state.notes
+    if len(notes) == KEEP_NOTES and notes[0].event in CRASHES and not _tells_of_a_crash([*notes, fact][1:]):
+        del notes[1]
+    notes.append(fact)
     return _number(state, fact, None)
+
+
+def _tells_of_a_crash(notes: list[SystemNoted]) -> bool:
+    return any(note.event in CRASHES for note in notes)
 
 
 def _service_changed(state: State, fact: ServiceChanged) -> Folded:

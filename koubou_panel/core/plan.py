@@ -1,13 +1,15 @@
 """`plan`: what the shell does next.
 
 Short tasks are claimed in windows: a worker may hold as many as together take `WINDOW_S`, judged by how long
-tasks of that name took lately; a task of unknown or greater length is claimed alone, by an idle worker.
+tasks of that name, or of its family, took lately. Where the pool can have no more workers, one that runs a rather short
+task may hold the next: both together take `AHEAD_S` at most. A task of unknown or greater length is claimed alone, by
+an idle worker.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop
-from math import ceil, inf
+from math import ceil
 from typing import cast
 
 from msgspec import Struct
@@ -29,6 +31,7 @@ from koubou_panel.core.state import State
 
 WINDOW_S = 0.02
 WINDOW_TASKS = 256
+AHEAD_S = 0.25  # of it, a commit and a wake-up on a busy machine are some hundredths
 RECALL_AFTER_S = 0.05
 NEWS_EVERY_S = 0.25
 FOLLOW_TASKS = 256
@@ -235,8 +238,10 @@ def _assign(this: Round) -> None:
     # Those that the pool is to lose get nothing more: the idle ones first.
     able = able[max(0, len(able) - this.state.pool.max_workers) :]
     share = ceil(waiting / max(1, len(able)))
+    is_full = len(able) >= this.state.pool.max_workers
     for worker_id in able:
-        tasks = _take(this, lanes[worker_id], min(WINDOW_TASKS, share))
+        lane = lanes[worker_id]
+        tasks = _take(this, lane, min(WINDOW_TASKS, share)) or (_take_ahead(this, lane) if is_full else [])
         if tasks:
             this.instructions.append(Start(worker_id, _claim_all(this, tasks, worker_id)))
 
@@ -260,6 +265,15 @@ def _take(this: Round, lane: Lane, most: int) -> list[Task]:
         held += 1
         load_s += expected_s
     return taken
+
+
+def _take_ahead(this: Round, lane: Lane) -> list[Task]:
+    """One more for a worker that runs one rather short task: else it would stand still between the two."""
+    task = _peek(this) if len(lane.claims) == 1 else None
+    if task is None or lane.load_s + this.agenda.expected_s(task) > AHEAD_S:
+        return []
+    this.agenda.ready[task.request.priority].popleft()
+    return [task]
 
 
 def _claim_all(this: Round, tasks: list[Task], worker_id: WorkerId) -> list[Job]:
@@ -307,7 +321,7 @@ def _settle(this: Round) -> None:
 
 
 def _is_news(lane: Lane, now: float) -> bool:
-    return lane.load_s == inf or now >= lane.changed_at + NEWS_EVERY_S
+    return lane.load_s > WINDOW_S or now >= lane.changed_at + NEWS_EVERY_S
 
 
 def _wake_at(this: Round) -> float | None:

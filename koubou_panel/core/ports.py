@@ -385,6 +385,9 @@ class RunContext(Protocol):
     def value_of(self, task_id: TaskId) -> bytes:
         """The opaque result of a task that succeeded before this run was started; raises for one that did not."""
 
+    def payload_of(self, task_id: TaskId) -> bytes:
+        """What was submitted with a task before this one; raises where there is no such task."""
+
 
 class Prepared(Struct, frozen=True):
     """A spec that was checked: what to store, and the words for it."""

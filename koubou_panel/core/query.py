@@ -25,6 +25,7 @@ REASONS: tuple[str, ...] = get_args(Reason)
 QUALIFIERS = ("status", "kind", "script", "name", "reason", "worker", "label", "since", "until")
 
 _ALIASES = {"running": "in_progress", "waiting": "pending", "done": "completed", "canceled": "cancelled"}
+_SAID = ("waiting", "running", "completed", "failed", "cancelled")  # as the page calls them
 _PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"((?:[^"\\]|\\.)*)(?:"|$)|(\S*))')
 _QUALIFIED = re.compile(r"([A-Za-z_]+):")
 _ESCAPED = re.compile(r"\\(.)")
@@ -142,7 +143,8 @@ def _value(key: str, value: str, kinds: tuple[str, ...]) -> str:
         value = _ALIASES.get(value, value)
     if known and value not in known:
         near = nearest(value, known)
-        raise Refused("invalid", unknown(key, value, known), field=key, nearest=near)
+        names = known if near or key != "status" else _SAID
+        raise Refused("invalid", unknown(key, value, names), field=key, nearest=near)
     if key in ("since", "until"):
         value = value.strip()
         _moment(key, value, now=0.0, zone=UTC)
@@ -157,7 +159,7 @@ def _label(value: str) -> tuple[str, str | None]:
 
 
 _WANTED = {
-    "status": f"one of {', '.join(STATUSES)}",
+    "status": f"one of {', '.join(_SAID)}",
     "kind": "a kind of task, as in kind:script",
     "script": "a script's name, as in script:backup",
     "name": "a part of a task's name, as in name:train",

@@ -86,6 +86,13 @@ class Request(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     parameters: dict[str, object] = {}
     fire_at: float | None = None
 
+    def __repr__(self) -> str:
+        """Its fields that are not empty; of the payload only how large it is."""
+        values = {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
+        if self.payload:
+            values["payload"] = f"<{len(self.payload)} bytes>"
+        return f"Request({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
 
 class Fault(Struct, frozen=True, gc=False):
     """An error of the user's code, as text: it is never a pickled exception."""
@@ -185,6 +192,11 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     def task_id(self) -> TaskId:
         """The task's id."""
         return self.request.task_id
+
+    @property
+    def label(self) -> str:
+        """What it is called: its name, its summary where it has none."""
+        return self.request.name or self.request.summary or self.request.kind
 
     @property
     def is_finished(self) -> bool:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from koubou_panel.core.script import Schedule
+from koubou_panel.core.script import Schedule, Script
 from koubou_panel.errors import Refused
 
 SHORTEST_S = 1.0
@@ -41,6 +41,13 @@ def check_schedule(schedule: Schedule) -> None:
         raise Refused("invalid", "at must be a moment before the year 10000", field="at")
     if schedule.cron is not None:
         _check_cron(schedule.cron, schedule.zone)
+
+
+def never_given(script: Script) -> tuple[str, ...]:
+    """The parameters that keep a schedule from starting its script: it gives none, and these have no default."""
+    if script.schedule is None:
+        return ()
+    return tuple(one.name for one in script.parameters if one.is_required and one.default is None)
 
 
 def _check_cron(expression: str, zone: str) -> None:

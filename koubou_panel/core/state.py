@@ -29,6 +29,8 @@ from koubou_panel.core.script import Entry
 
 KEEP_FINISHED = 2_000
 KEEP_NOTES = 200
+#: What tells of a crash: the last such note stays, whatever comes after it.
+CRASHES = frozenset({"recovered", "storage_recovered"})
 KEEP_METRICS = 900
 
 

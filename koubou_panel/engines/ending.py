@@ -6,6 +6,7 @@ import re
 import signal
 
 from koubou_panel.core.commands import WorkerDied
+from koubou_panel.core.conclude import loss_words
 from koubou_panel.core.records import Fault, Job, Outcome, Reason, Usage, WorkerId
 
 SIGKILL = 9
@@ -63,10 +64,10 @@ def cut_off(job: Job, died: WorkerDied, *, last_words: str, was_starved: bool) -
         was_starved: whether the kernel ended a process for want of memory at that moment.
     """
     reason: Reason = "killed" if died.signal is not None else "exit"
-    message = died.message
+    message = loss_words(died)
     stack = _CRASH.search(last_words)
     if died.signal == SIGKILL and was_starved:
-        reason, message = "memory", f"{message}, out of memory: the kernel ended it"
+        reason, message = "memory", f"{died.message}, out of memory: the kernel ended it"
     elif stack is not None and died.signal is not None:
         message += _place(stack["stack"])
     return Outcome(

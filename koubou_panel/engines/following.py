@@ -37,6 +37,7 @@ class Following:
         """Nothing was said or printed yet."""
         self._reader: Reader | None = None
         self._said: tuple[float | None, float | None, str, str] | None = None
+        self._hinted: tuple[float | None, float | None, str, str] | None = None
         self._rate: Rate | None = None
         self._shown: Progress | None = None
         self._shown_s = 0.0
@@ -54,6 +55,10 @@ class Following:
         """Take in what the run says; it wins over its output from now on."""
         self._said = (done, total, unit, message)
 
+    def hint(self, said: tuple[float | None, float | None, str, str] | None) -> None:
+        """Take in what a library says while it is at it, None when it is no more; it wins over the output alone."""
+        self._hinted = said
+
     def latest(self, now_s: float) -> Progress | None:
         """How far it is at `now_s`; the same as before while only its estimates differ a little."""
         before = self._shown
@@ -67,7 +72,7 @@ class Following:
 
     def last(self, now_s: float, *, succeeded: bool) -> Progress | None:
         """What stays of a run that has ended: where it broke off, or its end. A success is not left at 98 %."""
-        if self._said is None and self._reader is None:
+        if self._said is None and self._hinted is None and self._reader is None:
             return None
         self._latest(now_s)  # what came in one piece with the end counts as a whole line at the second look
         progress = self._latest(now_s)
@@ -84,7 +89,7 @@ class Following:
         return progress
 
     def _latest(self, now_s: float) -> Progress | None:
-        said = self._said
+        said = self._hinted if self._said is None else self._said
         if said is not None:
             if self._rate is None:
                 self._rate = Rate()

@@ -13,7 +13,9 @@ control socket:
     f  stop the worker where it is (SIGSTOP), and answer `frozen` once it has stopped
     g  let it go on, unless it was stopped before
 
-TERM is followed by CONT, so that what was stopped takes its end too.
+TERM is followed by CONT, so that what was stopped takes its end too. An order to end may come before the run that it is
+for has started anything: until `d`, what is born where nobody is left that was told is told as well, and after the KILL
+it is killed.
 
 End of file means that the workshop is gone: everything is killed. When the worker ends, what is left below is
 killed, and the worker's end is written back as `exit N` or `signal N`.
@@ -30,6 +32,7 @@ import sys
 import time
 
 GRACE_S = 5.0
+LOOK_AGAIN_S = 0.02
 FREEZE_LIMIT_S = 1.0
 MOST_LOOKS = 10
 STOPPED = (b"T", b"t")
@@ -232,6 +235,7 @@ class Guard:
         self.worker = worker
         self.wake = wake
         self.kill_at: float | None = None
+        self.told: set[int] = set()
         self.spare = 0
         self.is_frozen = False
         self.me = os.getpid()
@@ -251,15 +255,28 @@ class Guard:
             self._wait_once()
 
     def _wait_once(self) -> None:
-        left_s = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
-        readable = {fd for fd, _ in self.poll.poll(None if left_s is None else int(left_s * 1000) + 1)}
+        wait_ms = None if self.kill_at is None else LOOK_AGAIN_S * 1000
+        readable = {fd for fd, _ in self.poll.poll(wait_ms)}
         if self.wake in readable:
             os.read(self.wake, 4096)
         if self.control.fileno() in readable:
             self._obey(self.control.recv(64))
         elif self.kill_at is not None and time.monotonic() >= self.kill_at:
-            self.kill_at = None
             kill_below(self.me, spare=self.spare, waited=self.worker)
+        elif self.kill_at is not None:
+            self._tell_newborn()
+
+    def _tell_newborn(self) -> None:
+        """Send TERM to what was born since, unless it may be the doing of one that was told, and has not ended yet."""
+        below = descendants(self.me, spare=self.spare)
+        if self.told.isdisjoint(below):
+            self._tell(below)
+
+    def _tell(self, below: list[int]) -> None:
+        """Send TERM to these, and have what is stopped take it."""
+        self.told = set(below)
+        send(below, signal.SIGTERM)
+        send(below, signal.SIGCONT)
 
     def _obey(self, letters: bytes) -> None:
         if not letters:
@@ -268,8 +285,7 @@ class Guard:
         for letter in letters.decode("ascii", "replace"):
             if letter in "tw":
                 self.spare = self.worker if letter == "t" else 0
-                send(descendants(self.me, spare=self.spare), signal.SIGTERM)
-                send(descendants(self.me, spare=self.spare), signal.SIGCONT)
+                self._tell(descendants(self.me, spare=self.spare))
                 self.kill_at = time.monotonic() + GRACE_S
             elif letter == "m":
                 kill_below(self.me, spare=self.worker, waited=self.worker)

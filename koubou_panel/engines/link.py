@@ -400,6 +400,7 @@ class WorkerLink(asyncio.Protocol):
 
     def _bury(self, died: WorkerDied, ended: RunEnded | None = None) -> None:
         self.senders.end()
+        self._clear_timer()  # a stop may have come while the last output was kept
         if self.mark is not None:
             self.mark.close()
         if self.caught_fd is not None:

@@ -5,17 +5,21 @@ Nothing that a schema refers to is ever fetched, neither from a URL nor from a f
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from koubou_panel.errors import KoubouError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
     from jsonschema.protocols import Validator
 
 MOST_WORDS = 500
 SMALL_PARTS, SMALL_OBJECTS = 5_000, 200
+GRAMMAR = "rfc3987_syntax"
 
 
 class NotASchema(KoubouError):
@@ -32,10 +36,11 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     Raises:
         NotASchema: where it is not, and why.
     """
-    import jsonschema  # most prompts have none
-
+    jsonschema = _library()
     try:
-        _validator(schema).check_schema(schema)
+        # Which other formats can be checked depends on what else is installed.
+        formats = jsonschema.FormatChecker(formats=("regex",))
+        _validator(schema).check_schema(schema, format_checker=formats)
     except jsonschema.SchemaError as error:
         raise NotASchema(f"{error.json_path}: {error.message[:MOST_WORDS]}") from None
     except RecursionError:
@@ -63,7 +68,7 @@ def check_answer(document: object, schema: Mapping[str, Any]) -> None:
     """
     import re
 
-    import jsonschema
+    jsonschema = _library()
     from jsonschema.exceptions import UnknownType
     from referencing import Registry
     from referencing.exceptions import Unresolvable
@@ -88,10 +93,25 @@ def check_answer(document: object, schema: Mapping[str, Any]) -> None:
         raise NotFitting(f"{found.json_path}: {found.message[:MOST_WORDS]}")
 
 
+def _library() -> ModuleType:
+    """jsonschema, loaded late, since most prompts have no schema.
+
+    Where JupyterLab is installed it would load a grammar of addresses, two seconds of processor, for formats that
+    nobody here asks for; so it does not find it.
+    """
+    is_hidden = "jsonschema" not in sys.modules and GRAMMAR not in sys.modules
+    if is_hidden:
+        sys.modules[GRAMMAR] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("jsonschema")
+    finally:
+        if is_hidden:
+            del sys.modules[GRAMMAR]
+
+
 def _validator(schema: Mapping[str, Any]) -> type[Validator]:
     """The rules of the draft that a schema names; of the newest, where it names none that is known."""
-    import jsonschema
-
+    jsonschema = _library()
     newest = jsonschema.Draft202012Validator
     is_named = isinstance(schema.get("$schema"), str)
     found: type[Validator] = jsonschema.validators.validator_for(schema, newest) if is_named else newest

@@ -28,6 +28,7 @@ from koubou_panel.core.suggest import nearest
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.cgroup import Cages
 from koubou_panel.kinds.limit import Fence
+from koubou_panel.kinds.program import program_name
 from koubou_panel.kinds.stdin import Feeder
 
 CHUNK_BYTES = 1 << 16
@@ -51,7 +52,7 @@ class ScriptKind:
         self._cages = Cages()
 
     def prepare(self, spec: Mapping[str, object], payload: bytes) -> Prepared:
-        """Check a spec; the name is the program's, the summary the command line."""
+        """Check a spec; the name is the program's (see `program_name`), the summary the command line."""
         if payload:
             raise Refused("invalid", "a script takes no payload", field="payload")
         for field in spec:
@@ -75,7 +76,7 @@ class ScriptKind:
             if spec.get(name):
                 checked[name] = True
         line = shlex.join(command)
-        return Prepared(checked, os.path.basename(command[0])[:100], line[:100])
+        return Prepared(checked, program_name(command), line[:100])
 
     def run(self, job: Job, context: RunContext) -> Outcome:
         """Run the command to its end."""

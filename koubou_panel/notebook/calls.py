@@ -16,12 +16,45 @@ from koubou_panel.notebook.future import TaskFuture
 def caller_path() -> list[str]:
     """The folders that a worker needs beyond its own to import what the caller imports."""
     own = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-    folders = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 - a link stays a link
+    here = _here()  # a folder that was removed has no name, and nothing to import either
+    folders = [
+        os.path.normpath(os.path.join(here, folder))  # noqa: PTH118 - a link stays a link
+        for folder in sys.path
+        if here or os.path.isabs(folder)  # noqa: PTH117 - of a text
+    ]
     return [
         folder
         for folder in dict.fromkeys(folders)
         if not folder.startswith(own) and not folder.endswith(".zip") and Path(folder).is_dir()
     ]
+
+
+class CallerPath:
+    """The caller's path as it is now: `folders` is one list, brought up to date by `refresh`."""
+
+    def __init__(self) -> None:
+        """As it is now."""
+        self.folders = caller_path()
+        self._note()
+
+    def refresh(self) -> None:
+        """Look whether a folder was put on it or taken off, or this process is elsewhere now."""
+        if sys.path != self._seen or (self._is_relative and _here() != self._where):
+            self.folders[:] = caller_path()
+            self._note()
+
+    def _note(self) -> None:
+        self._seen = list(sys.path)
+        self._is_relative = not all(map(os.path.isabs, self._seen))  # a notebook's has "" for where it is
+        self._where = _here()
+
+
+def _here() -> str:
+    """The present folder; empty where it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - asked at every submit
+    except FileNotFoundError:
+        return ""
 
 
 def name_of(function: Callable[..., object]) -> str:
@@ -36,7 +69,14 @@ def in_order(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]
         futures.reverse()
         while futures:
             left_s = None if deadline is None else deadline - time.monotonic()
-            yield futures.pop().result(left_s)
+            yield _last_result(futures, left_s)
     finally:
         for future in futures:
             future.cancel()
+
+
+def _last_result(futures: list[TaskFuture], timeout_s: float | None) -> Any:
+    """The result of the last of `futures`, which is taken out once it has come: nothing is kept that was given out."""
+    result = futures[-1].result(timeout_s)
+    del futures[-1]
+    return result

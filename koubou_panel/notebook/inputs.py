@@ -13,6 +13,19 @@ from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.shop.inputs import MOST_INPUT_BYTES
 
 
+def input_bytes(data: object) -> bytes:
+    """What is meant by `data`: bytes, or a text, which is sent as UTF-8.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"input is bytes or a text, not {data!r:.80}")
+
+
 class Begun:
     """A subscriber that sets `event` once the task of `future` has begun, or will not."""
 

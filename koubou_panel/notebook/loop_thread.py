@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
@@ -13,14 +14,23 @@ SHUT = "the workshop handle was shut down; open another with koubou_panel.Worksh
 
 
 class LoopThread:
-    """Runs coroutines for other threads, until it is closed."""
+    """Runs coroutines for other threads, until it is ended."""
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
         """Begin at once."""
-        self.loop = asyncio.new_event_loop()
         self.is_closed = False
+        self.why = SHUT
+        self._begun: Future[None] = Future()
+        self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._serve, name="koubou", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+            self._begun.result()
+        except BaseException:  # interrupted: nobody will have this thread
+            self._begun.add_done_callback(lambda _: self.end(_nothing()))
+            raise
 
     @property
     def is_here(self) -> bool:
@@ -48,10 +58,10 @@ class LoopThread:
         if not self.is_closed:
             return asyncio.run_coroutine_threadsafe(work, self.loop)
         work.close()
-        raise RuntimeError(SHUT)
+        raise RuntimeError(self.why)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out `work` and wait for it; any other thread.
+        """Carry out `work` and wait for it; any other thread. Who is interrupted while it waits, ends the work.
 
         Raises:
             RuntimeError: closed; or asked on the thread itself.
@@ -59,27 +69,61 @@ class LoopThread:
         if self.is_here:
             work.close()
         self.check_may_wait()
+        started = self.start(work)
         try:
-            return self.start(work).result()
+            return started.result()
         except CancelledError:
             if self.is_closed:
-                raise RuntimeError(SHUT) from None
+                raise RuntimeError(self.why) from None
             raise
+        finally:
+            started.cancel()  # that which has ended stays as it is
+
+    def end(self, last: Coroutine[Any, Any, None]) -> None:
+        """Take nothing more, carry out `last`, and end; any thread. Does not wait."""
+        if self.is_closed:
+            last.close()
+            return
+        self.is_closed = True
+        self.loop.call_soon_threadsafe(self._begin_last, last)
+
+    def join(self) -> None:
+        """Wait until it has ended; any other thread. What `last` raised is raised here."""
+        self._ended.result()
 
     def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
-        """Take nothing more, carry out `last`, and end."""
+        """As `end`, and wait for it."""
+        self.end(_nothing() if last is None else last)
+        self.join()
+
+    def abandon(self, why: str) -> None:
+        """This process was forked from the thread's: it is not here. Whoever asks is told `why`."""
         self.is_closed = True
-        try:
-            if last is not None:
-                asyncio.run_coroutine_threadsafe(last, self.loop).result()
-        finally:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+        self.why = why
+        self._ended = Future()
+        self._ended.set_result(None)
+        _blank(self.loop)
+
+    def _begin_last(self, last: Coroutine[Any, Any, None]) -> None:
+        self._last = self.loop.create_task(last)
+        self._last.add_done_callback(lambda _: self.loop.stop())
 
     def _serve(self) -> None:
+        # Made here, where no interrupt can leave half of one behind.
+        self.loop = asyncio.new_event_loop()
+        self._begun.set_result(None)
         self.loop.run_forever()
         self.loop.run_until_complete(_cancel_rest())
         self.loop.close()
+        error = self._last.exception()
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+
+async def _nothing() -> None:
+    """The last work of a thread that needs none."""
 
 
 async def _cancel_rest() -> None:
@@ -88,3 +132,16 @@ async def _cancel_rest() -> None:
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+
+
+def _blank(loop: asyncio.AbstractEventLoop) -> None:
+    """Put nothing in the place of every socket of a loop that another process has, numbers kept.
+
+    A copy that stays open here would keep its peers from seeing that process's end.
+    """
+    selector = getattr(loop, "_selector", None)
+    fds = [] if selector is None else [*selector.get_map(), selector.fileno()]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in fds:
+        os.dup2(nothing, fd, inheritable=False)
+    os.close(nothing)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 
+from koubou_panel import settings
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers.own_model import OwnModel
 from koubou_panel.servers.private import PrivateServer
+from koubou_panel.shop.ended import why_ended
+from koubou_panel.shop.kept import Retention
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
 
@@ -53,16 +57,18 @@ async def opened(home: Home, *, by: str, workers: tuple[int, int] | None) -> Ope
 
 async def _opened_once(home: Home, by: str, workers: tuple[int, int] | None) -> Opened:
     try:
-        return await RemoteShop.connect(home.socket, by=by), None
+        return await RemoteShop.connect(home.socket, by=by, why_ended=partial(why_ended, home)), None
     except Refused as refusal:
         if refusal.code != "unavailable":  # somebody answers, and will answer the same next time
             raise
     home.lock()
     try:
-        shop = await LocalShop.open(home, workers=workers)
+        wanted = settings.load(os.environ, {"home": home.root})
+        kept = Retention.of(wanted.values_days, wanted.values_gb)
+        shop = await LocalShop.open(home, workers=workers, retention=kept)
     except BaseException:
         home.unlock()
         raise
-    server = PrivateServer(shop, home.socket)
+    server = PrivateServer(shop, home.socket, home.is_in_place)
     await server.start()
     return shop, Held(server, OwnModel.of(shop, os.environ))

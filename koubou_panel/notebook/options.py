@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import msgspec
 from msgspec import Struct
@@ -89,6 +90,33 @@ def _size(name: str, value: Size | None) -> int | None:
         return parse_size(value)
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
+
+
+def whole_number(name: str, value: object) -> int:
+    """`value` as an int, also where it is one of NumPy.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    try:
+        return operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r:.80}") from None
+
+
+def most(value: object) -> int | None:
+    """The `limit` that is meant, or None for all.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 0.
+    """
+    if value is None:
+        return None
+    limit = whole_number("limit", value)
+    if limit < 0:
+        raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+    return limit
 
 
 def task_ids(after: object, keeper: Keeper) -> tuple[TaskId, ...]:

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import NoReturn
 
 from koubou_panel.core.records import TaskId
-from koubou_panel.kinds.function import ForeignFuture, Reducers, result_of
+from koubou_panel.kinds.function import result_of
+from koubou_panel.kinds.packing import ForeignFuture, Reducers
 from koubou_panel.notebook.future import Keeper, TaskFuture
 
 FOREIGN: tuple[type, ...] = (Future, asyncio.Future, asyncio.Task)

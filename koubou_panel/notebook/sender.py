@@ -25,7 +25,7 @@ class Sender:
         shop: where to.
         loop: the loop of the shop.
         caller: who asks.
-        futures: those that wait, by task; that of a task which was refused is settled and taken out.
+        futures: those that wait, by task: one is put in when its task is sent, and taken out if that was refused.
     """
 
     def __init__(
@@ -48,26 +48,48 @@ class Sender:
         self._dependents: list[Pair] = []
         self._unsent: set[TaskId] = set()
         self._is_sending_dependents = False
+        self._unanswered: set[TaskId] = set()
+        self._answers = asyncio.Event()
 
     def put(self, command: SubmitTask, future: TaskFuture) -> None:
         """Send `command` soon; `future` is told if it is refused. Any thread."""
         self._outbox.append((command, future))
         if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon_threadsafe(self._drain)
+            try:
+                self._is_woken = True
+                self._loop.call_soon_threadsafe(self._drain)
+            except (
+                BaseException
+            ):  # an interrupt in between must not leave a mark that keeps others from waking it
+                self._is_woken = False
+                self._loop.call_soon_threadsafe(self._drain)
+                raise
 
     async def sent(self, task_id: TaskId) -> None:
-        """Wait until the submission of a task has been answered: before, the workshop knows of no such task."""
+        """Wait until what is said of a task from now on comes to the workshop after its submission."""
         last = self._drained + len(self._outbox)
+        self._drain()  # an interrupt may have kept it from being woken
         while self._drained < last or task_id in self._unsent:
             await self._turn()
         if self._sending:
             await asyncio.wait(set(self._sending))
 
+    async def answered(self, task_id: TaskId) -> None:
+        """Wait until the submission of a task has been stored or refused: before, there is no such task to read."""
+        await self.sent(task_id)
+        while task_id in self._unanswered:
+            await self._answers.wait()
+
     async def all_sent(self) -> None:
         """Wait until all that was put here has been answered."""
+        self._drain()
         while self._outbox or self._unsent or self._sending:
             await self._turn()
+
+    def refuse_rest(self, error: Exception) -> None:
+        """Tell `error` to what was put here after all was sent."""
+        while self._outbox:
+            self._outbox.popleft()[1].set_exception(error)
 
     async def _turn(self) -> None:
         """Until something of what is on its way has arrived, or could begin."""
@@ -83,6 +105,8 @@ class Sender:
             while len(pairs) < DRAIN_ITEMS:
                 pairs.append(self._outbox.popleft())
         self._drained += len(pairs)
+        for _, future in pairs:
+            self._futures[future.task_id] = future
         plain = [pair for pair in pairs if not pair[0].request.after]
         if isinstance(self._shop, LocalShop):
             self._submit_now(self._shop, plain)
@@ -96,6 +120,7 @@ class Sender:
 
     def _submit_now(self, shop: LocalShop, pairs: list[Pair]) -> None:
         for command, future in pairs:
+            self._unanswered.add(future.task_id)
             try:
                 shop.submit_now(command, self._caller, partial(self._answer, future))
             except Exception as error:  # noqa: BLE001 - it is told where it is waited for
@@ -134,5 +159,8 @@ class Sender:
         self._is_sending_dependents = False
 
     def _answer(self, future: TaskFuture, answer: object) -> None:
+        self._unanswered.discard(future.task_id)
+        self._answers.set()
+        self._answers.clear()
         if isinstance(answer, Exception) and self._futures.pop(future.task_id, None) is not None:
             future.set_exception(answer)

@@ -1,57 +1,61 @@
 """`Workshop`: the workshop in Python. It attaches to the running one of its home, or holds one here.
 
-Everything of the shop happens on one thread with a loop of its own, so that a blocked caller (a notebook's
+Everything of the shop happens on one thread with a loop of its own (`seat.py`), so that a blocked caller (a notebook's
 kernel, a script in `result()`) never stops it. Callers hand work over through a deque and one wake-up.
 """
 
 from __future__ import annotations
 
-import asyncio
-import atexit
-import contextlib
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from koubou_panel import registry, settings
-from koubou_panel.core.commands import (
-    Caller,
-    CancelTask,
-    Command,
-    DrainPool,
-    PausePool,
-    ResumePool,
-    ScaleWorkers,
-    SubmitTask,
-)
+from koubou_panel import settings
+from koubou_panel.core.commands import Caller
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import OnCrash, Request, Task, TaskId
+from koubou_panel.core.records import OnCrash, Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function, plain_arguments
-from koubou_panel.notebook.calls import caller_path, in_order, name_of
+from koubou_panel.kinds.call import Desk
+from koubou_panel.kinds.packing import pickled_function
+from koubou_panel.notebook import living
+from koubou_panel.notebook.calls import CallerPath, in_order, name_of
+from koubou_panel.notebook.current import CURRENT
 from koubou_panel.notebook.future import TaskFuture
-from koubou_panel.notebook.inputs import send_input
-from koubou_panel.notebook.loop_thread import LoopThread
-from koubou_panel.notebook.opening import Held, opened
+from koubou_panel.notebook.hop import Hops
+from koubou_panel.notebook.looking import Looking
+from koubou_panel.notebook.lookup import TaskAccess
 from koubou_panel.notebook.options import request_fields
-from koubou_panel.notebook.references import INSIDE, reducers
-from koubou_panel.notebook.results import Results, settle_rest
-from koubou_panel.notebook.sender import Sender
-from koubou_panel.shop.idle import Idle
+from koubou_panel.notebook.pool import PoolControl
+from koubou_panel.notebook.references import INSIDE
+from koubou_panel.notebook.requests import (
+    check_home,
+    checked_workers,
+    command_request,
+    function_fields,
+    prompt_request,
+    unpicklable,
+    with_options,
+)
+from koubou_panel.notebook.seat import Seat
+from koubou_panel.notebook.shared_lock import SharedLock
 from koubou_panel.shop.remote import RemoteShop
 
 T = TypeVar("T")
 
 
-class Workshop(Executor):
+class Workshop(TaskAccess, PoolControl, Looking, Executor):
     """A workshop, with the face of a `concurrent.futures.Executor`.
+
+    It is open until `shutdown`, the end of a `with` block, or of the interpreter, or until nothing refers to it and
+    none of its tasks is left.
 
     Args:
         home: the folder of the workshop; the usual one where not given.
@@ -60,49 +64,41 @@ class Workshop(Executor):
     Raises:
         HomeTaken: another process holds the home and does not answer.
         Refused: `version`: the workshop that runs is of another version.
+        TypeError: an argument is of another type.
+        ValueError: no worker.
     """
 
     def __init__(
         self, home: str | Path | None = None, *, workers: int | tuple[int, int] | None = None
     ) -> None:
+        workers = checked_workers(workers)
+        check_home(home)
         self.home = Home(Path(home) if home is not None else settings.load(os.environ).home)
-        self._workers = (workers, workers) if isinstance(workers, int) else workers
-        self._caller = Caller(f"python:{os.getpid()}")
         self._ids = TaskIds()
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
-        self.condition = threading.Condition()
-        self._futures: dict[TaskId, TaskFuture] = {}
-        self._is_shut = False
-        self._path = caller_path()
-        self._thread = LoopThread()
-        self._held: Held | None = None
-        try:
-            self._shop: Shop = self.call(self._open())
-        except BaseException:
-            self._thread.close()
-            raise
-        self._sender = Sender(self._shop, loop=self._thread.loop, caller=self._caller, futures=self._futures)
-        atexit.register(self.shutdown)
-
-    async def _open(self) -> Shop:
-        shop, self._held = await opened(self.home, by=self._caller.by, workers=self._workers)
-        shop.subscribe(Results(shop, self._futures))
-        return shop
+        self._path = CallerPath()
+        self._desk = Desk(self.home.values, self._path.folders)
+        self._seat = Seat(self.home, workers, Caller(f"python:{os.getpid()}"))
+        # Of one process, the handle that holds the workshop is open as long as those that are attached to it.
+        self._holder = living.holder_of(self.home.root) if self.is_attached else None
+        living.add_holder(self)
+        CURRENT.note(self)
+        weakref.finalize(self, self._seat.shut).atexit = False
 
     # -- asking -----------------------------------------------------------------------------------------------
 
     def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> TaskFuture:
         """Run `fn(*args, **kwargs)` as a task.
 
-        A future of this workshop among the arguments, however deep, stands for its result: the task waits for it.
+        A future of this workshop among the arguments, however deep, stands for its result: the task waits for it. What
+        cannot be pickled is the future's exception, a `Refused`.
 
         Raises:
-            Refused: it cannot be pickled.
             TypeError: a future of another workshop or executor is among the arguments.
             RuntimeError: the workshop was shut down.
         """
-        return self._submit(pickled_function(fn, INSIDE), name_of(fn), args, kwargs, {})
+        return self._submit_function(fn, args, kwargs, {})
 
     def submit_with(
         self,
@@ -124,7 +120,7 @@ class Workshop(Executor):
             TypeError: an unknown option, or one of a wrong type.
             ValueError: a text that is no size.
         """
-        return self._submit(pickled_function(fn, INSIDE), name_of(fn), args, kwargs, options)
+        return self._submit_function(fn, args, kwargs, options)
 
     def map(
         self,
@@ -133,10 +129,35 @@ class Workshop(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
     ) -> Iterator[T]:
-        """`fn` over `zip(*iterables)`, each call a task; results in order, as they come."""
+        """`fn` over `zip(*iterables)`, each call a task; results in order, as they come.
+
+        What is left when an error, or an interrupt, ends the wait for them is cancelled.
+
+        Args:
+            fn, iterables: as for the built-in `map`.
+            timeout: how long to wait for all results, seconds from now.
+            chunksize: 1 or more; short tasks are handed to workers many at a time anyhow.
+
+        Raises:
+            ValueError: a chunk of nothing.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        self._seat.check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
-        function, name = pickled_function(fn, INSIDE), name_of(fn)
-        futures = [self._submit(function, name, args, {}, {}) for args in zip(*iterables, strict=False)]
+        try:
+            function, name = pickled_function(fn, INSIDE), name_of(fn)
+        except Refused as refused:
+            return in_order([self._refused(refused)], deadline)
+        futures: list[TaskFuture] = []
+        try:
+            futures.extend(
+                self._submit(function, name, args, {}, {}) for args in zip(*iterables, strict=False)
+            )
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
         return in_order(futures, deadline)
 
     def run(
@@ -163,18 +184,9 @@ class Workshop(Executor):
 
         Raises:
             Refused: the command cannot be one.
-            TypeError: an unknown option, or one of a wrong type.
+            TypeError: an unknown option, or an argument of a wrong type.
             ValueError: with input, it is to be tried again.
         """
-        spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
-        if env:
-            spec["env"] = dict(env)
-        if stdin:
-            if retries or on_crash == "retry":
-                raise ValueError(
-                    "stdin: input that was read cannot be given to another try; leave out the retries"
-                )
-            spec["stdin"] = stdin
         told = {
             "name": name,
             "priority": priority,
@@ -182,14 +194,11 @@ class Workshop(Executor):
             "retries": retries,
             "on_crash": on_crash,
         }
-        request = Request(
-            task_id=self._next_id(),
-            kind="script",
-            created_at=0.0,
-            spec=spec,
-            **request_fields(options | told, self),
+        return self._send(
+            command_request(
+                self._next_id(), command, cwd=cwd, env=env, stdin=stdin, options=options | told, keeper=self
+            )
         )
-        return self._send(registry.prepare(request, from_network=False))
 
     def prompt(
         self,
@@ -228,78 +237,39 @@ class Workshop(Executor):
             "seed": seed,
             "url": url,
         }
-        request = Request(
-            task_id=self._next_id(),
-            kind="prompt",
-            created_at=0.0,
-            spec={name: value for name, value in told.items() if value is not None},
-            **request_fields(options, self),
-        )
-        return self._send(registry.prepare(request, from_network=False))
+        return self._send(prompt_request(self._next_id(), told, options, self))
 
-    def task(self, task_id: TaskId) -> Task | None:
-        """A task as it stands: in a future's callback, and after the shutdown, as it was last heard of."""
-        if self._thread.is_here or self._thread.is_closed:
-            return self._shop.state.tasks.get(task_id)
-        return self.call(self._shop.get(task_id))
-
-    def output(self, task_id: TaskId, offset: int = 0, limit: int = 1 << 20) -> str:
-        """A task's output from byte `offset`, at most `limit` bytes."""
-        return self.call(self._shop.read_output(task_id, offset, limit)).text
-
-    def send_input(self, future: TaskFuture, data: bytes, *, is_last: bool = False) -> None:
-        """Give input to the command of `future`; see `TaskFuture.send_input`."""
-        self.call(send_input(self._shop, future, data, self._caller, is_last=is_last))
-
-    # -- the workers ------------------------------------------------------------------------------------------
-
-    def scale(self, least: int, most: int | None = None) -> None:
-        """Have at least `least` and at most `most` workers; as many as `least` where `most` is not given.
-
-        Raises:
-            Refused: bounds that cannot be.
-        """
-        self._do(ScaleWorkers(least, least if most is None else most))
-
-    def pause(self) -> None:
-        """Start no new work until `resume`; what runs goes on, and work is taken."""
-        self._do(PausePool())
-
-    def drain(self, *, wait: bool = True, timeout: float | None = None) -> None:
-        """Take and start no new work until `resume`; then wait until nothing runs.
-
-        Raises:
-            TimeoutError: something runs after `timeout` seconds; the drain goes on.
-        """
-        self._do(DrainPool())
-        if wait:
-            self.call(self._until_idle(timeout))
-
-    def resume(self) -> None:
-        """Take and start work again, after a pause or a drain."""
-        self._do(ResumePool())
-
-    def _do(self, command: Command) -> None:
-        self.call(self._shop.do(command, self._caller))
-
-    async def _until_idle(self, timeout_s: float | None) -> None:
-        idle = Idle()
-        unsubscribe = self._shop.subscribe(idle)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await idle.event.wait()
-        finally:
-            unsubscribe()
+    # -- the workshop itself ----------------------------------------------------------------------------------
 
     @property
     def shop(self) -> Shop:
         """The door to the workshop; use it on the workshop's loop, through `call`."""
-        return self._shop
+        return self._seat.shop
+
+    @property
+    def hops(self) -> Hops:
+        """Its doors on other loops."""
+        return self._seat.hops
+
+    @property
+    def condition(self) -> SharedLock:
+        """What all its futures share."""
+        return self._seat.condition
 
     @property
     def is_attached(self) -> bool:
-        """Whether the workshop is held by another process."""
-        return isinstance(self._shop, RemoteShop)
+        """Whether the workshop is held by another handle, as a rule in another process."""
+        return isinstance(self.shop, RemoteShop)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it takes no work any more."""
+        return self._seat.is_shut
+
+    @property
+    def holds(self) -> Path | None:
+        """The folder of the workshop that this handle holds; None: it is attached, or shut."""
+        return self.home.root if self._seat.holds else None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the workshop's loop and wait for it.
@@ -307,45 +277,51 @@ class Workshop(Executor):
         Raises:
             RuntimeError: the workshop was shut down; or this is a future's callback, where nothing may wait.
         """
-        return self._thread.call(work)
+        return self._seat.thread.call(work)
 
     def check_may_wait(self) -> None:
         """Check that this thread may wait for a task: a future's callback may not.
 
         Raises:
-            RuntimeError: it may not.
+            RuntimeError: it may not, or this process is a fork of the workshop's.
         """
-        self._thread.check_may_wait()
+        self._seat.check_may_wait()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's own signature
-        """Take no more; wait for this workshop's own tasks (or cancel them), then leave or end the workshop.
+        """Take no more; once the tasks of this handle have ended, leave or end the workshop.
 
-        While the pool is paused or drained, the wait for tasks that have not begun lasts until somebody resumes it.
-        With `wait=False`, futures of tasks that have not ended raise `TaskFailure`; what becomes of the tasks is in the
-        workshop's list.
+        While the pool is paused or drained, tasks that have not begun wait until somebody resumes it. Who is
+        interrupted while it waits, waits no more; the shutdown goes on.
+
+        Args:
+            wait: whether to wait for that; the end of the interpreter does in any case.
+            cancel_futures: whether to cancel the tasks that have not begun.
         """
-        self.check_may_wait()
-        if self._is_shut:
-            return
-        self._is_shut = True
-        atexit.unregister(self.shutdown)
-        if cancel_futures:
-            self.call(self._cancel_all())
         if wait:
-            for future in list(self._futures.values()):
-                with contextlib.suppress(BaseException):
-                    future.exception()
-        self._thread.close(self._close())
+            self._seat.thread.check_may_wait()
+        self._seat.shut(cancel_pending=cancel_futures)
+        if wait:
+            self._seat.join()
 
-    async def _close(self) -> None:
-        try:
-            await self._sender.all_sent()
-            if self._held is not None:
-                await self._held.close()
-            await self._shop.close()  # type: ignore[attr-defined]
-            self.home.unlock()
-        finally:
-            settle_rest(self._futures, self._shop.state)
+    def leave(self) -> None:
+        """Take no more and leave at once: futures of tasks that have not ended raise `TaskFailure`.
+
+        The tasks go on where the workshop is another's. One that is held here ends, with what runs; what has not begun
+        does when the home is opened again.
+        """
+        self._seat.thread.check_may_wait()
+        self._seat.leave()
+        self._seat.join()
+
+    def __reduce__(self) -> NoReturn:
+        """Say that it stays here.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a Workshop stays in its process; what needs one elsewhere opens its own: koubou_panel.Workshop()"
+        )
 
     # -- sending ----------------------------------------------------------------------------------------------
 
@@ -353,46 +329,47 @@ class Workshop(Executor):
         with self._ids_lock:
             return self._ids.make(time.time(), self._chance.getrandbits(30))
 
+    def _submit_function(
+        self,
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        options: dict[str, Any],
+    ) -> TaskFuture:
+        self._seat.check_open()
+        # Before anything is written: large arguments of a task that is never one would be left behind.
+        told = request_fields(options, self) if options else {}
+        try:
+            function = pickled_function(fn, INSIDE)
+        except Refused as refused:
+            return self._refused(refused)
+        return self._submit(function, name_of(fn), args, kwargs, told)
+
     def _submit(
         self,
         function: bytes,
         name: str,
         args: tuple[object, ...],
         kwargs: dict[str, object],
-        options: dict[str, Any],
+        told: dict[str, Any],
     ) -> TaskFuture:
-        found: dict[TaskId, None] = {}
-        arguments = plain_arguments(args, kwargs)
-        if arguments is None:
-            arguments = pickled_arguments(args, kwargs, reducers(found, self))
-        payload = pack(function, arguments, self._path)
-        fields = {"name": name} | (request_fields(options, self) if options else {})
-        if found:
-            fields["after"] = tuple(dict.fromkeys((*fields.get("after", ()), *found)))
+        task_id = self._next_id()
+        self._path.refresh()
+        try:
+            fields = function_fields(task_id, function, args, kwargs, desk=self._desk, keeper=self)
+        except Refused as refused:
+            return self._refused(refused)
+        if told:
+            fields = with_options(fields, told)
         return self._send(
-            Request(task_id=self._next_id(), kind="function", created_at=0.0, payload=payload, **fields)
+            Request(task_id=task_id, kind="function", created_at=0.0, **({"name": name} | fields))
         )
 
     def _send(self, request: Request) -> TaskFuture:
-        if self._is_shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        future = TaskFuture(request.task_id, self)
-        self._futures[request.task_id] = future
-        self._sender.put(SubmitTask(request), future)
+        return self._seat.send(request, self)
+
+    def _refused(self, refused: Refused) -> TaskFuture:
+        """The future of a task that was never one."""
+        future = TaskFuture(self._next_id(), self)
+        future.set_exception(unpicklable(refused))
         return future
-
-    def cancel(self, task_id: TaskId) -> None:
-        """Ask for the end of a task; what has already ended stays as it is. Any thread; does not wait.
-
-        Raises:
-            RuntimeError: the workshop was shut down.
-        """
-        self._thread.start(self._cancel(task_id))
-
-    async def _cancel(self, task_id: TaskId) -> None:
-        await self._sender.sent(task_id)
-        with contextlib.suppress(Refused):
-            await self._shop.do(CancelTask(task_id), self._caller)
-
-    async def _cancel_all(self) -> None:
-        await asyncio.gather(*map(self._cancel, list(self._futures)))

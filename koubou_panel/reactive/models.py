@@ -1,7 +1,7 @@
 """The workshop's records as Param models: watch them, show them, never write them.
 
-A `Mirror` makes them and is the only one that sets them: once a frame, all changed parameters of a model in one
-`param.update`. Times are UTC seconds, sizes bytes, durations seconds; None is "not known" or "not yet".
+A `Mirror` makes them and is the only one that may set them: once a frame, all changed parameters of a model in one
+`tell`. Times are UTC seconds, sizes bytes, durations seconds; None is "not known" or "not yet".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import param
+from param.parameterized import batch_call_watchers
 
 from koubou_panel.core.ports import Link
 from koubou_panel.core.records import (
@@ -40,12 +41,47 @@ _LOOK_AT_MOST = 5_000
 _SCALING = ("scaled_up", "scaled_down", "scaling_held")
 
 
-class _Model(param.Parameterized):
+class Model(param.Parameterized):
+    """A record of the workshop, which the mirror alone sets."""
+
+    # Not Param's `constant`: to set one of those, `edit_constant` looks at every parameter of the model.
+    _is_closed = False
+
     def __init__(self, **values: object) -> None:
         super().__init__(**values)  # type: ignore[no-untyped-call]
+        self._is_closed = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse new values of parameters from all but the mirror (`param.trigger` sets the same again).
+
+        Raises:
+            TypeError: it is one.
+        """
+        if self._is_closed and name in self.param and value is not getattr(self, name):
+            words = f"{type(self).__name__}.{name} tells how the workshop stands, and cannot be set"
+            raise TypeError(f"{words}: a `Workshop` has methods that change it, such as scale() and cancel()")
+        super().__setattr__(name, value)
+
+    def tell(self, values: Mapping[str, object]) -> None:
+        """Set what has changed, and call who watches it. For the mirror alone."""
+        with batch_call_watchers(self):
+            self.__dict__["_is_closed"] = False
+            try:
+                self.param.update(**values)
+            finally:
+                self.__dict__["_is_closed"] = True
+
+    def __repr__(self) -> str:
+        """One line: what it is of, and how that stands."""
+        return f"<{type(self).__name__} {self._words()}>"
+
+    __str__ = __repr__
+
+    def _words(self) -> str:
+        raise NotImplementedError
 
 
-class TaskModel(_Model):
+class TaskModel(Model):
     """One task that runs, that is among the next to start, or that ended not long ago."""
 
     task_id = param.String(doc="the task's id")
@@ -53,36 +89,42 @@ class TaskModel(_Model):
     label = param.String(doc="its name, its summary where it has none")
     summary = param.String(doc="what it is asked to do, in one line")
     spec = param.Dict(default={}, instantiate=False, doc="what it is asked to do, whole")
-    status: param.Selector[str] = param.Selector(default="pending", objects=list(STATUSES))
+    status: param.Selector[str] = param.Selector(
+        default="pending", objects=list(STATUSES), doc="pending, in_progress, completed, failed or cancelled"
+    )
     reason = param.String(default=None, allow_None=True, doc="why it failed or was cancelled, as one word")
     message = param.String(doc="the reason in words")
     run = param.Integer(doc="number of the present or last attempt; 0 before the first")
     worker_id = param.String(default=None, allow_None=True, doc="who runs or ran it")
-    created_at = param.Number(default=0.0)
-    started_at = param.Number(default=None, allow_None=True)
-    finished_at = param.Number(default=None, allow_None=True)
+    created_at = param.Number(default=0.0, doc="when it was submitted, UTC seconds")
+    started_at = param.Number(default=None, allow_None=True, doc="when its last run began, UTC seconds")
+    finished_at = param.Number(default=None, allow_None=True, doc="when it ended for good, UTC seconds")
     stopping = param.Boolean(doc="its end was asked for and is awaited")
     fraction = param.Number(default=None, allow_None=True, doc="how far the run is, 0 to 1")
-    done = param.Number(default=None, allow_None=True)
-    total = param.Number(default=None, allow_None=True)
+    done = param.Number(default=None, allow_None=True, doc="how much is done, in `unit`")
+    total = param.Number(default=None, allow_None=True, doc="how much there is to do, in `unit`")
     unit = param.String(doc="the unit of `done` and `total`")
     rate_per_s = param.Number(default=None, allow_None=True, doc="`unit` done in a second")
     eta_s = param.Number(default=None, allow_None=True, doc="seconds left, when the run last told of it")
-    eta_at = param.Number(default=None, allow_None=True, doc="when the run will end, as it last told")
+    eta_at = param.Number(
+        default=None, allow_None=True, doc="when the run will end, as it last told, UTC seconds"
+    )
     note = param.String(doc="what the run last said about its progress")
     waits_for = param.List(doc="(id, label) of the tasks that must succeed before it starts")
-    not_before = param.Number(default=None, allow_None=True, doc="when its retry may start")
+    not_before = param.Number(default=None, allow_None=True, doc="when its retry may start, UTC seconds")
     retries = param.Integer(doc="how many further attempts it has")
-    timeout_s = param.Number(default=None, allow_None=True)
-    limits = param.ClassSelector(class_=Limits, allow_None=True, doc="what it may use")
-    use = param.ClassSelector(class_=Use, allow_None=True, doc="what its process tree uses now")
+    timeout_s = param.Number(default=None, allow_None=True, doc="seconds that a run may take")
+    limits = param.ClassSelector(class_=Limits, allow_None=True, instantiate=False, doc="what it may use")
+    use = param.ClassSelector(
+        class_=Use, allow_None=True, instantiate=False, doc="what its process tree uses now"
+    )
     usage = param.ClassSelector(
-        class_=Usage, allow_None=True, doc="what the run has used in all, and at most"
+        class_=Usage, allow_None=True, instantiate=False, doc="what the run has used in all, and at most"
     )
     takes_input = param.Boolean(doc="what is typed can be sent to it while it runs")
     traceback = param.String(doc="where its code failed")
     output_bytes = param.Integer(doc="bytes in its output log")
-    exit_code = param.Integer(default=None, allow_None=True)
+    exit_code = param.Integer(default=None, allow_None=True, doc="what its command ended with")
     duration_s = param.Number(default=None, allow_None=True, doc="seconds that the finished run took")
 
     @property
@@ -90,25 +132,38 @@ class TaskModel(_Model):
         """Whether the task has ended for good."""
         return self.status not in ("pending", "in_progress")
 
+    def _words(self) -> str:
+        done = "" if self.is_finished or self.fraction is None else f" {self.fraction:.0%}"
+        return f"{self.task_id} {self.label!r:.80} {self.status}{f' ({self.reason})' if self.reason else ''}{done}"
 
-class WorkerModel(_Model):
+
+class WorkerModel(Model):
     """One worker: a slot that runs one task at a time, in a process of its own."""
 
-    worker_id = param.String()
-    status: param.Selector[str] = param.Selector(default="starting", objects=WORKER_STATUSES)
-    pid = param.Integer(default=None, allow_None=True)
+    worker_id = param.String(doc="its name: `worker-1`, …")
+    status: param.Selector[str] = param.Selector(
+        default="starting", objects=WORKER_STATUSES, doc=", ".join(WORKER_STATUSES)
+    )
+    pid = param.Integer(default=None, allow_None=True, doc="its process")
     node = param.String(doc="the machine it is on")
-    started_at = param.Number(default=0.0)
-    changed_at = param.Number(default=None, allow_None=True, doc="since when its status is what it is")
+    started_at = param.Number(default=0.0, doc="UTC seconds")
+    changed_at = param.Number(
+        default=None, allow_None=True, doc="since when its status is what it is, UTC seconds"
+    )
     current_task = param.String(default=None, allow_None=True, doc="the id of the task it runs")
     current_label = param.String(doc="that task's label")
-    completed = param.Integer()
-    failed = param.Integer()
-    cpu_percent = param.Number(default=None, allow_None=True, doc="its process tree's, of one core")
-    rss_bytes = param.Integer(default=None, allow_None=True, doc="its process tree's resident memory")
+    completed = param.Integer(doc="tasks that it completed")
+    failed = param.Integer(doc="tasks that failed on it")
+    cpu_percent = param.Number(
+        default=None, allow_None=True, doc="its process tree's, of one core: 200 is two cores"
+    )
+    rss_bytes = param.Integer(default=None, allow_None=True, doc="its process tree's resident memory, bytes")
+
+    def _words(self) -> str:
+        return f"{self.worker_id} {self.status}{f' {self.current_label!r:.80}' if self.current_label else ''}"
 
 
-class ServiceModel(_Model):
+class ServiceModel(Model):
     """One of the workshop's services, as its supervisor says; `idle`: it is started when it is needed."""
 
     name_of = param.String(doc="model, agents, pool, websocket or dashboard")
@@ -119,43 +174,64 @@ class ServiceModel(_Model):
     restarts = param.Integer()
     message = param.String(doc="what it is; why it is not running, with its last lines")
 
+    def _words(self) -> str:
+        return f"{self.name_of} {self.state}"
 
-class MetricsModel(_Model):
-    """The last sample of the host."""
 
-    at = param.Number(default=None, allow_None=True)
-    cpu_percent = param.Number(default=None, allow_None=True)
-    memory_percent = param.Number(default=None, allow_None=True)
-    disk_percent = param.Number(default=None, allow_None=True)
+class MetricsModel(Model):
+    """The last sample of the host; one a second while something is going on."""
+
+    at = param.Number(default=None, allow_None=True, doc="when it was taken, UTC seconds")
+    cpu_percent = param.Number(default=None, allow_None=True, doc="of all cores together, 0 to 100")
+    memory_percent = param.Number(default=None, allow_None=True, doc="of the memory, 0 to 100")
+    memory_used_bytes = param.Number(default=None, allow_None=True)
+    memory_total_bytes = param.Number(default=None, allow_None=True)
+    disk_percent = param.Number(
+        default=None, allow_None=True, doc="of the disk that the home is on, 0 to 100"
+    )
+    load_1m = param.Number(default=None, allow_None=True, doc="the load average of the last minute")
     values = param.Dict(default={}, doc="every value of the sample by metric name, the unit in the name")
 
+    def _words(self) -> str:
+        if self.at is None:
+            return "of no sample yet"
+        told = {"cpu": self.cpu_percent, "memory": self.memory_percent, "disk": self.disk_percent}
+        return " ".join(f"{name} {value:.0f} %" for name, value in told.items() if value is not None)
 
-class ShopModel(_Model):
+
+class ShopModel(Model):
     """The workshop as a whole: counts of all tasks there ever were, the pool, and how fresh all this is."""
 
     epoch = param.String(doc="names one run of the workshop")
-    pending = param.Integer()
-    in_progress = param.Integer()
-    completed = param.Integer()
-    failed = param.Integer()
-    cancelled = param.Integer()
-    workers_total = param.Integer()
-    workers_busy = param.Integer()
-    workers_idle = param.Integer()
+    pending = param.Integer(doc="tasks that wait")
+    in_progress = param.Integer(doc="tasks that run")
+    completed = param.Integer(doc="tasks that succeeded, ever")
+    failed = param.Integer(doc="tasks that failed, ever")
+    cancelled = param.Integer(doc="tasks that were cancelled, ever")
+    workers_total = param.Integer(doc="workers that there are")
+    workers_busy = param.Integer(doc="workers that run a task")
+    workers_idle = param.Integer(doc="workers that wait for one")
     workers_lost = param.Integer(doc="workers that do not answer")
-    min_workers = param.Integer()
-    max_workers = param.Integer()
-    paused = param.Boolean()
-    draining = param.Boolean()
+    min_workers = param.Integer(doc="the least that the pool is to have")
+    max_workers = param.Integer(doc="the most that it may have")
+    paused = param.Boolean(doc="no task is started")
+    draining = param.Boolean(doc="no task is taken or started")
     closing = param.Boolean(doc="the workshop ends")
     scaling = param.List(doc="the pool's last decisions about its size, the latest first: (at, words)")
     recovered = param.String(doc="what the last crash left, for ten minutes after it; else empty")
     completed_per_minute = param.Integer(doc="completed in the last 60 s")
     failed_per_minute = param.Integer(doc="failed in the last 60 s")
     success_percent = param.Number(default=None, allow_None=True, doc="of those that ended in 15 minutes")
-    oldest_pending_at = param.Number(default=None, allow_None=True, doc="since when the first in line waits")
-    link_status: param.Selector[str] = param.Selector(default="live", objects=LINK_STATUSES)
+    oldest_pending_at = param.Number(
+        default=None, allow_None=True, doc="since when the first in line waits, UTC seconds"
+    )
+    link_status: param.Selector[str] = param.Selector(
+        default="live", objects=LINK_STATUSES, doc="live, reconnecting, stale or closed"
+    )
     link_lag_s = param.Number(default=0.0, doc="seconds since the last word from the workshop")
+    tasks = param.List(
+        item_type=TaskModel, doc="the newest tasks, the latest submitted first; at most as many as asked for"
+    )
     running = param.List(
         item_type=TaskModel, doc="what runs, the longest first; at most as many as asked for"
     )
@@ -163,12 +239,16 @@ class ShopModel(_Model):
     finished = param.List(item_type=TaskModel, doc="what ended last, the latest first")
     workers = param.List(item_type=WorkerModel, doc="every worker, by name")
     services = param.List(item_type=ServiceModel, doc="every service; none where no supervisor tells of any")
-    metrics = param.ClassSelector(class_=MetricsModel)
+    metrics = param.ClassSelector(class_=MetricsModel, doc="the last sample of the host")
+
+    def _words(self) -> str:
+        counts = ", ".join(f"{getattr(self, status)} {status}" for status in STATUSES)
+        return f"{counts}; {self.workers_busy} of {self.workers_total} workers busy; {self.link_status}"
 
 
 def label_of(task: Task) -> str:
     """What a task is called: its name, its summary where it has none."""
-    return task.request.name or task.request.summary or task.request.kind
+    return task.label
 
 
 def task_values(task: Task, tasks: Mapping[TaskId, Task], *, told_at: float) -> dict[str, object]:
@@ -287,7 +367,10 @@ def metrics_values(metrics: Metrics) -> dict[str, object]:
         "at": metrics.at,
         "cpu_percent": percent(metrics, "cpu_percent"),
         "memory_percent": percent(metrics, "memory_percent"),
+        "memory_used_bytes": percent(metrics, "memory_used_bytes"),
+        "memory_total_bytes": percent(metrics, "memory_total_bytes"),
         "disk_percent": percent(metrics, "disk_percent"),
+        "load_1m": percent(metrics, "load_1m"),
         "values": metrics.values,
     }
 

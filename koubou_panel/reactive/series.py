@@ -54,6 +54,7 @@ class Throughput:
         self._open: dict[int, _Open] = {}
         self._window: deque[list[float]] = deque(maxlen=P95_WINDOW_S)
         self._p95_s = nan
+        self._counted: dict[tuple[int, int], tuple[int, int]] = {}
 
     def add(self, at: float, *, failed: bool, duration_s: float | None) -> None:
         """Count a task that ended at `at`; in the first open second if its own is closed already."""
@@ -76,26 +77,34 @@ class Throughput:
             self._open = {second: step for second, step in self._open.items() if second >= self._next}
         closed = [self._close(second) for second in range(self._next, end)]
         self._next = max(self._next, end)
-        self.rows.extend(closed)
+        if closed:
+            self.rows.extend(closed)
+            self._counted.clear()
         return closed
 
     def last(self, seconds: int) -> tuple[int, int]:
         """How many completed and failed in the last so many closed seconds and since."""
-        rows = islice(reversed(self.rows), seconds)
-        completed = sum(step.completed for step in self._open.values())
-        failed = sum(step.failed for step in self._open.values())
-        for row in rows:
-            if row.completed == row.completed:
-                completed += int(row.completed)
-                failed += int(row.failed)
+        completed, failed = self._count(0, seconds)
+        completed += sum(step.completed for step in self._open.values())
+        failed += sum(step.failed for step in self._open.values())
         return completed, failed
+
+    def known_s(self, seconds: int) -> float:
+        """Of how much of the last so many seconds every end is known."""
+        return max(0.0, min(float(seconds), self._next - self._known_since))
 
     def before(self, seconds: int) -> tuple[int, int]:
         """How many completed and failed in as many closed seconds before the last ones; 0 where nobody knows it."""
-        found = [
-            row for row in islice(reversed(self.rows), seconds, 2 * seconds) if row.completed == row.completed
-        ]
-        return int(sum(row.completed for row in found)), int(sum(row.failed for row in found))
+        return self._count(seconds, 2 * seconds)
+
+    def _count(self, begin: int, end: int) -> tuple[int, int]:
+        """How many completed and failed in the closed seconds so far back; added up once a second, not once a frame."""
+        known = self._counted.get((begin, end))
+        if known is None:
+            found = [row for row in islice(reversed(self.rows), begin, end) if row.completed == row.completed]
+            known = int(sum(row.completed for row in found)), int(sum(row.failed for row in found))
+            self._counted[begin, end] = known
+        return known
 
     def _close(self, second: int) -> Second:
         step = self._open.pop(second, None)

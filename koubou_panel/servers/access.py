@@ -23,7 +23,7 @@ _WHAT_TO_DO = (
     "Access needs the token: open the link that `koubou status` prints, or send the header "
     "`Authorization: Bearer TOKEN` with what `koubou token` prints."
 )
-_BAD_TOKEN = "This token is not the workshop's: `koubou token` prints the present one."  # noqa: S105 - a message
+BAD_TOKEN = "This token is not the workshop's: `koubou token` prints the present one."  # noqa: S105 - a message
 
 
 class Role(StrEnum):
@@ -52,6 +52,7 @@ class Request:
     origin: tuple[str, ...] = ()
     authorization: tuple[str, ...] = ()
     cookie: tuple[str, ...] = ()
+    accept_language: tuple[str, ...] = ()
     websocket: bool = False
 
 
@@ -243,7 +244,7 @@ class Access:
             return Refuse(401, "unauthorized", "Send one Authorization header.")
         scheme, _, presented = values[0].partition(" ")
         found = self.recognise(presented.strip(" ")) if scheme.lower() == "bearer" else None
-        return found or Refuse(401, "unauthorized", _BAD_TOKEN)
+        return found or Refuse(401, "unauthorized", BAD_TOKEN)
 
     def _may_wait(self, request: Request) -> bool:
         if not request.websocket or request.method != "GET":

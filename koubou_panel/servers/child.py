@@ -114,8 +114,8 @@ class Ending:
             self.ask_now()
 
 
-def end_within(limit_s: float, last: Callable[[], None] | None = None) -> None:
-    """End this process with code 0 in `limit_s` seconds, whatever still holds it: all that counts is done.
+def end_within(limit_s: float, last: Callable[[], None] | None = None, *, code: int = 0) -> None:
+    """End this process with `code` in `limit_s` seconds, whatever still holds it: all that counts is done.
 
     `last` is called before that, and removes what is not to be left.
 
@@ -129,7 +129,7 @@ def end_within(limit_s: float, last: Callable[[], None] | None = None) -> None:
         if last is not None:
             with suppress(OSError):
                 last()
-        os._exit(0)
+        os._exit(code)
 
     timer = threading.Timer(limit_s, end)
     timer.daemon = True

@@ -79,6 +79,7 @@ class Dashboard:
         linger_s: how long a page's session is kept for a browser that is gone, and may be back.
         home: whose settings REST shows and changes; None: it shows none.
         environ: the environment that those are read with; None: this process's.
+        flags: what `koubou up` was told by flags, by setting.
 
     """
 
@@ -97,6 +98,7 @@ class Dashboard:
         linger_s: float = 15.0,
         home: Home | None = None,
         environ: Mapping[str, str] | None = None,
+        flags: Mapping[str, str] | None = None,
     ) -> None:
         """Listen; requests are answered as soon as the loop runs."""
         self.boot_id = secrets.token_hex(8)
@@ -106,6 +108,7 @@ class Dashboard:
         self._restart_service = restart_service
         self._home = home
         self._environ = os.environ if environ is None else environ
+        self._flags = flags or {}
         self._token = token
         self._linger_ms = int(linger_s * 1000)
         self.feed = Feed(shop)
@@ -202,6 +205,7 @@ class Dashboard:
             restart_service=self._restart_service,
             home=self._home,
             environ=self._environ,
+            flags=self._flags,
         )
 
 
@@ -257,6 +261,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(PORT_FLAG, "--port", dest="port", type=int, default=8080)
     parser.add_argument("--insecure-no-auth", action="store_true")
     parser.add_argument("--label", default="", help="a word for what kind of workshop this is")
+    parser.add_argument(
+        "--given", action="append", default=[], metavar="SETTING=VALUE", help="a flag of `up`"
+    )
     child.add_arguments(parser)
     add_argument(parser)
     return parser
@@ -308,6 +315,7 @@ def _open(
             label=args.label,
             restart_service=services.restart if services.is_supervised else None,
             home=home,
+            flags=dict(given.split("=", 1) for given in args.given),
             insecure_no_auth=args.insecure_no_auth,
         )
     except SettingsError as error:

@@ -6,12 +6,8 @@ both shells need little more of them than the objects they are handed.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import json
 import logging
-import re
 import socket
 import struct
 import sys
@@ -25,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs
 
 from koubou_panel.servers.access import (
+    BAD_TOKEN,
     NOBODY,
     UNIX_PEER,
     Access,
@@ -34,6 +31,7 @@ from koubou_panel.servers.access import (
     Refuse,
     Request,
     Verdict,
+    cookie_values,
 )
 
 if TYPE_CHECKING:
@@ -67,17 +65,6 @@ _SECURITY_HEADERS = (
     ("Cache-Control", "no-store"),
 )
 _MARK = "koubou_verdict"
-_STYLE = (
-    ":root{color-scheme:light dark;font:16px/1.6 system-ui,sans-serif}"
-    "body{max-width:34rem;margin:18vh auto 0;padding:0 1.25rem}"
-    "h1{font-size:1.1rem;font-weight:600}a{color:LinkText}"
-)
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-{head}<title>{title}</title><style>{style}</style></head>
-<body><h1>工房 Koubou Panel</h1><p>{body}</p></body></html>
-"""
 _USED_CODE = "This link was used already or is older than ten minutes: run `koubou status` for a new one."
 
 
@@ -119,20 +106,20 @@ class Guard:
     def answer(self, request: Request, query: str, *, is_browser: bool) -> Verdict | Answer:
         """Give the verdict, or the whole answer where the guard itself replies (a refusal, the login)."""
         verdict: Verdict | Answer
-        if (
-            self._sessions
-            and request.path == LOGIN_PATH
-            and request.method == "GET"
-            and not request.websocket
-        ):
+        is_login = request.path == LOGIN_PATH and not request.websocket
+        if self._sessions and is_login and request.method == "GET":
             verdict = self.access.screen(request) or self._log_in(request, query, self._sessions)
+        elif self._sessions and is_login and request.method == "POST":
+            verdict = self._sign_in(request, self._sessions)
         else:
             verdict = self.check(request)
         if not isinstance(verdict, Refuse):
             return verdict
         if request.path.startswith(API_PATH):
             return json_refusal(verdict)
-        return refusal(verdict, is_browser=is_browser)
+        has_form = self._sessions is not None
+        language = _language(request) if is_browser and has_form else "en"
+        return refusal(verdict, is_browser=is_browser, has_form=has_form, language=language)
 
     def _session(self, value: str) -> Allow | None:
         return self._sessions.find(value, self._now()) if self._sessions else None
@@ -144,18 +131,32 @@ class Guard:
             role = sessions.redeem(codes[0], now) if len(codes) == 1 else None
             cookie = self._cookie(sessions.open(role, now)) if role else None
         except OSError as error:
-            _log.exception("the sign-in could not be stored")
-            return Refuse(
-                503, "not_stored", f"The sign-in could not be stored ({error.strerror}): free some space."
-            )
+            return _not_stored(error)
         if cookie is None and not isinstance(self.check(request), Allow):
             return Refuse(403, "bad_code", _USED_CODE)
-        return _welcome(cookie)
+        return _welcome(cookie, _language(request))
+
+    def _sign_in(self, request: Request, sessions: Sessions) -> Answer | Refuse:
+        """Open a session for who presents the token, as the form of the sign-in page does."""
+        # Not for an agent's own token, nor for nobody's: a session would outlive what it was opened by.
+        verdict = replace(self.access, named=NOBODY, insecure_no_auth=False).check(request)
+        if not isinstance(verdict, Allow):
+            return verdict if isinstance(verdict, Refuse) else Refuse(401, "unauthorized", BAD_TOKEN)
+        try:
+            cookie = self._cookie(sessions.open(verdict.role, self._now()))
+        except OSError as error:
+            return _not_stored(error)
+        return Answer(200, "text/plain", "Signed in.\n", (("Set-Cookie", cookie),))
 
     def _cookie(self, value: str) -> str:
         secure = "; Secure" if self.access.secure_cookies else ""
         attributes = f"Max-Age={COOKIE_LIFE_S}; Path=/; HttpOnly; SameSite=Strict{secure}"
         return f"{self.access.cookie_name}={value}; {attributes}"
+
+
+def _not_stored(error: OSError) -> Refuse:
+    _log.error("the sign-in could not be stored", exc_info=error)
+    return Refuse(503, "not_stored", f"The sign-in could not be stored ({error.strerror}): free some space.")
 
 
 def _nothing() -> None:
@@ -194,17 +195,22 @@ def json_refusal(refuse: Refuse) -> Answer:
     return Answer(refuse.status, "application/json", text + "\n", refusal(refuse).headers)
 
 
-def refusal(refuse: Refuse, *, is_browser: bool = False) -> Answer:
-    """Give a refusal as a reply: a small page for a browser that lacks credentials, plain text otherwise."""
+def refusal(
+    refuse: Refuse, *, is_browser: bool = False, has_form: bool = False, language: str = "en"
+) -> Answer:
+    """Give a refusal as a reply: a small page for a browser that lacks credentials, plain text otherwise.
+
+    With `has_form` the page has a field for the token, where that is what is missing, and speaks `language`.
+    """
     challenge = (
         (("WWW-Authenticate", 'Bearer realm="koubou"'),) if refuse.status == HTTPStatus.UNAUTHORIZED else ()
     )
     if not is_browser or refuse.code in ("bad_peer", "bad_host", "bad_origin"):
         return Answer(refuse.status, "text/plain", refuse.message + "\n", challenge)
-    message = re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(refuse.message))
-    # A browser leaves a SameSite=Strict cookie out when another site's link led here, and sends it now.
-    body = f'{message}</p><p>Signed in already? <a href="/">Open the dashboard</a>.'
-    return _page(refuse.status, "Sign in", body, headers=challenge)
+    from koubou_panel.views.sign_in import sign_in_page
+
+    page = sign_in_page(refuse.code, refuse.message, language=language, has_form=has_form)
+    return _page(refuse.status, page, challenge)
 
 
 def guard_application(target: Application | type[Application], guard: Guard) -> Callable[[], None]:
@@ -375,6 +381,7 @@ def _http_request(conn: HTTP1Connection, start_line: RequestStartLine, headers: 
         origin=every("Origin"),
         authorization=every("Authorization"),
         cookie=every("Cookie"),
+        accept_language=every("Accept-Language"),
         websocket=headers.get("Upgrade", "").lower() == "websocket",
     )
 
@@ -404,24 +411,22 @@ def _peer(sock: Any) -> str:
     return ""
 
 
-def _welcome(cookie: str | None) -> Answer:
+def _welcome(cookie: str | None, language: str) -> Answer:
+    from koubou_panel.views.sign_in import signed_in_page
+
     # Not a redirect: following one that another site's link began, a browser leaves the new cookie out.
     headers = (("Set-Cookie", cookie),) if cookie else ()
-    refresh = '<meta http-equiv="refresh" content="0;url=/">'
-    return _page(
-        200, "Signed in", 'Signed in. <a href="/">Open the dashboard</a>.', head=refresh, headers=headers
-    )
+    return _page(200, signed_in_page(language), headers)
 
 
-def _page(
-    status: int, title: str, body: str, *, head: str = "", headers: tuple[tuple[str, str], ...] = ()
-) -> Answer:
-    style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
-    text = _PAGE.format(head=head, title=title, body=body, style=_STYLE)
-    return Answer(
-        status,
-        "text/html",
-        text,
-        (("Content-Security-Policy", policy + "; frame-ancestors 'self'"), *headers),
-    )
+def _page(status: int, page: tuple[str, str], headers: tuple[tuple[str, str], ...]) -> Answer:
+    text, policy = page
+    return Answer(status, "text/html", text, (("Content-Security-Policy", policy), *headers))
+
+
+def _language(request: Request) -> str:
+    """What the visitor's browser asks to be spoken to in."""
+    from koubou_panel.views.language import COOKIE, language_of
+
+    chosen = cookie_values(request.cookie, COOKIE)
+    return language_of(cookie=next(iter(chosen), ""), accepted=",".join(request.accept_language))

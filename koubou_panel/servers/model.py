@@ -62,17 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until asked to end; gives the exit code."""
     args = _parser().parse_args(argv)
     try:
-        code = asyncio.run(_serve(args))
+        asyncio.run(_serve(args))
     except CannotStart as error:
         return child.refuse(args.ready_fd, error)
-    return _leave(code)
 
 
-def _leave(code: int) -> NoReturn:
-    """End at once: threads that load, or are in the middle of a token, are not worth waiting for."""
+def _leave() -> NoReturn:
+    """End at once: threads that load, or are in the middle of a token, are not worth waiting for.
+
+    Not by returning: the library's server waits for its threads when nobody holds it any more, and they wait for each
+    other for ever where it is ended as soon as it serves.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _serve(args: argparse.Namespace) -> int:
+async def _serve(args: argparse.Namespace) -> NoReturn:
     ending = Ending.watch(args.life_fd)
     home = Home(args.home)
     home.prepare()
@@ -103,10 +106,10 @@ async def _serve(args: argparse.Namespace) -> int:
     loading.add_done_callback(lambda _: has_come.set())
     await asyncio.wait({asked, asyncio.ensure_future(has_come.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
-        _leave(0)  # nothing is served yet, and a large file on a slow disk may take minutes
+        _leave()  # nothing is served yet, and a large file on a slow disk may take minutes
     _end_by_kernel(is_on=False)
     ending.hear()
-    server = loading.result()  # it ends when nobody holds it any more
+    server = loading.result()
     address = server.listening_address
     leave_word(home.root, Embedded.here(address, key, name))
     try:
@@ -114,7 +117,7 @@ async def _serve(args: argparse.Namespace) -> int:
         await asked
     finally:
         take_back(home.root)
-    return 0
+    _leave()
 
 
 def _end_by_kernel(*, is_on: bool) -> None:

@@ -1,13 +1,15 @@
 """The private link's server on a Unix socket: 0600 in a 0700 folder, and the peer's user id checked.
 
-One subscription serves all clients; what they are told is encoded once. A replica that does not read is no
-longer fed and gets the whole state anew when it has caught up: it never slows the hub or another client.
+One subscription serves all clients; what they are told is encoded once, unless a client is to get values of its own
+tasks with it. A replica that does not read is no longer fed and gets the whole state anew when it has caught up: it
+never slows the hub or another client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,16 +38,19 @@ class PrivateServer:
     Args:
         shop: the workshop.
         path: the socket's file; its folder exists, and the caller holds the home's lock.
+        is_in_place: whether what the caller holds is still the home there: else the place is another's to listen in.
     """
 
-    def __init__(self, shop: Shop, path: Path) -> None:
+    def __init__(self, shop: Shop, path: Path, is_in_place: Callable[[], bool] = lambda: True) -> None:
         """Nothing listens before `start`."""
         self.shop = shop
         self.python = f"{sys.version_info.major}.{sys.version_info.minor}"
         self._path = path
+        self._is_in_place = is_in_place
         self._clients: set[PrivateClient] = set()
         self._left = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._file: os.stat_result | None = None
         self._beats: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -64,6 +69,7 @@ class PrivateServer:
     async def _listen(self) -> asyncio.Server:
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         sock = bind_private(self._path)
+        self._file = self._path.stat()
         loop = asyncio.get_running_loop()
         return await loop.create_unix_server(lambda: PrivateClient(self), sock=sock, backlog=BACKLOG)
 
@@ -81,7 +87,8 @@ class PrivateServer:
             self._unsubscribe()
         if self._beats is not None:
             self._beats.cancel()
-        self._path.unlink(missing_ok=True)
+        if self._is_own():
+            self._path.unlink(missing_ok=True)
         if self._server is not None:
             self._server.close()
         for client in tuple(self._clients):
@@ -92,6 +99,16 @@ class PrivateServer:
             client.abort()
         if self._server is not None:
             await self._server.wait_closed()
+
+    def _is_own(self) -> bool:
+        """Whether the socket's file is the one made here: in a folder that was removed and made again it is another's.
+
+        The open socket keeps its file's number from being given to another.
+        """
+        try:
+            return self._file is not None and os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            return False
 
     async def _let_followers_end(self) -> None:
         with suppress(TimeoutError):
@@ -124,9 +141,7 @@ class PrivateServer:
         replicas = [client for client in self._clients if client.is_replica]
         if replicas:
             try:
-                for frame in fact_frames(folded):
-                    for client in replicas:
-                        client.feed(frame)
+                _feed(replicas, folded)
             except ProtocolFault:
                 log.exception("a fact is too large for the private link: its replicas connect anew")
                 for client in replicas:
@@ -167,10 +182,21 @@ class PrivateServer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            if not self._path.exists():
-                with suppress(OSError):  # tried again in a second
+            with suppress(OSError):  # tried again in a second
+                if not self._path.exists() and self._is_in_place():
                     await self._listen_again()
             frame = link.encode(link.Beat(self.shop.state.epoch))
             for client in tuple(self._clients):
                 if not client.is_behind:
                     client.write(frame)
+
+
+def _feed(replicas: Sequence[PrivateClient], folded: Sequence[Folded]) -> None:
+    shared: list[bytes] | None = None
+    for client in replicas:
+        if valued := client.valued(folded):
+            frames = list(fact_frames(folded, valued))
+        else:
+            frames = shared = list(fact_frames(folded)) if shared is None else shared
+        for frame in frames:
+            client.feed(frame)

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
 from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import TaskId
-from koubou_panel.core.state import without_payload
+from koubou_panel.core.state import Folded, without_payload
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.servers.guard import peer_uid
 from koubou_panel.wire import link, questions
+from koubou_panel.wire.own import OwnTasks
 from koubou_panel.wire.replica import outline, state_frames
 
 BEHIND_BYTES = 8 << 20
@@ -47,6 +48,7 @@ class PrivateClient(asyncio.Protocol):
         self._desk = desk
         self._half = link.ServerHalf(desk.python)
         self._transport: asyncio.Transport | None = None
+        self._own = OwnTasks()
         self._is_fed = False
         self._backlog: deque[bytes] | None = None
         self._backlog_bytes = 0
@@ -149,6 +151,10 @@ class PrivateClient(asyncio.Protocol):
         elif self._is_fed and self._transport is not None:
             self._transport.write(frame)
 
+    def valued(self, folded: Sequence[Folded]) -> set[TaskId]:
+        """The tasks of its own that end here, and whose values are to come with the facts."""
+        return self._own.ended(folded)
+
     def send_state(self) -> None:
         """Send the whole state, and from then on every fact."""
         if self._state_task is not None:
@@ -192,8 +198,11 @@ class PrivateClient(asyncio.Protocol):
 
     # -- what the client says ---------------------------------------------------------------------------------
 
-    def _handle(self, message: link.ClientMessage) -> None:
+    def _handle(self, message: link.ClientMessage | link.Unreadable) -> None:
         match message:
+            case link.Unreadable(call=call, refusal=refusal):
+                log.warning("a request of a client of the private link was refused: %s", refusal.message)
+                self.write(link.encode(link.Failed(call, refusal)))
             case link.Hello():
                 epoch = self._desk.shop.state.epoch
                 self.write(link.encode(link.Welcome(link.VERSION, epoch, os.getpid(), self._desk.python)))
@@ -237,7 +246,11 @@ class PrivateClient(asyncio.Protocol):
                 places.append(place)
         if not places:
             return results
-        answers = await self._desk.shop.do_many([message.commands[place] for place in places], message.caller)
+        commands = [message.commands[place] for place in places]
+        if self.is_replica:
+            self._own.add(commands)
+        answers = await self._desk.shop.do_many(commands, message.caller)
+        self._own.keep(commands, answers)
         for place, answer in zip(places, answers, strict=True):
             results[place] = link.refusal(answer) if isinstance(answer, Refused) else answer
         return results

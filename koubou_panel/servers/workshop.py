@@ -41,6 +41,8 @@ from koubou_panel.settings import (
     ollama_address,
     parse_workers,
 )
+from koubou_panel.shop.idle import until_removed
+from koubou_panel.shop.kept import Retention
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.prompting import SERVICE, Prompting, guide_of
 
@@ -71,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--agent-tasks", type=int, default=100, help="how many unfinished ones an agent may have"
     )
+    parser.add_argument("--values-days", type=float, default=7.0, help="how long large values are kept")
+    parser.add_argument("--values-gb", type=float, default=20.0, help="how much room they may take")
     parser.add_argument("--dashboard-port", type=int, default=0, help="whose pages may use the WebSocket")
     parser.add_argument("--workers", metavar="MIN:MAX", help="the stored bounds unless given")
     parser.add_argument("--grace", type=float, default=30.0, metavar="S")
@@ -107,11 +111,31 @@ async def _serve(args: argparse.Namespace, open_files: int) -> int:
         # What lives from here to the end is not looked at again by the collector: its pauses stop the loop.
         gc.collect()
         gc.freeze()
-        await ending.asked.wait()
+        code = await _until_end(shop, ending, args.grace)
         # Closed first: followers are to see what becomes of their tasks. Then the doors, by the stack.
         await shop.close(args.grace, ending.skip)
-        child.end_within(REST_S, partial(home.socket.unlink, missing_ok=True))
+        child.end_within(REST_S, partial(_forget_socket, home), code=code)
+    return code
+
+
+async def _until_end(shop: LocalShop, ending: Ending, grace_s: float) -> int:
+    """Wait until the workshop is to end, be it that its folder was removed; the exit code."""
+    removed = asyncio.create_task(until_removed(shop.home))
+    removed.add_done_callback(lambda _: ending.asked.set())
+    await ending.asked.wait()
+    if removed.done():
+        if shop.state.counts["in_progress"]:
+            log.warning(
+                "%s was removed while it was open: what runs may go on for %g s", shop.home.root, grace_s
+            )
+        return EXIT_DATA
+    removed.cancel()
     return 0
+
+
+def _forget_socket(home: Home) -> None:
+    if home.is_in_place():  # else it is another's
+        home.socket.unlink(missing_ok=True)
 
 
 async def _open(
@@ -132,7 +156,13 @@ async def _open(
     access = _access(args, token)
     child.require_free(args.host, args.socket_port, flag=SOCKET_FLAG)
     child.require_free(args.host, args.agents_port, flag=AGENTS_FLAG)
-    shop = await LocalShop.open(home, workers=workers, open_files=open_files, agent_tasks=args.agent_tasks)
+    shop = await LocalShop.open(
+        home,
+        workers=workers,
+        open_files=open_files,
+        agent_tasks=args.agent_tasks,
+        retention=Retention.of(args.values_days, args.values_gb),
+    )
     try:
         services = await _attach_services(args, shop, stack)
         _serve_prompts(shop, services, stack)
@@ -165,7 +195,7 @@ async def _open_doors(
     args: argparse.Namespace, shop: LocalShop, access: Access, stack: AsyncExitStack
 ) -> dict[str, int]:
     home = shop.home
-    private = PrivateServer(shop, home.socket)
+    private = PrivateServer(shop, home.socket, home.is_in_place)
     await private.start()
     stack.push_async_callback(private.close)
     sockets = SocketServer(shop, access, host=args.host, port=args.socket_port)

@@ -22,9 +22,14 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
 STEADY_S = 5.0  # a connection that held this long is no failed attempt
 SILENT_S = 3.0  # the workshop says something each second
+ENDED_S = 0.4  # one that ends may make room for the next: it takes a moment to come
+LOOK_S = 0.1
+AGAIN_S = 1.0
 WAIT_S = 10.0
+UNREAD = "bad_frame"  # the workshop hung up on what it was sent: sent again, it would again
 
 Handler = Callable[[link.ServerMessage], None]
+WhyEnded = Callable[[], str | None]
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +98,12 @@ class Connection(asyncio.Protocol):
         by: who connects, for the workshop's log.
         replica: whether every event is wanted.
         handler: is given every message that answers no call, `Welcome` included.
+        why_ended: says why a workshop that does not answer is not to be waited for, and blocks; None: it may return.
     """
 
-    def __init__(self, path: Path, *, by: str, replica: bool, handler: Handler) -> None:
+    def __init__(
+        self, path: Path, *, by: str, replica: bool, handler: Handler, why_ended: WhyEnded = lambda: None
+    ) -> None:
         """Not connected before `start`."""
         self.path = path
         self.why: Refused | None = None
@@ -112,6 +120,13 @@ class Connection(asyncio.Protocol):
         self._last_id = 0
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._why_ended = why_ended
+        self._absent_since: float | None = None
+        self._wanted = asyncio.Event()
+        #: Why the workshop is not waited for, in words; empty while it may be back by itself.
+        self.ended = ""
+        #: Called when the link is cut, and when it is known that the workshop has ended.
+        self.on_cut: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin to connect, and connect again whenever the link is cut."""
@@ -134,7 +149,7 @@ class Connection(asyncio.Protocol):
         """How fresh what came is."""
         lag_s = time.monotonic() - self._heard_at
         status: LinkStatus = "reconnecting"
-        if self._is_closed:
+        if self._is_closed or self.ended:
             status = "closed"
         elif self._is_up:
             status = "live" if lag_s < SILENT_S else "stale"
@@ -144,6 +159,8 @@ class Connection(asyncio.Protocol):
 
     async def call(self, call: Call) -> Any:
         """Send `call`, now or when the link is back within `WAIT_S`, and wait for the answer.
+
+        A workshop that has ended is looked for once, at once.
 
         Raises:
             Refused: by the workshop; or `unavailable`: there is no link, or it was cut at a bad moment.
@@ -160,6 +177,8 @@ class Connection(asyncio.Protocol):
             call.is_sent = True
         else:
             self._wait_for_link(call)
+            if self.ended:
+                self._wanted.set()
         try:
             return await call.future
         finally:
@@ -173,8 +192,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(link.encode(message))
 
     def _wait_for_link(self, call: Call) -> None:
-        loop = asyncio.get_running_loop()
-        call.timer = loop.call_later(WAIT_S, self._refuse, call, "the workshop does not answer")
+        if call.timer is None:  # else it waits already: several cuts do not make it wait longer
+            loop = asyncio.get_running_loop()
+            call.timer = loop.call_later(WAIT_S, self._refuse, call, "the workshop does not answer")
 
     def _refuse(self, call: Call, message: str) -> None:
         if not call.future.done():
@@ -187,21 +207,23 @@ class Connection(asyncio.Protocol):
         for call in tuple(self._calls.values()):
             if call.timer is not None:
                 call.timer.cancel()
+                call.timer = None
             if self._transport is not None and not call.future.done():
                 self._transport.write(call.frame())
                 call.is_sent = True
 
     def _sort_out_calls(self) -> None:
         """After a cut: what is safe waits for the link, the rest is refused."""
+        unread = f" ({self.why.message})" if self.why is not None and self.why.code == UNREAD else ""
         for call in tuple(self._calls.values()):
-            if call.is_repeatable or not call.is_sent:
+            if not call.is_sent or (call.is_repeatable and not unread):
                 self._wait_for_link(call)
             elif not call.future.done():
                 message = (
                     "the link to the workshop was cut after the command was sent: it may have been carried out "
                     "or not; look before you ask again"
                 )
-                call.future.set_exception(Refused("unavailable", message))
+                call.future.set_exception(Refused("unavailable", message + unread))
 
     # -- the connection ---------------------------------------------------------------------------------------
 
@@ -215,13 +237,42 @@ class Connection(asyncio.Protocol):
                 await loop.create_unix_connection(lambda: self, sock=sock)
             except OSError as error:
                 self._failed(_nobody(self.path, error))
+                await self._look_whether_ended()
             else:
                 began = time.monotonic()
                 await self._lost.wait()
                 if time.monotonic() - began > STEADY_S:
                     delay_s = FIRST_DELAY_S
-            await asyncio.sleep(delay_s)
+            await self._rest(delay_s)
             delay_s = min(LONGEST_DELAY_S, 2 * delay_s)
+
+    async def _rest(self, delay_s: float) -> None:
+        """Until the next try: a moment where it is not certain that the workshop has ended; then until it is wanted."""
+        if self._absent_since is not None:
+            delay_s = AGAIN_S if self.ended else LOOK_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._wanted.wait()
+        self._wanted.clear()
+
+    async def _look_whether_ended(self) -> None:
+        """Nobody answers: if nobody is to, whoever waits is told so."""
+        self._wanted.clear()
+        calls = tuple(self._calls.values())  # those that come meanwhile are looked for anew
+        why = await asyncio.to_thread(self._why_ended)
+        now = time.monotonic()
+        if why is None:
+            self._absent_since, self.ended = None, ""
+            return
+        self._absent_since = now if self._absent_since is None else self._absent_since
+        if now - self._absent_since < ENDED_S:
+            return
+        is_new, self.ended = not self.ended, why
+        if is_new:
+            self.on_cut()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(Refused("unavailable", why))
 
     def _failed(self, why: Refused) -> None:
         self.why = why
@@ -240,6 +291,7 @@ class Connection(asyncio.Protocol):
         self._failed(self.why or _nobody(self.path, exc))
         self._sort_out_calls()
         self._lost.set()
+        self.on_cut()
 
     def data_received(self, data: bytes) -> None:
         """Take in what the workshop says; after nonsense, connect anew."""
@@ -264,6 +316,7 @@ class Connection(asyncio.Protocol):
             case link.Welcome():
                 self._is_up = True
                 self.why = None
+                self._absent_since, self.ended = None, ""
                 self._handler(message)
                 self._resend()
             case link.Replies(call=call_id, results=value) | link.Answer(call=call_id, value=value):

@@ -47,6 +47,7 @@ from koubou_panel.core.records import FINISHED, Metrics, Task, WorkerId
 from koubou_panel.core.state import Folded
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
+from koubou_panel.shop.company import TOGETHER_S, Company
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.known import Known
 from koubou_panel.shop.quota import Quota
@@ -113,6 +114,8 @@ class Hub:
         self._inbox: deque[Ask | Report | Event] = deque()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self._company = Company()
+        self._waiting: asyncio.TimerHandle | None = None
         self._subscribers: list[Subscriber] = []
         self._in_flight = 0
         self._lost: list[Report] = []
@@ -137,7 +140,10 @@ class Hub:
     def report(self, report: Report) -> None:
         """Take in an engine's report."""
         self._inbox.append(report)
-        self._wake()
+        if self._scheduled or not self._company.may_wait(report, self.agenda):
+            self._wake()
+        elif self._waiting is None:
+            self._waiting = self._loop.call_later(TOGETHER_S, self._wake)
 
     def note(self, event: Event) -> None:
         """Take in an event that the shell itself saw: a sample, a note."""
@@ -160,6 +166,11 @@ class Hub:
         """How many follow."""
         return len(self._subscribers)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be stored just now."""
+        return self._is_failing
+
     def _wake(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -169,6 +180,10 @@ class Hub:
 
     def _step(self) -> None:
         self._scheduled = False
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._company.leave()
         if self._is_failing:
             self._refuse_all()
             return

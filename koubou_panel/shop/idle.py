@@ -1,4 +1,4 @@
-"""Waiting: for the moment at which nothing runs, and not for ever."""
+"""Waiting: for the moment at which nothing runs, for the end of a home, and not for ever."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Coroutine, Sequence
 
 from koubou_panel.core.events import Sample
 from koubou_panel.core.state import Folded, State
+from koubou_panel.home import Home
+
+WATCH_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,12 @@ class Idle:
 
     def on_samples(self, samples: Sequence[Sample]) -> None:
         """A sample ends nothing."""
+
+
+async def until_removed(home: Home) -> None:
+    """Wait until the folder that is held here is removed: nothing that is told from then on would last."""
+    while home.is_in_place():  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(WATCH_S)
 
 
 async def at_most(limit_s: float, work: Coroutine[None, None, None], what: str) -> bool:

@@ -18,23 +18,16 @@ from msgspec.structs import replace
 from koubou_panel import registry
 from koubou_panel.archive.output import OutputLog, output_path, read_output, read_output_bytes
 from koubou_panel.archive.sqlite import Archive
-from koubou_panel.core.catalogue import run_request
 from koubou_panel.core.commands import (
     Caller,
-    CancelTask,
     CloseShop,
     Command,
-    RetryTask,
-    RunScript,
     SaveScript,
-    SendInput,
     ShutDown,
     SubmitTask,
 )
 from koubou_panel.core.curve import Curve, decode_curve
-from koubou_panel.core.decide import MAX_AFTER, check_role
-from koubou_panel.core.ids import TaskIds, is_task_id
-from koubou_panel.core.keys import COMPARED
+from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import (
     MOST_BINS,
     MOST_SPANS,
@@ -52,23 +45,23 @@ from koubou_panel.core.ports import (
     TaskPage,
     TaskQuery,
 )
-from koubou_panel.core.records import FINISHED, Job, Metrics, Status, Task, TaskId
-from koubou_panel.core.script import find_entry
+from koubou_panel.core.records import Job, Metrics, Task, TaskId
 from koubou_panel.core.state import State
 from koubou_panel.engines.local import LocalEngine
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.kinds.limit import oom_kills
+from koubou_panel.shop.asking import Asking
 from koubou_panel.shop.clock import Clock, utc_now
 from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.idle import Idle, at_most
-from koubou_panel.shop.inputs import check_input, hand_over
+from koubou_panel.shop.kept import USUAL, Kept, Retention
 from koubou_panel.shop.recovery import begin
 from koubou_panel.shop.rotation import Rotation, held_each, removal
 from koubou_panel.shop.sampling import Sampling
 from koubou_panel.shop.schedules import Schedules
 from koubou_panel.shop.scripts import Scripts
-from koubou_panel.shop.step import Ask, Reply
+from koubou_panel.shop.step import Ask
 
 T = TypeVar("T")
 
@@ -80,7 +73,6 @@ STORE_LIMIT_S = 15.0
 # interpreter's lock behind one thread that decodes, not two: with eight such clients 12 ms instead of 51.
 MOST_FINDING = 1
 OF_FILES: frozenset[object] = frozenset({read_output, read_output_bytes})
-FOUND = (RetryTask, CancelTask, SendInput)
 
 
 class LocalShop:
@@ -100,6 +92,14 @@ class LocalShop:
         self._background: list[asyncio.Task[None]] = []
         self._schedules: Schedules | None = None
         self._rotation: Rotation | None = None
+        self._asking = Asking(
+            hub=hub,
+            archive=archive,
+            values=home.values,
+            read=self._read,
+            clock=clock,
+            engine=lambda: self.engine,
+        )
         self._scripts = Scripts(hub=hub, archive=archive, home=home, clock=clock, read=self._read)
 
     @classmethod
@@ -111,6 +111,7 @@ class LocalShop:
         clock: Clock = utc_now,
         open_files: int = 0,
         agent_tasks: int | None = None,
+        retention: Retention = USUAL,
     ) -> LocalShop:
         """Hold `home` (prepared and locked by the caller), rescue what is in it, and start the workers.
 
@@ -118,6 +119,7 @@ class LocalShop:
             workers: (least, most); the stored bounds where not given, 1 to 3 at first.
             open_files: how many files tasks may have open; 0: as many as this process.
             agent_tasks: how many unfinished tasks one agent may have; None: as many as it likes.
+            retention: what is kept of the files of large values.
 
         Raises:
             HomeRefused: the home's data are corrupt or of a newer version.
@@ -150,7 +152,11 @@ class LocalShop:
         sampling = Sampling(hub=hub, engine=shop.engine, folder=home.root, clock=clock)
         shop._schedules = Schedules(hub=hub, clock=clock, next_id=shop.next_id)
         shop._rotation = Rotation(hub=hub, archive=archive, home=home, clock=clock, read=shop._read)
-        shop._background = [loop.create_task(sampling.run()), loop.create_task(shop._prune())]
+        kept = Kept(
+            hub=hub, archive=archive, folder=home.values, clock=clock, read=shop._read, retention=retention
+        )
+        work = (sampling.run(), shop._prune(), kept.run())
+        shop._background = [loop.create_task(one) for one in work]
         return shop
 
     # -- the Shop door ----------------------------------------------------------------------------------------
@@ -194,7 +200,7 @@ class LocalShop:
                 if type(command) is SaveScript:
                     await self._scripts.save(command, caller, partial(keep, place))
                 else:
-                    self.hub.ask(await self._asked(command, caller, partial(keep, place)))
+                    self.hub.ask(await self._asking.ask(command, caller, partial(keep, place)))
             except Refused as refusal:
                 keep(place, refusal)
         if left:
@@ -213,93 +219,6 @@ class LocalShop:
         if request is not command.request:
             command = SubmitTask(request)
         self.hub.ask(Ask(command, caller, reply))
-
-    async def _asked(self, command: Command, caller: Caller, reply: Reply) -> Ask:
-        """The command as the hub is asked it, with what is to be done once it is decided."""
-        ask = await self._checked(command, caller)
-        ask.reply = partial(self._hand_over, command, reply) if type(command) is SendInput else reply
-        return ask
-
-    async def _checked(self, command: Command, caller: Caller) -> Ask:
-        """The command with its spec checked, and with the archived task where it is about an old one."""
-        if type(command) is SubmitTask:
-            await self._check_id(command.request.task_id)
-            command = SubmitTask(registry.prepare(command.request, from_network=caller.from_network))
-            found = await self._by_key(command, caller)
-            return Ask(command, caller, _nowhere, found, await self._ended(command.request.after))
-        if type(command) is RetryTask:
-            await self._check_id(command.new_id)
-        if type(command) is SendInput:
-            check_input(command)
-        if type(command) is RunScript:
-            return await self._checked_run(command, caller)
-        if isinstance(command, FOUND):
-            found = await self._found(command)
-            if type(command) is RetryTask and command.spec is not None and found is not None:
-                changed = replace(found.request, spec=command.spec)
-                checked = registry.prepare(changed, from_network=False)
-                command = replace(command, spec=checked.spec)
-            return Ask(command, caller, _nowhere, found)
-        return Ask(command, caller, _nowhere)
-
-    async def _checked_run(self, command: RunScript, caller: Caller) -> Ask:
-        """A run of a script, as the task that it is."""
-        check_role(command, caller.role)
-        await self._check_id(command.task_id)
-        if command.name not in self.state.scripts:
-            await self.hub.stored()  # one of the commands before this may have added it
-        entry = find_entry(self.state.scripts, command.name)
-        request = registry.prepare(run_request(entry.script, command), from_network=False)
-        found = await self._by_key(command, caller)
-        command = replace(command, request=request)
-        return Ask(command, caller, _nowhere, found, await self._ended(request.after))
-
-    async def _by_key(self, command: Command, caller: Caller) -> Task | None:
-        """The task that may have the key of a command from a public door or a page, to compare the two."""
-        is_compared = caller.from_network or caller.by.startswith(COMPARED)
-        task_id = self.hub.known.by_key(command, caller.by) if is_compared else None
-        return None if task_id is None else await self.get(task_id)
-
-    def _hand_over(self, command: SendInput, reply: Reply, answer: TaskId | Refused | None) -> None:
-        """Go on with input that was allowed, or not; what began the run is stored by now, and done."""
-        if isinstance(answer, Refused):
-            reply(answer)
-        else:
-            hand_over(command, self.state.tasks.get(command.task_id), self.engine, reply)
-
-    async def _check_id(self, task_id: TaskId) -> None:
-        """Refuse an id that is none, or that a task had which ended long ago; the hub knows what ended lately."""
-        if not is_task_id(task_id):
-            raise Refused("invalid", f"{task_id[:40]!r} is no task id; next_id() makes one", field="task_id")
-        known = self.hub.known
-        if task_id in self.state.tasks or task_id in known or known.is_certain(task_id, self.clock()):
-            return
-        if await self._read(self._archive.get, task_id) is not None:
-            raise Refused("conflict", f"task {task_id} was submitted before and has ended")
-
-    async def _ended(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
-        """How those ended that have left the state. Their end may be on its way to the archive still."""
-        wanted = [task_id for task_id in task_ids[:MAX_AFTER] if is_task_id(task_id)]
-        ended = await self._read_ended(wanted)
-        if any(task_id not in ended and task_id not in self.state.tasks for task_id in wanted):
-            await self.hub.stored()
-            ended = await self._read_ended(wanted)
-        return ended
-
-    async def _read_ended(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Status]:
-        left = [task_id for task_id in task_ids if task_id not in self.state.tasks]
-        found = await self._read(self._archive.statuses, left) if left else {}
-        return {task_id: status for task_id, status in found.items() if status in FINISHED}
-
-    async def _found(self, command: RetryTask | CancelTask | SendInput) -> Task | None:
-        task = self.state.tasks.get(command.task_id)
-        if task is not None and type(command) is not RetryTask:
-            return task
-        found = task or await self._read(self._archive.get, command.task_id)
-        if found is None:
-            return None
-        payload = await self._read(self._archive.payload, command.task_id)
-        return replace(found, request=replace(found.request, payload=payload))
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Follow the shop; calling the result ends it."""
@@ -464,10 +383,6 @@ class LocalShop:
             self._readers.shutdown(wait=is_stored, cancel_futures=True)
             if is_stored:  # else a thread is still at it
                 self._archive.close()
-
-
-def _nowhere(answer: TaskId | Refused | None) -> None:
-    """A reply that nobody waits for."""
 
 
 def keep_output(folder: Path, job: Job, fd: int, begin: int) -> int:

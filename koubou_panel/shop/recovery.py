@@ -21,6 +21,7 @@ from koubou_panel.core.events import (
     ScriptRemoved,
     ScriptSaved,
     SystemNoted,
+    TaskFailed,
     TaskRetried,
     WorkerChanged,
     WorkerStarted,
@@ -114,7 +115,7 @@ def state_of(loaded: Loaded, epoch: str) -> State:
 def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> list[Event]:
     """The facts that follow from a crash, by proof: runs that had begun are lost, the rest is pending again."""
     events: list[Event] = []
-    lost = retried = returned = 0
+    lost = looped = retried = returned = 0
     for task in state.tasks.values():
         if task.status != "in_progress" or task.worker_id is None:
             continue
@@ -123,13 +124,22 @@ def recover(state: State, begun: Mapping[WorkerId, int | None], now: float) -> l
             events.append(give_back(task, now))
             returned += 1
         else:
-            events.append(lose(task, now))
-            retried += isinstance(events[-1], TaskRetried)
-            lost += not isinstance(events[-1], TaskRetried)
+            ended = lose(task, now)
+            events.append(ended)
+            retried += isinstance(ended, TaskRetried)
+            # One that was being stopped ended as it was to: it is not lost.
+            lost += isinstance(ended, TaskFailed) and ended.reason in ("lost", "crash_loop")
+            looped += isinstance(ended, TaskFailed) and ended.reason == "crash_loop"
     queued = state.counts["pending"] + returned
     if lost or retried or returned:
         details = f"{lost} interrupted, {retried} retried, {queued} still queued"
-        data: dict[str, object] = {"interrupted": lost, "retried": retried, "queued": queued}
+        data: dict[str, object] = {
+            "interrupted": lost,
+            "looped": looped,
+            "retried": retried,
+            "returned": returned,
+            "queued": queued,
+        }
         events.append(SystemNoted(now, "recovered", details, data))
     return events
 

@@ -39,7 +39,7 @@ from koubou_panel.core.ports import (
 from koubou_panel.core.records import Metrics, Service, Task, TaskId
 from koubou_panel.core.state import Snapshot, State
 from koubou_panel.errors import ProtocolFault, Refused
-from koubou_panel.shop.connection import AskCall, Connection, DoCall, is_repeatable
+from koubou_panel.shop.connection import AskCall, Connection, DoCall, WhyEnded, is_repeatable
 from koubou_panel.wire import link as wire
 from koubou_panel.wire import questions
 from koubou_panel.wire.replica import Replica
@@ -57,11 +57,12 @@ log = logging.getLogger(__name__)
 class RemoteShop:
     """A running workshop, seen from another process of the same user. Loop thread only; made by `connect`."""
 
-    def __init__(self, path: Path, *, by: str, replica: bool) -> None:
+    def __init__(self, path: Path, *, by: str, replica: bool, why_ended: WhyEnded = lambda: None) -> None:
         """Put together by `connect`."""
         self._is_replica = replica
         self._replica = Replica()
-        self._connection = Connection(path, by=by, replica=replica, handler=self._take)
+        self._connection = Connection(path, by=by, replica=replica, handler=self._take, why_ended=why_ended)
+        self._connection.on_cut = self._cut
         self._ready = asyncio.Event()
         self._subscribers: list[Subscriber] = []
         self._followers: dict[TaskId, list[Follower]] = {}
@@ -71,7 +72,15 @@ class RemoteShop:
         self.welcome: wire.Welcome | None = None
 
     @classmethod
-    async def connect(cls, path: Path, *, by: str, replica: bool = True, wait_s: float = 0.0) -> RemoteShop:
+    async def connect(
+        cls,
+        path: Path,
+        *,
+        by: str,
+        replica: bool = True,
+        wait_s: float = 0.0,
+        why_ended: WhyEnded = lambda: None,
+    ) -> RemoteShop:
         """Attach to the workshop at `path`.
 
         Args:
@@ -79,11 +88,12 @@ class RemoteShop:
             by: who connects, for its log.
             replica: whether to keep a replica; without, `state` stays empty and `follow` tells of single tasks.
             wait_s: how long to try again where nobody answers, seconds.
+            why_ended: says why a workshop that does not answer is not to be waited for; None: it may be back by itself.
 
         Raises:
             Refused: `unavailable`: no workshop answers; `version`: it is of another version.
         """
-        shop = cls(path, by=by, replica=replica)
+        shop = cls(path, by=by, replica=replica, why_ended=why_ended)
         connection = shop._connection
         connection.start()
         ready = asyncio.ensure_future(shop._ready.wait())
@@ -247,6 +257,11 @@ class RemoteShop:
 
     # -- beyond the Shop door ---------------------------------------------------------------------------------
 
+    @property
+    def ended(self) -> str:
+        """Why the workshop is not waited for, in words; empty while it answers, or may be back by itself."""
+        return self._connection.ended
+
     def note_service(self, service: Service) -> None:
         """Take the supervisor's own word on a service: it counts also while the workshop is away."""
         self._services[service.name] = service
@@ -281,18 +296,20 @@ class RemoteShop:
             work.add_done_callback(batch.settle)
 
     async def _perform(self, commands: Sequence[Command], caller: Caller) -> list[Result]:
-        """Send commands as one frame, or as several if one cannot hold them all; never raises Refused."""
+        """Send commands as one frame, or as several if one cannot hold or say them all; never raises Refused."""
         try:
             replies = await self._connection.call(DoCall(commands, caller))
         except Refused as refused:
-            return [refused] * len(commands)
+            if refused.code != "invalid" or len(commands) == 1:  # else one of them cannot be read: which?
+                return [refused] * len(commands)
         except ProtocolFault as fault:
             if len(commands) == 1:
                 return [Refused(fault.code, fault.message)]
-            half = len(commands) // 2
-            first = await self._perform(commands[:half], caller)
-            return first + await self._perform(commands[half:], caller)
-        return [wire.refused(reply) if isinstance(reply, wire.Refusal) else reply for reply in replies]
+        else:
+            return [wire.refused(reply) if isinstance(reply, wire.Refusal) else reply for reply in replies]
+        half = len(commands) // 2
+        first = await self._perform(commands[:half], caller)
+        return first + await self._perform(commands[half:], caller)
 
     async def _ask(self, question: questions.Question) -> object:
         try:
@@ -329,6 +346,10 @@ class RemoteShop:
                     follower.put(task)
             case wire.Welcome():
                 self._welcomed(message)
+
+    def _cut(self) -> None:
+        """Have who shows the link look at it."""
+        self._tell(lambda subscriber: subscriber.on_samples(()))
 
     def _welcomed(self, welcome: wire.Welcome) -> None:
         self.welcome = welcome

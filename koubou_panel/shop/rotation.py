@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from koubou_panel.archive.output import held_bytes, output_path, remove_output
@@ -22,6 +22,7 @@ from koubou_panel.core.state import Folded, State
 from koubou_panel.home import Home
 from koubou_panel.shop.clock import Clock
 from koubou_panel.shop.hub import Hub
+from koubou_panel.shop.reading import Read
 
 TOGETHER_S = 2.0
 DAY_S = 86_400.0
@@ -46,7 +47,7 @@ class Rotation:
         archive: has the runs.
         home: has the output.
         clock: gives UTC seconds.
-        read: runs a blocking function in a thread.
+        read: runs a blocking function on a thread of its own.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Rotation:
         archive: Archive,
         home: Home,
         clock: Clock,
-        read: Callable[..., Awaitable[object]],
+        read: Read,
     ) -> None:
         """Follow from now on, and look at every script once; `close` ends it."""
         self._hub = hub
@@ -121,7 +122,7 @@ class Rotation:
             if entry is None:
                 continue
             try:
-                rotated: Rotated = await self._read(  # type: ignore[assignment]
+                rotated = await self._read(
                     rotate, self._archive, self._home, entry, self._done.get(name), self._clock()
                 )
             except Exception:

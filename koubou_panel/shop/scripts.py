@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ from koubou_panel.shop.definition import (
 )
 from koubou_panel.shop.hub import Hub
 from koubou_panel.shop.output_search import SEARCH_PAGE, SEARCH_S, OutputSearcher, check_search, check_text
+from koubou_panel.shop.reading import Read
 from koubou_panel.shop.rotation import remove_ended
 from koubou_panel.shop.step import Ask, Reply
 
@@ -70,7 +71,7 @@ class Scripts:
         archive: has the runs.
         home: has the texts and the output.
         clock: gives UTC seconds.
-        read: runs a blocking function in a thread.
+        read: runs a blocking function on a thread of its own.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Scripts:
         archive: Archive,
         home: Home,
         clock: Clock,
-        read: Callable[..., Awaitable[object]],
+        read: Read,
     ) -> None:
         """Nothing is read yet."""
         self._hub = hub
@@ -95,9 +96,6 @@ class Scripts:
         self._searches = 0
         self._stops: dict[str, threading.Event] = {}
         self._is_closing = threading.Event()
-
-    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        return await self._read(function, *args)  # type: ignore[return-value]
 
     async def _whole(self, work: Coroutine[object, object, T]) -> T:
         """Do it to its end, also when whoever asked goes away: half a save helps nobody."""
@@ -133,7 +131,7 @@ class Scripts:
     async def read_text(self, name: str, version: str | None) -> ScriptText:
         """A script's text; see `core.ports.Shop.read_script`."""
         path = find_entry(self._hub.state.scripts, name).script.path
-        found, text, saved_at, is_current = await self._in_thread(self._texts.read, name, Path(path), version)
+        found, text, saved_at, is_current = await self._read(self._texts.read, name, Path(path), version)
         return ScriptText(
             name=name, version=found, text=text, path=path, saved_at=saved_at, is_current=is_current
         )
@@ -141,7 +139,7 @@ class Scripts:
     async def versions(self, name: str) -> list[ScriptVersion]:
         """The kept texts of a script, newest first."""
         path = find_entry(self._hub.state.scripts, name).script.path
-        return await self._in_thread(self._texts.list, name, Path(path))
+        return await self._read(self._texts.list, name, Path(path))
 
     async def save_text(self, name: str, text: str, base: str, caller: Caller) -> str:
         """Save a text; see `core.ports.Shop.save_script_text`."""
@@ -151,9 +149,9 @@ class Scripts:
         script = find_entry(self._hub.state.scripts, name).script
         check_role(SaveScript(script), caller.role)
         path = Path(script.path)
-        await self._in_thread(_said, script, text)
+        await self._read(_said, script, text)
         async with self._writer_of(path):
-            version, before = await self._in_thread(self._texts.save, name, path, text, base, caller.by)
+            version, before = await self._read(self._texts.save, name, path, text, base, caller.by)
         if _is_new(version, before):
             self._hub.note(ScriptEdited(self._clock(), name, version, caller.by))
         # Also where the text is the same: what its definition says may not have followed it yet.
@@ -177,9 +175,9 @@ class Scripts:
 
     async def _completed(self, script: Script, text: str | None) -> Script:
         """A definition with all that its text says; its file is on the disk."""
-        script = await self._in_thread(_said, script, text)
+        script = await self._read(_said, script, text)
         if wants_help(script, text):
-            script = replace(script, parameters=await self._in_thread(ask_help, script))
+            script = replace(script, parameters=await self._read(ask_help, script))
         return script
 
     async def restore(self, name: str, version: str, base: str, caller: Caller) -> str:
@@ -209,10 +207,10 @@ class Scripts:
         text = command.text
         is_read = text is not None or is_to_be_read(command.script, before)
         if is_read:
-            text = await self._in_thread(text_of, Path(command.script.path)) if text is None else text
-            await self._in_thread(_said, command.script, text)
+            text = await self._read(text_of, Path(command.script.path)) if text is None else text
+            await self._read(_said, command.script, text)
         if command.revision is None:
-            fired_at = await self._in_thread(self._archive.last_fire, command.script.name)
+            fired_at = await self._read(self._archive.last_fire, command.script.name)
             command = replace(command, fired_at=fired_at)
         if command.text is not None:
             await self._save_both(command, caller, reply)
@@ -240,7 +238,7 @@ class Scripts:
         try:
             # Who came first may have made it wrong.
             save_script(self._hub.state, command, self._clock(), caller.by)
-            written = await self._in_thread(self._texts.save, name, path, text, command.base, caller.by)
+            written = await self._read(self._texts.save, name, path, text, command.base, caller.by)
             command = replace(command, script=await self._completed(command.script, text))
         except BaseException:
             self._settle(command, written, lock, is_kept=False)
@@ -276,7 +274,7 @@ class Scripts:
         try:
             entries = self._hub.state.scripts.values()
             if before is not None or all(entry.script.path != script.path for entry in entries):
-                await self._in_thread(self._texts.put_back, Path(script.path), version, before)
+                await self._read(self._texts.put_back, Path(script.path), version, before)
         finally:
             lock.release()
 
@@ -285,10 +283,10 @@ class Scripts:
     async def remove_output(self, name: str, caller: Caller) -> OutputRemoved:
         """Remove what the ended runs of a script printed; see `core.ports.Shop.remove_output`."""
         check_role(RemoveScript(name), caller.role)
-        page = await self._in_thread(self._archive.find, TaskQuery(script=name, limit=1))
+        page = await self._read(self._archive.find, TaskQuery(script=name, limit=1))
         if not page.tasks:
             find_entry(self._hub.state.scripts, name)
-        return await self._in_thread(remove_ended, self._archive, self._home, name)
+        return await self._read(remove_ended, self._archive, self._home, name)
 
     async def search(self, script: str, text: str, limit: int) -> OutputMatches:
         """Lines of the output of a script's runs; see `core.ports.Shop.search_output`."""

@@ -65,7 +65,8 @@ def _restart(message: Message) -> RestartWorker | None:
     worker_id = message.get("worker_id")
     if not isinstance(worker_id, str) or not worker_id.isprintable():
         return None
-    return RestartWorker(WorkerId(worker_id), at_once=message.get("at_once") is True)
+    at_once = message.get("at_once") is True
+    return RestartWorker(WorkerId(worker_id), at_once, _task_id(message) if at_once else None)
 
 
 def _input(message: Message) -> SendInput | None:

@@ -73,6 +73,17 @@ async def intent_for_chosen(shop: Shop, action: Action, task_ids: Sequence[TaskI
     return Intent(action, len(kept), task_ids=tuple(kept))
 
 
+@dataclass(frozen=True, eq=False)
+class Hearer:
+    """Who is told of it.
+
+    `changed` is called whenever `told` is another, `say` with how it went: (text, whether something could not be done).
+    """
+
+    changed: Callable[[], None]
+    say: Callable[[str, bool], None]
+
+
 class Bulk:
     """One intent at a time, from when it is confirmed until it is done. Loop thread only.
 
@@ -81,8 +92,7 @@ class Bulk:
     Args:
         shop: where.
         caller: for whom.
-        changed: called whenever `told` is another.
-        say: tells how it went: (text, whether something could not be done).
+        hearer: who is told of it: one of `hearers`. A tab may show it beside another, or after it.
         keep: where its work is kept while it lasts: what the loop alone knows may be collected.
         undo_s: how long it is held back.
     """
@@ -91,21 +101,20 @@ class Bulk:
         self,
         shop: Shop,
         caller: Caller,
+        hearer: Hearer,
         *,
-        changed: Callable[[], None],
-        say: Callable[[str, bool], None],
         keep: set[asyncio.Task[None]],
         undo_s: float = UNDO_S,
     ) -> None:
         """Nothing is meant."""
         self._shop = shop
         self._caller = caller
-        self._changed = changed
-        self._say = say
+        self.hearers = {hearer}
         self._keep = keep
         self._undo_s = undo_s
         self._work: asyncio.Task[None] | None = None
         self._intent: Intent | None = None
+        self._until = 0.0  # of the loop's clock
         self._stage: Stage = "held"
         self._done = 0
         self._why = ""  # the first refusal
@@ -125,10 +134,11 @@ class Bulk:
             "stage": self._stage,
             "done": self._done,
             "undo_s": self._undo_s,
+            "left_s": max(0.0, self._until - asyncio.get_running_loop().time()),
         }
 
-    def begin(self, intent: Intent) -> None:
-        """Hold this back for a while, then do it.
+    def begin(self, intent: Intent, done: Callable[[], object] = lambda: None) -> None:
+        """Hold this back for a while, then do it; `done` is called when that is over, however it went.
 
         Raises:
             Refused: another is not done yet, or there is nothing to do.
@@ -140,9 +150,12 @@ class Bulk:
         self._intent, self._stage, self._done = intent, "held", 0
         self._why, self._refused = "", 0
         self._number += 1
-        self._work = asyncio.get_running_loop().create_task(self._carry_out(intent))
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + self._undo_s
+        self._work = loop.create_task(self._carry_out(intent))
         self._keep.add(self._work)
         self._work.add_done_callback(self._keep.discard)
+        self._work.add_done_callback(lambda _: done())
         self._changed()
 
     def undo(self) -> bool:
@@ -153,6 +166,10 @@ class Bulk:
         self._intent = None
         self._changed()
         return True
+
+    def _changed(self) -> None:
+        for hearer in tuple(self.hearers):
+            hearer.changed()
 
     async def _carry_out(self, intent: Intent) -> None:
         await asyncio.sleep(self._undo_s)
@@ -171,18 +188,23 @@ class Bulk:
         log.info("%s of %d tasks: %d done", intent.action, intent.count, self._done)
         self._intent = None
         self._changed()
-        self._say(self._words(intent), bool(self._refused))
+        for hearer in tuple(self.hearers):
+            hearer.say(self._words(intent), bool(self._refused))
 
     async def _pieces(self, intent: Intent) -> AsyncIterator[list[Command]]:
         for at in range(0, len(intent.task_ids), PIECE):
             yield [self._command(intent.action, task_id) for task_id in intent.task_ids[at : at + PIECE]]
+        # One that starts meanwhile is found among what waits, and again among what runs.
+        seen: set[TaskId] = set()
         for query in intent.queries:
             cursor = query.cursor
             while cursor is not None:
                 page = await self._shop.find(replace(query, cursor=cursor, count_s=0.0))
                 cursor = page.cursor
-                if page.tasks:
-                    yield [self._command(intent.action, task.task_id) for task in page.tasks]
+                piece = [task.task_id for task in page.tasks if task.task_id not in seen]
+                seen.update(piece)
+                if piece:
+                    yield [self._command(intent.action, task_id) for task_id in piece]
 
     def _command(self, action: Action, task_id: TaskId) -> Command:
         return CancelTask(task_id) if action == "cancel" else RetryTask(task_id, self._shop.next_id())

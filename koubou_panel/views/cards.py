@@ -101,7 +101,8 @@ class TopBar(Card):
 class TileRow(Card):
     """The six numbers."""
 
-    tiles = param.List(default=[], doc="of key, label, value, of, sub, tone, spark, hint")
+    tiles = param.List(default=[], doc="of key, label, value, of, sub, tone, hint")
+    sparks = param.Dict(default={}, doc="by key: the line of the last minutes; None is a gap")
 
 
 class RunningCard(Card):
@@ -148,6 +149,7 @@ class TaskCard(Card):
     """The head of one task's view; with it the view opens and closes. Sends `open`, `cancel` and `retry`."""
 
     task = param.Dict(default={}, doc="what is told of it; empty: none is open")
+    given = param.List(default=[], doc="what it was asked to do: of label, text, form")
     can_act = param.Boolean(default=True)
 
     def refuse(self, task_id: str) -> None:

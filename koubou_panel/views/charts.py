@@ -222,7 +222,7 @@ class HostChart:
 
     def _draw(self) -> None:
         fig = self.figure
-        fig.y_range = Range1d(start=0, end=100)
+        fig.y_range = percent_range()
         look: dict[str, Any] = {"x": "at", "source": self.source}
         self.lines = {
             name: fig.line(
@@ -241,6 +241,11 @@ class HostChart:
                 tooltips=[("CPU", "@cpu{0} %"), (_("memory"), "@memory{0} %"), (_("disk"), "@disk{0} %")],
             )
         )
+
+
+def percent_range() -> Range1d:
+    """For percents: with room for a line that stands at 100, which the plot's edge would cut in half."""
+    return Range1d(start=0, end=103)
 
 
 def _append(columns: dict[str, list[float]], at: float, *values: float) -> None:

@@ -10,7 +10,7 @@ import panel as pn
 from koubou_panel.reactive.mirror import Changes
 from koubou_panel.registry import find, names
 from koubou_panel.views.language import _
-from koubou_panel.views.visit import PageKind, Seen, Visit
+from koubou_panel.views.visit import Ending, Owing, PageKind, Seen, Visit
 
 OVERVIEW = ""
 
@@ -74,9 +74,24 @@ class Deck:
         """Show what changed."""
         self.seen.update(changes)
 
+    @property
+    def owes(self) -> bool:
+        """Whether the page that is seen has put off something: it is to be told of changes soon, of none if need be."""
+        seen = self.seen
+        return isinstance(seen, Owing) and seen.owes
+
     def tick(self) -> None:
         """Once a second: what changes with time alone."""
         self.seen.tick()
+
+    def close(self) -> None:
+        """The visit is over: those of its pages that are to know are told."""
+        for name, view in self.views.items():
+            try:
+                if isinstance(view, Ending):
+                    view.close()
+            except Exception:  # a page of a third party is its own affair
+                log.exception("the page %r cannot be closed", name)
 
 
 def page_kinds() -> list[PageKind]:

@@ -56,6 +56,7 @@ def detail(
         "status": task.status,
         "mark": _mark(task),
         "words": _status_words(task, shop),
+        "attempt": attempt_words(task.run) if task.status != "pending" else "",
         "started_at": None if task.is_finished else task.started_at,
         "finished_at": task.finished_at,
         "created_at": task.created_at,
@@ -232,6 +233,11 @@ def _output(task: TaskModel, limits: Limits) -> str:
         _("{size} not kept").format(size=size(lost)) if lost else "",
         limit,
     )
+
+
+def attempt_words(run: int) -> str:
+    """Which attempt it is; empty of the first, which goes without saying."""
+    return _("attempt {n}").format(n=run) if run > 1 else ""
 
 
 def _runs(task: TaskModel) -> str:

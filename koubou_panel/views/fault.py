@@ -9,6 +9,7 @@ from koubou_panel.views.escape import block, line
 TRACEBACK_LIMIT = 20_000
 ERROR_LIMIT = 2_000
 _HEAD = "Traceback (most recent call last):"
+_CRASHED = "Fatal Python error:"
 _FRAME = re.compile(r'^  (?:\| *)?(File ".*", line \d+.*)$', re.MULTILINE)
 
 
@@ -20,6 +21,12 @@ def fault(traceback: str) -> dict[str, str]:
     at = whole.rfind(_HEAD)
     last = whole[at:] if at >= 0 else whole
     frames = _FRAME.findall(last)
+    if frames and whole.startswith(_CRASHED):  # its stack stands below it, innermost first
+        return {
+            "error": line(whole.partition("\n")[0], ERROR_LIMIT),
+            "place": line(frames[0], 300),
+            "trace": whole,
+        }
     return {
         "error": block(_error(last) if frames else whole, ERROR_LIMIT),
         "place": line(frames[-1], 300) if frames else "",

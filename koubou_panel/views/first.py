@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
+from koubou_panel.settings import default_home
 from koubou_panel.views.cards import Card, Message, set_changed
 from koubou_panel.views.language import _
 from koubou_panel.views.run_form import check_may, command_of
@@ -86,7 +88,9 @@ class First:
         model = self._visit.mirror.model
         counts = (model.pending, model.in_progress, model.completed, model.failed, model.cancelled)
         port = next((service.port for service in model.services if service.name_of == "agents"), None)
-        set_changed(self.card, shown=sum(counts) == 0, lines=_lines(port or AGENTS_PORT))
+        home = self._visit.home
+        own = None if home is None or home.root == default_home() else str(home.root)
+        set_changed(self.card, shown=sum(counts) == 0, lines=_lines(port or AGENTS_PORT, own))
 
     async def _start_demo(self, _message: Message) -> Mapping[str, object]:
         shop = self._visit.shop
@@ -148,20 +152,23 @@ async def clear_demo(shop: Shop, visit: Visit) -> int:
     return len(left)
 
 
-def _lines(port: int) -> list[tuple[str, str, str]]:
-    header = '-H "Authorization: Bearer $(koubou token)"'
-    agent = '--header "Authorization: Bearer $(koubou token)"'
+def _lines(port: int, home: str | None) -> list[tuple[str, str, str]]:
+    """`home`: where it is not the one that is taken if nothing is said."""
+    token = "koubou token" if home is None else f"koubou --home {shlex.quote(home)} token"
+    place = "" if home is None else repr(home)
+    header = f'-H "Authorization: Bearer $({token})"'
+    agent = f'--header "Authorization: Bearer $({token})"'
     kind = '-H "Content-Type: application/json"'
     body = """-d '{"command": ["echo", "hello"]}'"""
     return [
         (
             _("Notebook"),
-            "import koubou_panel as kp; shop = kp.Workshop(); shop",
+            f"import koubou_panel as kp; shop = kp.Workshop({place}); shop",
             _("the live panel in a cell"),
         ),
         (
             _("Python"),
-            "import koubou_panel as kp; print(kp.Workshop().submit(pow, 2, 10).result())",
+            f"import koubou_panel as kp; print(kp.Workshop({place}).submit(pow, 2, 10).result())",
             _("a function, run by a worker"),
         ),
         ("curl", f"curl {header} {kind} {body} http://127.0.0.1:{port}/task/delegate", ""),

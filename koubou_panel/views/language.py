@@ -21,6 +21,8 @@ from babel.messages.pofile import read_po
 LOCALE = Path(__file__).parent / "locale"
 #: By the names that a browser knows them by: what each is called in itself.
 LANGUAGES = {"en": "English", "ja": "日本語", "zh-Hant": "繁體中文"}
+#: Where a browser keeps what its visitor chose, as `assets/js/language.js` sets it.
+COOKIE = "koubou-language"
 _ALIKE = {"zh-tw": "zh-Hant", "zh-hk": "zh-Hant", "zh-mo": "zh-Hant", "zh": "zh-Hant"}
 
 #: By message; a message with a plural by its English singular. One form for each number that the language tells apart.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from koubou_panel.views.language import language_of
+from koubou_panel.views.language import COOKIE, language_of
 
 
 def page_asked(request: Any) -> str:
@@ -19,7 +19,7 @@ def language_asked(request: Any) -> str:
         return "en"
     # What Bokeh hands on stands before the request itself, and holds neither its headers nor its cookies.
     whole = getattr(request, "_request", request)
-    cookie = whole.cookies.get("koubou-language")
+    cookie = whole.cookies.get(COOKIE)
     return language_of(
         cookie=cookie.value if cookie else "", accepted=whole.headers.get("Accept-Language", "")
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Reversible
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from koubou_panel.core.ports import Shop
-from koubou_panel.core.records import TaskId
+from koubou_panel.core.records import Task, TaskId
 from koubou_panel.errors import Refused
-from koubou_panel.reactive.models import TaskModel
+from koubou_panel.reactive.models import label_of
 from koubou_panel.views.ansi import LineReader, Run
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _, later
@@ -27,11 +29,47 @@ HUES = 6
 MOST_UNSEEN = 4
 MOST_BEFORE = 2
 MOST_NAMES = 100
+MOST_ENDED = 30
 
 _NOTHING_YET: frozenset[str] = frozenset({""})
 
 Line = tuple[str, list[Run]]
 """A task's id and one line of its output."""
+
+
+class Writes(Protocol):
+    """A task, as far as its output goes: a `TaskModel`, or what `ended_of` gives."""
+
+    @property
+    def task_id(self) -> str:
+        """Whose output it is."""
+
+    @property
+    def label(self) -> str:
+        """What the task is called."""
+
+    @property
+    def output_bytes(self) -> int:
+        """How much it has written."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no more is to come."""
+
+
+class Ended(NamedTuple):
+    """A task that writes no more."""
+
+    task_id: str
+    label: str
+    output_bytes: int
+    is_finished: bool = True
+
+
+def ended_of(latest_last: Reversible[Task]) -> list[Ended]:
+    """The last few tasks that ended, the latest first. A `TaskModel` of each would cost ten times as much."""
+    latest = islice(reversed(latest_last), MOST_ENDED)
+    return [Ended(task.task_id, label_of(task), task.usage.output_bytes) for task in latest]
 
 
 def _from_line_start(text: str) -> str:
@@ -93,9 +131,14 @@ class OutputTail:
     @property
     def is_new(self) -> bool:
         """Whether there is something that `take` has not given yet."""
-        return self._is_new or bool(self._fresh)
+        return self._is_new or self.has_lines
 
-    def follow(self, running: Iterable[TaskModel], ended: Iterable[TaskModel]) -> bool:
+    @property
+    def has_lines(self) -> bool:
+        """Whether there are lines that `take` has not given yet."""
+        return bool(self._fresh)
+
+    def follow(self, running: Iterable[Writes], ended: Iterable[Writes]) -> bool:
         """Follow what runs, and to its end what no longer does; whether there is something to read.
 
         At first the last ended tasks are shown; later of those that came and went unseen the last few.
@@ -116,7 +159,7 @@ class OutputTail:
         self._forget()
         return any(self._is_behind(source) for source in self._sources.values())
 
-    def _unseen(self, ended: list[TaskModel]) -> list[TaskModel]:
+    def _unseen(self, ended: list[Writes]) -> list[Writes]:
         """The few of the ended tasks that are to be shown although they were not seen running."""
         fresh = [model for model in ended if model.output_bytes and model.task_id not in self._ended]
         is_first, self._ended = self._ended is _NOTHING_YET, frozenset(model.task_id for model in ended)
@@ -154,7 +197,7 @@ class OutputTail:
             "hint": _(self.hint),
         }
 
-    def _see(self, model: TaskModel) -> None:
+    def _see(self, model: Writes) -> None:
         source = self._sources.get(model.task_id)
         if source is None:
             label = line(model.label, LABEL_LIMIT)

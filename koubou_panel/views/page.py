@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import panel as pn
+from bokeh.document import Document
 
 from koubou_panel.views.language import _, catalogue, speaking
 from koubou_panel.views.theme import ASSETS, page_css
+
+
+class Page(pn.Template):
+    """A template that costs less: its cards join their document at once, and are not put into words one by one."""
+
+    def __repr__(self) -> str:
+        """Its name; Panel puts this into words again for every card that is added."""
+        return type(self).__name__
+
+    def server_doc(self, doc: Document | None = None, *args: Any, **kwargs: Any) -> Document:
+        """The document of the session this is called in, or a new one, with all cards. As of `pn.Template`."""
+        document: Any = doc or pn.state.curdoc or Document()
+        # Bokeh goes through all that is there whenever something joins.
+        with document.models.freeze():
+            return super().server_doc(document, *args, **kwargs)
 
 
 def shell(
@@ -19,7 +36,7 @@ def shell(
     title: str = "Overview",
     page: str = "",
     language: str = "en",
-) -> pn.Template:
+) -> Page:
     """A page with each of `roots` in its place.
 
     Args:
@@ -32,7 +49,7 @@ def shell(
 
     """
     html = (ASSETS / "page.html").read_text(encoding="utf-8")
-    shown = pn.Template(html)
+    shown = Page(html)
     for name, root in roots.items():
         shown.add_panel(name, root)
     shown.add_variable("style", page_css())
@@ -43,6 +60,8 @@ def shell(
     shown.add_variable("page", page)
     shown.add_variable("pages", [name.removeprefix("page_") for name in roots if name.startswith("page_")])
     shown.add_variable("language", language)
+    with speaking(language):
+        shown.add_variable("loading", _("Opening …"))
     # In a script element nothing but its end tag has a meaning.
     words = json.dumps(catalogue(language), ensure_ascii=False, separators=(",", ":"))
     shown.add_variable("words", words.replace("<", "\\u003c"))

@@ -8,7 +8,7 @@ from itertools import islice
 from math import inf, isnan
 
 from koubou_panel.core.records import Task
-from koubou_panel.reactive.models import ShopModel, TaskModel, label_of, run_seconds
+from koubou_panel.reactive.models import RATE_S, ShopModel, TaskModel, label_of, run_seconds
 from koubou_panel.reactive.series import Throughput
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _, ngettext
@@ -40,22 +40,14 @@ Row = dict[str, object]
 Goes = tuple[str, str, dict[str, str]]
 
 
-def tiles(
-    model: ShopModel, throughput: Throughput, levels: Sequence[tuple[float, float]], now: float
-) -> list[Row]:
-    """The six tiles, always the same six.
-
-    Args:
-        levels: (pending, busy) every five seconds, oldest first; at most sixty; NaN where nobody looked.
-
-    """
-    completed, failed = _spark(throughput)
-    pending, busy = [level[0] for level in levels], [level[1] for level in levels]
-    per_minute = _("{n} per minute")
+def tiles(model: ShopModel, throughput: Throughput, now: float) -> list[Row]:
+    """The six tiles, always the same six; their lines are `sparks`."""
+    is_all = throughput.known_s(RATE_S) == RATE_S
+    per_minute = _("{n} per minute") if is_all else _("≥ {n} per min")
     well, badly = count(model.completed_per_minute), count(model.failed_per_minute)
     is_bad = throughput.last(SPAN_S)[1] > 0
     return [
-        _tile("pending", _("Pending"), count(model.pending), _waits(model, now), "wait", spark=pending),
+        _tile("pending", _("Pending"), count(model.pending), _waits(model, now), "wait"),
         _tile(
             "running",
             _("Running"),
@@ -63,7 +55,6 @@ def tiles(
             _claimed(model, now),
             "run",
             of=f"/ {model.workers_total}",
-            spark=busy,
         ),
         _tile(
             "completed",
@@ -71,7 +62,6 @@ def tiles(
             count(model.completed),
             per_minute.format(n=well),
             "ok",
-            spark=completed,
         ),
         _tile(
             "failed",
@@ -79,7 +69,6 @@ def tiles(
             count(model.failed),
             per_minute.format(n=badly),
             "fail" if is_bad else "",
-            spark=failed,
         ),
         _success(model, throughput),
         _tile(
@@ -90,6 +79,23 @@ def tiles(
             "warn" if model.workers_lost else "",
         ),
     ]
+
+
+def sparks(throughput: Throughput, levels: Sequence[tuple[float, float]]) -> dict[str, list[float | None]]:
+    """The lines of tiles, by their keys: the last five minutes in steps of five seconds, None is a gap.
+
+    Args:
+        levels: (pending, busy) every five seconds, oldest first; at most sixty; NaN where nobody looked.
+
+    """
+    completed, failed = _spark(throughput)
+    lines = {
+        "pending": [level[0] for level in levels],
+        "running": [level[1] for level in levels],
+        "completed": completed,
+        "failed": failed,
+    }
+    return {key: [None if isnan(number) else number for number in line] for key, line in lines.items()}
 
 
 def at_work(model: ShopModel) -> int:
@@ -121,22 +127,23 @@ def notices(model: ShopModel, throughput: Throughput) -> list[Row]:
             "{n} task failed in the last 10 minutes", "{n} tasks failed in the last 10 minutes", failed
         )
         asked = {"q": "status:failed since:10m"}
-        found.append(
-            _notice("failed", "bad", words.format(n=count(failed)), ("tasks", _("Look at them"), asked))
-        )
+        goes: Goes = ("tasks", _("Look at them"), asked)
+        # It can be put away until one more fails.
+        stamp = {"stamp": str(model.failed)}
+        found.append(notice("failed", "bad", words.format(n=count(failed)), goes) | stamp)
     for worker in model.workers:
         if worker.status == "unresponsive":
             name = line(worker.worker_id)
             words = _("{name} does not answer").format(name=name)
-            found.append(_notice(f"lost {name}", "bad", words, ("workers", _("Go to the workers"), {})))
+            found.append(notice(f"lost {name}", "bad", words, ("workers", _("Go to the workers"), {})))
     services: Goes = ("services", _("Go to the services"), {})
-    found += [_notice(words, "bad", words, services) for words in service_notices(model.services)]
+    found += [notice(words, "bad", words, services) for words in service_notices(model.services)]
     host = model.metrics
     full = {"disk": _("The disk is {percent} % full"), "memory": _("The memory is {percent} % full")}
     for name, percent in (("disk", host.disk_percent), ("memory", host.memory_percent)) if host else ():
         if percent is not None and percent >= FULL_PERCENT:
             words = full[name].format(percent=f"{percent:.0f}")
-            found.append(_notice(name, "warn", words, ("system", _("Go to the system"), {})))
+            found.append(notice(name, "warn", words, ("system", _("Go to the system"), {})))
     return found
 
 
@@ -144,18 +151,14 @@ def _standing(model: ShopModel) -> Iterator[Row]:
     """What the workshop itself is not up to."""
     pool: Goes = ("workers", _("Go to the workers"), {})
     if model.link_status == "closed":
-        yield _notice("link", "bad", _("The workshop has stopped. Start it again with: koubou up"))
+        yield notice("link", "bad", _("The workshop has stopped. Start it again with: koubou up"))
     if model.closing:
-        yield _notice("close", "warn", _("The workshop is shutting down: it takes no new work."))
+        yield notice("close", "warn", _("The workshop is shutting down: it takes no new work."))
     elif model.draining:
         words = _("The workers drain: what runs goes on, new work is refused.")
-        yield _notice("drain", "warn", words, pool)
+        yield notice("drain", "warn", words, pool)
     elif model.paused:
-        yield _notice("pause", "warn", _("The workers are paused: nothing new starts."), pool)
-    if model.recovered:
-        words = _("The workshop came back: {what}").format(what=line(model.recovered))
-        asked = {"q": "status:failed reason:lost"}
-        yield _notice("recovered", "warn", words, ("tasks", _("Look at what was lost"), asked))
+        yield notice("pause", "warn", _("The workers are paused: nothing new starts."), pool)
 
 
 def running_rows(model: ShopModel) -> list[Row]:
@@ -287,7 +290,6 @@ def _tile(
     tone: str,
     *,
     of: str = "",
-    spark: Sequence[float] = (),
     hint: str = "",
 ) -> Row:
     """`page` and `asked`: where the tasks that are counted here can be seen."""
@@ -299,7 +301,6 @@ def _tile(
         "of": of,
         "sub": sub,
         "tone": tone,
-        "spark": [None if isnan(number) else number for number in spark],
         "hint": hint,
         "page": page,
         "asked": {"q": asked} if asked else {},
@@ -313,7 +314,13 @@ def _success(model: ShopModel, throughput: Throughput) -> Row:
         return _tile("success", _("Success"), "–", _("none in 15 min"), "")
     well, badly = throughput.before(SPAN_S)
     sub, hint = _("last 15 minutes"), ""
-    if well + badly:
+    known_s = throughput.known_s(SPAN_S)
+    if known_s < SPAN_S:
+        sub, hint = (
+            _("last {time}").format(time=duration(known_s)),
+            _("What ended before is in the list of tasks."),
+        )
+    elif well + badly:
         before = 100 * well / (well + badly)
         change = f"{percent - before:+.1f}".replace("-", "−")
         sub = _("{change} in 15 min").format(change="±0" if change[1:] == "0.0" else change)
@@ -353,7 +360,7 @@ def _pool(model: ShopModel) -> str:
     return " · ".join(words.format(n=number) for number, words, is_always in counted if number or is_always)
 
 
-def _notice(key: str, tone: str, text: str, goes: Goes | None = None) -> Row:
+def notice(key: str, tone: str, text: str, goes: Goes | None = None) -> Row:
     """`goes`: the page to go to, what the link says, and what is asked there."""
     page, label, asked = goes or ("", "", {})
     return {"key": key, "tone": tone, "text": text, "page": page, "go": label, "asked": asked}
@@ -361,7 +368,8 @@ def _notice(key: str, tone: str, text: str, goes: Goes | None = None) -> Row:
 
 def _spark(throughput: Throughput) -> tuple[list[float], list[float]]:
     """Completed and failed in steps of five seconds, the last five minutes."""
-    rows = list(throughput.rows)[-SPARK_STEPS * SPARK_STEP_S :]
+    steps_s = SPARK_STEPS * SPARK_STEP_S
+    rows = list(islice(throughput.rows, max(0, len(throughput.rows) - steps_s), None))
     steps = [rows[at : at + SPARK_STEP_S] for at in range(0, len(rows), SPARK_STEP_S)]
     completed = [sum(second.completed for second in step) for step in steps]
     failed = [sum(second.failed for second in step) for step in steps]

@@ -8,6 +8,7 @@ from typing import cast
 
 import param
 
+from koubou_panel.core.commands import Command
 from koubou_panel.core.decide import role_refusal
 from koubou_panel.core.ids import is_task_id
 from koubou_panel.core.records import TaskId
@@ -15,7 +16,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.views.cards import Card, Message
 from koubou_panel.views.escape import block, line
 from koubou_panel.views.language import _
-from koubou_panel.views.run_form import check_may, command_of, form_of, parameter_row, wants_shell
+from koubou_panel.views.run_form import check_may, command_of, faults_of, form_of, parameter_row, wants_shell
 from koubou_panel.views.visit import Visit
 
 MOST_SCRIPTS = 1_000
@@ -85,18 +86,23 @@ class RunDialog:
     async def _check(self, message: Message) -> Message:
         """Whether what is filled in so far could be submitted; a refusal names the field."""
         form = self._form(message)
-        # It looks at folders, which may be far away.
-        await asyncio.to_thread(command_of, form, self._visit.shop.state.scripts, self._visit.shop.next_id)
+        await self._command(form)
         typed = form.get("command")
         is_shell = form.get("what") == "command" and isinstance(typed, str) and wants_shell(typed)
         return {"ok": True, "shell": is_shell}
 
     async def _submit(self, message: Message) -> Message:
         """Submit it: the task's id, as the workshop knows it."""
-        form, shop = self._form(message), self._visit.shop
-        command = await asyncio.to_thread(command_of, form, shop.state.scripts, shop.next_id)
-        task_id = await shop.do(command, self._visit.caller)
-        return {"task_id": task_id}
+        command = await self._command(self._form(message))
+        return {"task_id": await self._visit.shop.do(command, self._visit.caller)}
+
+    async def _command(self, form: Mapping[str, object]) -> Command:
+        """What the form asks for. It looks at folders, which may be far away."""
+        scripts, new_id = self._visit.shop.state.scripts, self._visit.shop.next_id
+        try:
+            return await asyncio.to_thread(command_of, form, scripts, new_id)
+        except Refused as refused:
+            raise await asyncio.to_thread(faults_of, refused, form, scripts, new_id) from None
 
     def _may_run(self) -> None:
         if self._visit.caller.role == "read":

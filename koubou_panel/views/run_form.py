@@ -5,10 +5,10 @@ A browser's message is a stranger's word: whatever is not as a form sends it is 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from koubou_panel.core.commands import Command, RunScript, SubmitTask
@@ -19,9 +19,8 @@ from koubou_panel.core.records import NO_LIMITS, Limits, OnCrash, Request, Task,
 from koubou_panel.core.script import Entry, Parameter, find_entry, request_of
 from koubou_panel.errors import Refused
 from koubou_panel.registry import prepare
+from koubou_panel.views.faults import Form, all_faults, folder_in
 from koubou_panel.views.language import _
-
-Form = Mapping[str, object]
 
 KINDS = ("command", "script", "prompt")
 MOST_CHARS = 1 << 20
@@ -43,6 +42,8 @@ _FIELDS = {
     "limits.output_bytes": "output",
     "script_name": "script",
 }
+# What nobody asks for, but could be.
+_WELL = {"command": "true", "prompt": "-"}
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 _SHELL = re.compile(r"[|&;<>`]|\$[({\w]|(?:^|\s)[~*]|\*(?:\s|$)")
@@ -90,6 +91,32 @@ def command_of(form: Form, scripts: Mapping[str, Entry], new_id: Callable[[], Ta
             refused.code, refused.message, field=field_of(refused), nearest=refused.nearest
         ) from None
     raise Refused("invalid", "what is run is a command, a script or a prompt", field="what")
+
+
+def faults_of(
+    first: Refused, form: Form, scripts: Mapping[str, Entry], new_id: Callable[[], TaskId]
+) -> Refused:
+    """The refusal of a form, with all else that is wrong with it; see `command_of`."""
+
+    def check(mended: Form) -> Command:
+        return command_of(mended, scripts, new_id)
+
+    return all_faults(first, check, form, partial(_mended, scripts=scripts))
+
+
+def _mended(form: Form, field: str, scripts: Mapping[str, Entry]) -> Form:
+    """The form with something in this field that is well."""
+    given = form.get("parameters")
+    if not field.startswith("parameters.") or not isinstance(given, dict):
+        return {**form, field: _WELL.get(field, "")}
+    name, entry = field.removeprefix("parameters."), scripts.get(str(form.get("script")))
+    known = {parameter.name: parameter for parameter in entry.script.parameters} if entry else {}
+    rest = {key: value for key, value in given.items() if key != name}
+    if name in known:
+        rest[name] = (
+            known[name].choices[0] if known[name].choices else "1"
+        )  # which is a number, a yes and a text
+    return {**form, "parameters": rest}
 
 
 def _submit(form: Form, what: str, task_id: TaskId) -> SubmitTask:
@@ -213,11 +240,8 @@ def _env(form: Form) -> dict[str, str]:
 
 def _command_spec(form: Form) -> dict[str, object]:
     spec: dict[str, object] = {"command": words_of(_text(form, "command"))}
-    folder = os.path.expanduser(_text(form, "cwd").strip())  # noqa: PTH111 - Path's own raises for `~nobody`
+    folder = folder_in(_text(form, "cwd"), "cwd")
     if folder:
-        if not folder.startswith("/"):
-            words = _("the folder must begin with / or ~, unlike {text}").format(text=repr(folder[:60]))
-            raise Refused("invalid", words, field="cwd")
         if not Path(folder).is_dir():
             words = _("there is no folder {name}").format(name=repr(folder[:200]))
             raise Refused("invalid", words, field="cwd")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
-
-from msgspec.structs import replace
 
 from koubou_panel.core.commands import EnableScript, RemoveScript, SaveScript
 from koubou_panel.core.decide import check_role
@@ -15,9 +14,11 @@ from koubou_panel.core.schedule import check_schedule
 from koubou_panel.core.script import MAX_TEXT_BYTES, Entry, Schedule, Script, find_entry
 from koubou_panel.errors import Refused
 from koubou_panel.views.cards import Message
+from koubou_panel.views.faults import all_faults
 from koubou_panel.views.language import _
 from koubou_panel.views.script_diff import diff_of
-from koubou_panel.views.script_form import FIELDS, schedule_of, script_of, text_in
+from koubou_panel.views.script_faults import at_field, changed_script, check_form, mended, new_script
+from koubou_panel.views.script_form import schedule_of, text_in
 from koubou_panel.views.script_rows import NEXT_DUES, dues, match_row, version_rows
 from koubou_panel.views.visit import Ask, Visit
 from koubou_panel.views.words import size
@@ -25,13 +26,7 @@ from koubou_panel.views.words import size
 MATCHES = 100
 #: What stands for the text in the browser where two texts are compared.
 MINE = "mine"
-_ENDINGS = {
-    "python": "script.py",
-    "sh": "script.sh",
-    "bash": "script.bash",
-    "node": "script.js",
-    "": "script",
-}
+_ANY = SaveScript(Script(name="", path=""))
 
 Answer = Mapping[str, object]
 
@@ -91,36 +86,29 @@ class ScriptAsks:
 
     async def _add(self, message: Message) -> Answer:
         """Put a script into the catalogue: a file by its path, or a text that the home keeps."""
-        name, text, form = text_in(message, "name", most=200).strip(), None, _form(message)
-        path = text_in(form, "path").strip()
-        if message.get("inline") is True:
-            text = text_in(message, "text", most=MAX_TEXT_BYTES)
-            path = _ENDINGS.get(text_in(message, "language", most=20), "script")
-            if not text.strip():
-                raise Refused("invalid", _("there is no text yet"), field="text")
-        elif not path.startswith("/"):
-            raise Refused(
-                "invalid", _("this must be an absolute path, such as /home/me/report.py"), field="path"
-            )
-        if not name:
-            raise Refused("invalid", _("give it a name"), field="name")
-        script = replace(_told(Script(name=name, path=""), form), path=path, is_inline=False)
-        await self._do(SaveScript(script, text=text))
-        return {"name": name}
+        given = {name: message.get(name) for name in ("name", "inline", "text", "language")}
+        form = {name: value for name, value in given.items() if value is not None} | dict(_form(message))
+        await self._do(new_script, form)
+        return {"name": text_in(form, "name").strip()}
 
     async def _save(self, message: Message) -> Answer:
         """Change a definition."""
         entry, revision = self._entry(message), message.get("revision")
         if isinstance(revision, bool) or not isinstance(revision, int):
             raise Refused("invalid", _("there is no such revision"), field="revision")
-        await self._do(SaveScript(_told(entry.script, _form(message)), revision=revision))
+        await self._do(partial(changed_script, entry.script, revision), _form(message))
         return {}
 
-    async def _do(self, command: SaveScript) -> None:
+    async def _do(self, command_of: Callable[[Message], SaveScript], form: Message) -> None:
+        """Do what a form asks for, or tell all that is wrong with it."""
+        check_role(_ANY, self._visit.caller.role)  # before anything on this machine is looked at
         try:
-            await self._shop.do(command, self._visit.caller)
+            await self._shop.do(command_of(form), self._visit.caller)
         except Refused as refused:
-            raise _at_field(refused) from None
+            if refused.field == "revision":
+                raise
+            check = partial(check_form, command_of, self._shop.state, self._visit.now())
+            raise await asyncio.to_thread(all_faults, at_field(refused), check, form, mended) from None
 
     async def _enable(self, message: Message) -> Answer:
         """Let its schedule run it, or no more."""
@@ -209,19 +197,6 @@ class ScriptAsks:
 def _form(message: Message) -> Message:
     form = message.get("form", {})
     return form if isinstance(form, Mapping) else {}
-
-
-def _told(before: Script, form: Message) -> Script:
-    try:
-        return script_of(before, form)
-    except Refused as refused:
-        raise _at_field(refused) from None
-
-
-def _at_field(refused: Refused) -> Refused:
-    """The refusal, at the field of the form that it is about."""
-    field = FIELDS.get(refused.field or "", refused.field)
-    return Refused(refused.code, refused.message, field=field)
 
 
 def _next_times(schedule: Schedule, entry: Entry | None, now: float) -> list[float]:

@@ -21,6 +21,7 @@ from koubou_panel.core.script import (
     check_value,
 )
 from koubou_panel.errors import Refused
+from koubou_panel.views.faults import folder_in
 from koubou_panel.views.language import _
 from koubou_panel.views.script_rows import form_of, parameter_row
 
@@ -180,12 +181,16 @@ def _plain(_field: str, text: str) -> str:
     return text.strip()
 
 
+def _folder(field: str, text: str) -> str:
+    return folder_in(text, field)
+
+
 _SIMPLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "description": ("description", _plain),
     "path": ("path", _plain),
     "interpreter": ("interpreter", _words),
     "arguments": ("arguments", _words),
-    "cwd": ("cwd", _plain),
+    "cwd": ("cwd", _folder),
     "env": ("env", _variables),
     "timeout": ("timeout_s", _span_or_none),
     "retries": ("retries", _whole),

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from koubou_panel.core.ports import OutputMatch, ScriptVersion
 from koubou_panel.core.records import Status, Task
-from koubou_panel.core.schedule import next_fire
+from koubou_panel.core.schedule import never_given, next_fire
 from koubou_panel.core.script import INTERPRETERS, Entry, Parameter, Schedule, Script
 from koubou_panel.views.escape import block, line, seen
 from koubou_panel.views.language import _, later
+from koubou_panel.views.rows import notice
 from koubou_panel.views.script_words import exact_size, exact_span, schedule_words
 from koubou_panel.views.words import size
 
@@ -73,6 +74,7 @@ def script_row(entry: Entry, looked: Looked | None) -> Row:
         "next": entry.next_at,
         "enabled": script.is_enabled,
         "timed": script.schedule is not None,
+        "missing": line(", ".join(never_given(script))),
         "queued": len(entry.queued),
         "runs": entry.runs,
         "failures": entry.failures,
@@ -103,6 +105,16 @@ def _cron_of(schedule: Schedule | None) -> str:
     return f"{schedule.cron} ({schedule.zone})"
 
 
+def stuck_notices(entries: Iterable[Entry]) -> Iterator[Row]:
+    """A notice for each script whose schedule is due and can never start it, with the way to it."""
+    for entry in entries:
+        if entry.next_at is not None and (missing := never_given(entry.script)):
+            words = _("The schedule of {name} cannot start it: {names} must be given.")
+            text = words.format(name=line(entry.name), names=line(", ".join(missing)))
+            goes = ("scripts", _("Go to the script"), {"script": entry.name})
+            yield notice(f"stuck {entry.name}", "warn", text, goes)
+
+
 # -- one script -----------------------------------------------------------------------------------------------
 
 
@@ -120,20 +132,12 @@ def script_detail(entry: Entry, looked: Looked | None, *, shows_env: bool) -> Ro
         "held_runs": looked.held_runs if looked else 0,
         "form": form_of(script, shows_env=shows_env),
         "takes": [parameter_row(parameter) for parameter in script.parameters],
-        "missing": _missing(script),
     }
 
 
 def program_of(script: Script) -> tuple[str, ...]:
     """What runs the file; empty where it runs by itself."""
     return script.interpreter or INTERPRETERS.get("." + script.path.rpartition(".")[2], ())
-
-
-def _missing(script: Script) -> str:
-    """The parameters that a schedule, which gives none, would have to give."""
-    if script.schedule is None:
-        return ""
-    return ", ".join(one.name for one in script.parameters if one.is_required and one.default is None)
 
 
 def _run_row(task: Task) -> Row:

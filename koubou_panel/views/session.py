@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 
 import panel as pn
 from bokeh.document import Document
+from panel.io.resources import LOCAL_DIST
 
 from koubou_panel.core.commands import Caller, Command, RetryTask
 from koubou_panel.core.ports import Shop
@@ -26,9 +27,11 @@ from koubou_panel.reactive.series import KEEP_S
 from koubou_panel.views.actions import command_of
 from koubou_panel.views.deck import Deck, page_kinds
 from koubou_panel.views.drawer import Drawer
+from koubou_panel.views.frames import Frames, Turns
 from koubou_panel.views.language import LANGUAGES, _, catalogue, speaking
 from koubou_panel.views.opening import language_asked, page_asked
-from koubou_panel.views.output import OutputTail
+from koubou_panel.views.output import OutputTail, ended_of
+from koubou_panel.views.pace import FIGURES_S, Pace
 from koubou_panel.views.page import shell
 from koubou_panel.views.pages.overview import Overview
 from koubou_panel.views.run import RunDialog
@@ -37,11 +40,7 @@ from koubou_panel.views.theme import card_sheet
 from koubou_panel.views.top import Top
 from koubou_panel.views.visit import Visit
 
-# What happens is to be seen within a quarter of a second, the way to the page included: benchmarks/page_latency.py.
-FRAME_MS = 150
-QUICK_MS = 40
 BEAT_MS = 1_000
-REST_S = 60.0
 HISTORY_S = KEEP_S
 
 log = logging.getLogger(__name__)
@@ -64,6 +63,9 @@ def visit(
 
     """
     doc: Any = pn.state.curdoc
+    # Panel learns this when it sends the page. A session that a late page has begun anew is never sent: what is shown
+    # in it would be asked of Panel's own host.
+    doc.template_variables["dist_url"] = LOCAL_DIST
     request = doc.session_context.request if doc.session_context else None
     session = PageSession(
         shop, caller=caller, page=page_asked(request), language=language_asked(request), **about
@@ -85,7 +87,7 @@ class About(TypedDict, total=False):
 
     `place`: a word for which workshop this is. `label`: a word for what kind of workshop it is, where it is no usual
     one. `restart_service`: has a service started anew; None: nobody does that here. `home`: whose settings are shown
-    and changed, read with `environ`; None: none are.
+    and changed, read with `environ` and `flags`; None: none are.
     """
 
     place: str
@@ -93,6 +95,7 @@ class About(TypedDict, total=False):
     restart_service: Callable[[str], bool] | None
     home: Home | None
     environ: Mapping[str, str]
+    flags: Mapping[str, str]
 
 
 class PageSession:
@@ -124,15 +127,14 @@ class PageSession:
         self._now = now
         self.language = language
         self._doc: Document | None = None
-        self._is_live = False
-        self._hidden = False
-        self._frame: object | None = None
+        self.frames = Frames(self.frame)
+        self._naming = Pace(FIGURES_S)
         self._beat: object | None = None
-        self._framed_at = self._rested_at = 0.0
         self._work: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
+        self._turns = Turns(self._locked)
         self.output = OutputTail(shop)
-        self.mirror = Mirror(shop, on_dirty=self._soon, now=now)
+        self.mirror = Mirror(shop, on_dirty=self.frames.soon, now=now, finished=0)
         self.visit = Visit(
             shop=shop,
             mirror=self.mirror,
@@ -142,11 +144,13 @@ class PageSession:
             act=self._on_message,
             spawn=self._spawn,
             locked=self._locked,
+            in_turns=self._turns.do,
             toast=self._toast,
             tell=self._tell,
             restart_service=about.get("restart_service"),
             home=about.get("home"),
             environ=about.get("environ", {}),
+            flags=about.get("flags", {}),
             language=lambda: self.language,
         )
         try:
@@ -198,65 +202,72 @@ class PageSession:
     def _go_live(self) -> None:
         if self._doc is None:
             return
-        self._is_live = True
+        self.frames.start(self._doc)
         self._beat = self._doc.add_periodic_callback(self.beat, BEAT_MS)
         self._spawn(self._fill_history())
         self.beat()
         self._send_all()
         self._read_output()
+        self._turns.start()
 
     def close(self) -> None:
-        """End: follow nothing, hold nothing."""
-        self.mirror.close()
-        self.top.close()
+        """End: follow nothing, hold nothing. What fails at it is logged, and the rest ends all the same."""
+        for end in (self.mirror.close, self.top.close, self.deck.close):
+            try:
+                end()
+            except Exception:
+                log.exception("a part of the page cannot be closed")
         for task in tuple(self._work):
             task.cancel()
         self._doc = None
-        self._is_live = False
+        self.frames.stop()
 
     # -- frames -----------------------------------------------------------------------------------------------
 
     def frame(self) -> None:
         """Set what changed, in one message to the browser. Under the document's lock."""
-        self._frame = None
-        if self._hidden or not self._is_live:
+        if self.frames.is_hidden or not self.frames.is_live:
             return
-        self._framed_at = time.monotonic()
+        number = self.frames.begin()
         with pn.io.hold(self._doc), speaking(self.language):
             changes = self.mirror.flush()
             self.top.update(changes)
             self.deck.update(changes)
-            if self.output.is_new and self.deck.seen is self.view and not self.view.paused:
-                self.view.output.send(self.output.take())
+            self._show_output()
             self.drawer.update(changes)
+            if number is not None:
+                self.top.bar.send({"frame": number})
         if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:
             self._read_output()
+        if self.deck.owes:
+            self.frames.soon()
 
     def beat(self) -> None:
         """Once a second: what changes with time alone. Under the document's lock."""
-        if self._hidden:
+        if self.frames.is_hidden:
             self._rest()
             return
         with pn.io.hold(self._doc), speaking(self.language):
-            self.frame()
+            is_idle = not self.frames.waits
+            if is_idle:
+                self.frame()
             self.top.tick()
-            self.deck.tick()
-            self.drawer.view.tick()
+            if is_idle:
+                self.deck.tick()
+                self.drawer.view.tick()
+
+    def _show_output(self) -> None:
+        """Send what was printed; who prints, and a line that is drawn anew, is not told in every frame."""
+        if not self.output.is_new or self.deck.seen is not self.view or self.view.paused:
+            return
+        if self.output.has_lines or self._naming.may():
+            self.view.output.send(self.output.take())
 
     def _rest(self) -> None:
-        """While nobody looks, take in now and then what came: what waits for a frame must not grow for days."""
-        if time.monotonic() - self._rested_at >= REST_S:
-            self._rested_at = time.monotonic()
+        """While nobody looks, take in now and then what came."""
+        if self.frames.is_rest():
             with pn.io.hold(self._doc), speaking(self.language):
                 self.mirror.skip()
-
-    def _soon(self) -> None:
-        """Have a frame: at once after a quiet while, else at the next turn."""
-        if self._doc is None or self._frame is not None or self._hidden or not self._is_live:
-            return
-        since_ms = (time.monotonic() - self._framed_at) * 1000
-        with suppress(RuntimeError):  # the session is ending
-            self._frame = self._doc.add_timeout_callback(self.frame, max(QUICK_MS, int(FRAME_MS - since_ms)))
 
     # -- what the browser sends -------------------------------------------------------------------------------
 
@@ -265,10 +276,13 @@ class PageSession:
             self._take(kind, message)
 
     def _take(self, kind: str, message: Mapping[str, object]) -> None:
-        if kind == "ready":
+        if kind == "painted":
+            self.frames.painted(message.get("frame"))
+        elif kind == "ready":
             self._send_all()
         elif kind == "hidden":
-            self._hide(is_hidden=message.get("hidden") is True)
+            if self.frames.hide(is_hidden=message.get("hidden") is True):
+                self.beat()
         elif kind == "page":
             self._show_page(message.get("page"))
         elif kind == "open":
@@ -319,16 +333,9 @@ class PageSession:
 
     def _send_all(self) -> None:
         """Give the cards that live on messages all they need: they have just been drawn."""
-        if self._is_live:
+        if self.frames.is_live:
             with pn.io.hold(self._doc), speaking(self.language):
                 self.view.output.send(self.output.all())
-
-    def _hide(self, *, is_hidden: bool) -> None:
-        was_hidden, self._hidden = self._hidden, is_hidden
-        if is_hidden and not was_hidden:
-            self._rested_at = time.monotonic()
-        if was_hidden and not is_hidden:
-            self.beat()
 
     async def _do(self, command: Command) -> None:
         try:
@@ -368,8 +375,8 @@ class PageSession:
 
     def _read_output(self) -> None:
         """Read on, in the background, one reading at a time."""
-        model = self.mirror.model
-        if self._doc is None or not self.output.follow(model.running, model.finished):
+        running, ended = self.mirror.model.running, ended_of(self.mirror.recent)
+        if self._doc is None or not self.output.follow(running, ended):
             return
         if self._reading is None or self._reading.done():
             self._reading = self._spawn(self._read())
@@ -381,7 +388,7 @@ class PageSession:
             log.debug("output could not be read: %s", error)
             return
         if self.output.is_new:
-            self._soon()
+            self.frames.soon()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -23,6 +23,14 @@ WORDS = {
     "workers": (later("Workers"), later("how many workers there are at least and at most")),
     "grace_s": (later("Grace"), later("how long running tasks may go on when it is stopped")),
     "agent_tasks": (later("Tasks of an agent"), later("how many unfinished tasks one agent may have")),
+    "values_days": (
+        later("Large values, time"),
+        later("how long large arguments and results of tasks that have ended are kept"),
+    ),
+    "values_gb": (
+        later("Large values, room"),
+        later("how much room they may take: beyond it the oldest go before, but nothing of the last day"),
+    ),
     "model_url": (
         later("Model server"),
         later(
@@ -38,7 +46,7 @@ WORDS = {
     ),
 }
 GROUPS = {
-    "work": (later("Work"), ("workers", "grace_s", "agent_tasks")),
+    "work": (later("Work"), ("workers", "grace_s", "agent_tasks", "values_days", "values_gb")),
     "models": (later("Models"), ("model_url", "model", "model_file")),
     "doors": (later("Addresses and ports"), ("host", "dashboard_port", "socket_port", "agents_port")),
     "place": (later("Place"), ("home",)),
@@ -47,7 +55,7 @@ GROUPS = {
 READ_BY = {"model_url": "pool", "model": "pool", "model_file": "model"}
 NUMBERS = ("integer", "number")
 #: What is counted; other units are the same in every language.
-UNITS = {"tasks": later("tasks")}
+UNITS = {"tasks": later("tasks"), "days": later("days")}
 VALUE = 400
 
 Row = dict[str, object]
@@ -84,7 +92,7 @@ def _row(record: SettingRecord, used: Mapping[str, object]) -> Row:
         "source": _source(record),
         "overrides": _overrides(record),
         "in_use": "" if now is None or _text(now) == value else _in_use(record.name, _text(now)),
-        "effect": _effect(record.name),
+        "effect": _effect(record),
         "service": READ_BY.get(record.name, ""),
     }
 
@@ -109,7 +117,10 @@ def _overrides(record: SettingRecord) -> str:
     """What wins over the file; empty where nothing does."""
     if record.name == "home" or record.source == "default" or record.source.endswith(FILE):
         return ""
-    words = _("{source} is set and wins over the file: {value}")
+    if record.source.startswith("--"):
+        words = _("Set by {source} for this run, restarts included: {value}")
+    else:
+        words = _("{source} is set and wins over the file: {value}")
     return words.format(source=line(record.source, 60), value=_text(record.value) or "–")
 
 
@@ -119,10 +130,14 @@ def _in_use(name: str, now: str) -> str:
     return _("In use now: {value}").format(value=now)
 
 
-def _effect(name: str) -> str:
+def _effect(record: SettingRecord) -> str:
     """When a change of it counts."""
+    name = record.name
     if name == "home":
         return _("Named by --home or KOUBOU_HOME, when the workshop is started")
+    if record.source.startswith("--"):
+        words = _("Counts once the workshop is started without {flag}")
+        return words.format(flag=line(record.source, 60))
     if name == "workers":
         return _("Counts from the next start on; the Workers page changes it at once")
     if name in READ_BY:

@@ -9,6 +9,7 @@ source, without telling them back.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -38,6 +39,7 @@ from koubou_panel.views.cards import Card, Message, set_changed
 from koubou_panel.views.charts import blank_figure
 from koubou_panel.views.escape import line
 from koubou_panel.views.language import _
+from koubou_panel.views.pace import FIGURES_S, Pace
 from koubou_panel.views.theme import DATA
 from koubou_panel.views.visit import Visit
 
@@ -92,6 +94,10 @@ class TaskStream:
         self._on_freeze = on_freeze
         self._mirror = visit.mirror
         self._is_live = False
+        #: Whether several browsers look, each at a window of its own: then what ends is sent always.
+        self.is_shared = False
+        self._pace = Pace(FIGURES_S)
+        self._ended: deque[Task] = deque(maxlen=MOST_BARS)
         self.card = visit.card(StreamCard, asks={"window": self._window}, on_message=self._on_message)
         self._hover = HoverTool(point_policy="follow_mouse")
         self.figure = _figure(visit.now(), self._hover)
@@ -111,14 +117,28 @@ class TaskStream:
         ]
         if self._hover.tooltips != tooltips:
             self._hover.tooltips = tooltips
+        self._ended.clear()
+        self._pace.owed()
         self._draw_running()
         self.card.send({"again": True})
 
     def update(self, changes: Changes) -> None:
-        """Tell what ended, and what runs."""
+        """Tell what ended, and what runs; while much does, at the next `tick`."""
+        if self._is_live or self.is_shared:
+            self._ended.extend(task for task in changes.ended if ran(task))
+        if (changes.ended or changes.shop or changes.workers) and self._pace.may():
+            self._tell()
+
+    def tick(self) -> None:
+        """Once a second: what was put off."""
+        if self._pace.owed():
+            self._tell()
+
+    def _tell(self) -> None:
         self._draw_running()
-        if changes.ended and self._is_live:
-            self.card.send({"add": encoded(map(span_of, filter(None, map(ran, changes.ended))))})
+        if self._ended:
+            self.card.send({"add": encoded(map(span_of, self._ended))})
+            self._ended.clear()
 
     def _draw_running(self) -> None:
         tasks = self._visit.shop.state.tasks
@@ -144,6 +164,9 @@ class TaskStream:
         if not LEAST_S * 0.9 <= end - start <= MOST_S * 1.1:
             raise Refused("invalid", _("A window of the task stream is 10 s to 30 days wide."), field="end")
         self._is_live = message.get("live") is True
+        if self.is_shared:
+            self._tell()
+        self._ended.clear()  # they are in what is read now
         if self._is_live:  # by our own clock: the browser learns what that says only with the next beat
             start, end = min(start, self._visit.now() - (end - start)), self._visit.now() + 1.0
         found = await self._visit.shop.spans(start, end, MOST_BARS)
@@ -151,9 +174,9 @@ class TaskStream:
         return {"rows": rows, "bin_s": found.bin_s}
 
 
-def ran(task: Task) -> Task | None:
-    """The task, where it stood on a worker."""
-    return task if task.worker_id and task.started_at is not None and task.finished_at is not None else None
+def ran(task: Task) -> bool:
+    """Whether the task stood on a worker."""
+    return bool(task.worker_id) and task.started_at is not None and task.finished_at is not None
 
 
 def span_of(task: Task) -> RunSpan:

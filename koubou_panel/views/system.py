@@ -22,7 +22,7 @@ from bokeh.plotting import figure
 
 from koubou_panel.core.bins import PEAK
 from koubou_panel.core.records import Metrics
-from koubou_panel.views.charts import blank_figure
+from koubou_panel.views.charts import blank_figure, percent_range
 from koubou_panel.views.language import _, later
 from koubou_panel.views.theme import DATA
 
@@ -151,15 +151,22 @@ class SystemCharts:
     """
 
     def __init__(self, now: float) -> None:
-        """Empty, of the last quarter of an hour."""
+        """No figure yet, of the last quarter of an hour."""
         self.span = SPANS[LIVE]
         self.source = ColumnDataSource({name: [] for name in COLUMNS})
         self.x_range = Range1d()
         self.show_until(now)
         self._hovers: dict[str, HoverTool] = {}
-        self.figures: dict[str, figure] = {name: self._figure(name, plot) for name, plot in PLOTS.items()}
+        self.figures: dict[str, figure] = {}
         self.has_gpu = False
         self._last_at: float | None = None
+
+    def plot(self, name: str) -> figure:
+        """The figure of this name; made when it is first asked for, which takes some hundredths of a second."""
+        if name not in self.figures:
+            self.figures[name] = self._figure(name, PLOTS[name])
+            self.speak()
+        return self.figures[name]
 
     def show_until(self, now: float) -> None:
         """Move the time axis on."""
@@ -200,7 +207,7 @@ class SystemCharts:
 
     def _figure(self, name: str, plot: Plot) -> figure:
         fig = blank_figure(self.x_range)
-        fig.y_range = Range1d(start=0, end=100) if plot.unit == "percent" else _from_zero(plot)
+        fig.y_range = percent_range() if plot.unit == "percent" else _from_zero(plot)
         if plot.peak:
             colour = DATA[plot.lines[0].colour]
             fig.varea("at", 0, plot.peak, source=self.source, fill_color=colour, fill_alpha=0.12)

@@ -100,6 +100,17 @@ def css_variables() -> str:
     )
 
 
+def notebook_css() -> str:
+    """The style of what a notebook shows: the variables of both themes, by the `data-theme` of its own element."""
+    dark, light = _declare(DARK, 0), _declare(LIGHT, 1)
+    figure = " ".join(f"--bk-{name}: {value};" for name, value in _FIGURE.items())
+    return (
+        f":host {{ color-scheme: light; {light} {figure} }}\n"
+        f':host([data-theme="dark"]) {{ color-scheme: dark; {dark} }}\n'
+        + (ASSETS / "notebook.css").read_text(encoding="utf-8")
+    )
+
+
 def page_css() -> str:
     """The page's own style: variables, grid, cards."""
     return css_variables() + (ASSETS / "page.css").read_text(encoding="utf-8")
@@ -107,9 +118,14 @@ def page_css() -> str:
 
 def card_sheet() -> InlineStyleSheet:
     """The style of all cards. One for a document: the cards of a page share it."""
+    return InlineStyleSheet(css=card_css())
+
+
+def card_css() -> str:
+    """The style of all cards, as text."""
     ansi = "\n".join(f".f{n} {{ color: var(--k-ansi-{n}); }}" for n in range(len(ANSI)))
     sheets = [file.read_text(encoding="utf-8") for file in sorted((ASSETS / "css").glob("*.css"))]
-    return InlineStyleSheet(css="".join([*sheets, ansi]))
+    return "".join([*sheets, ansi])
 
 
 def _declare(palette: dict[str, str], place: int) -> str:

@@ -8,9 +8,10 @@ told of changes only while it is seen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from bokeh.models import InlineStyleSheet
 from panel.viewable import Viewable
@@ -21,6 +22,7 @@ from koubou_panel.errors import KoubouError, Refused
 from koubou_panel.home import Home
 from koubou_panel.reactive.mirror import Changes, Mirror
 from koubou_panel.views.cards import Card, Message
+from koubou_panel.views.faults import Faulty
 from koubou_panel.views.language import _, speaking
 
 Ask = Callable[[Message], Awaitable[Mapping[str, object]]]
@@ -35,7 +37,7 @@ class Visit:
 
     Args:
         shop: what is shown.
-        mirror: the session's own, of which a page draws.
+        mirror: the session's own, of which a page draws. What ended is in its `recent`: it has no models of those.
         caller: who acts when something is clicked.
         sheet: the style that the cards of the document share.
         now: gives UTC seconds.
@@ -43,10 +45,13 @@ class Visit:
         spawn: starts background work that ends with the session.
         locked: calls something under the document's lock, soon.
         toast: tells the visitor something that went wrong; call it from anywhere.
+        in_turns: does work up to its next `yield` at a time, under the document's lock, so that others have their turn
+            between; none of it before the page is there.
         tell: tells the visitor what was done; call it from anywhere.
         restart_service: has a service started anew; None: nobody does that here.
         home: whose settings are shown and changed; None: none are.
         environ: the environment that those are read with.
+        flags: what flags say of those, by setting.
         language: which one the visitor is spoken to in, now.
     """
 
@@ -59,10 +64,12 @@ class Visit:
     spawn: Callable[[Coroutine[None, None, None]], object]
     locked: Callable[[Callable[[], None]], None]
     toast: Callable[[str], None]
+    in_turns: Callable[[Iterator[None]], None] = deque[None](maxlen=0).extend
     tell: Callable[[str], None] = lambda _: None
     restart_service: Callable[[str], bool] | None = None
     home: Home | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
     language: Callable[[], str] = lambda: "en"
 
     @property
@@ -108,7 +115,9 @@ class Visit:
         try:
             value: Message = await ask(message)
         except Refused as refusal:
-            value = {"error": refusal.message, "code": refusal.code, "field": getattr(refusal, "field", None)}
+            value = {"error": refusal.message, "code": refusal.code, "field": refusal.field}
+            if isinstance(refusal, Faulty):
+                value["faults"] = refusal.faults
         except KoubouError as error:
             value = {"error": str(error)}
         except Exception:
@@ -128,6 +137,23 @@ class Seen(Protocol):
 
     def tick(self) -> None:
         """Once a second, while it is seen: what changes with time alone."""
+
+
+@runtime_checkable
+class Owing(Protocol):
+    """What a visitor looks at, where it puts off what it would draw too often: see `views.pace`."""
+
+    @property
+    def owes(self) -> bool:
+        """Whether something was put off: `update` is called again soon, though nothing changes."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """What a visitor looks at, where it is to know when the visit is over."""
+
+    def close(self) -> None:
+        """The visit is over."""
 
 
 class View(Seen, Protocol):

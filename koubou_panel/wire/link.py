@@ -8,7 +8,7 @@ fact in order. Who may connect is the socket's business: whoever can is trusted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -21,7 +21,7 @@ from koubou_panel.core.state import Snapshot
 from koubou_panel.errors import ProtocolFault, Refused
 from koubou_panel.wire.questions import ANSWERS, Question
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _HEAD_BYTES = 4
 
@@ -80,6 +80,20 @@ class Unfollow(Struct, frozen=True, tag=True, array_like=True):
 ClientMessage = Hello | Do | Ask | Follow | Unfollow
 
 
+class Unreadable(Struct, frozen=True, gc=False):
+    """In place of a `Do` or an `Ask` whose contents cannot be read: that call fails, and the link goes on."""
+
+    call: int
+    refusal: Refusal
+
+
+class _Head(Struct, frozen=True, array_like=True):
+    """How a `Do` and an `Ask` begin, whatever follows."""
+
+    tag: Literal["Do", "Ask"]
+    call: int
+
+
 # -- server to client -----------------------------------------------------------------------------------------
 
 
@@ -114,7 +128,10 @@ class More(Struct, frozen=True, tag=True, array_like=True):
 
 
 class Facts(Struct, frozen=True, tag=True, array_like=True):
-    """Facts in order, opaque bytes left out, each with its place in its channel."""
+    """Facts in order, each with its place in its channel.
+
+    Opaque bytes are left out, except small values of tasks that were submitted over this connection (`wire/own.py`).
+    """
 
     facts: list[Fact]
     seqs: list[int]
@@ -167,6 +184,7 @@ ServerMessage = Welcome | Goodbye | Reset | More | Facts | Samples | Beat | Repl
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_CLIENT = msgspec.msgpack.Decoder(ClientMessage)
+_HEAD = msgspec.msgpack.Decoder(_Head)
 _FROM_SERVER = msgspec.msgpack.Decoder(ServerMessage)
 
 
@@ -253,18 +271,18 @@ class ServerHalf:
         self._python = python
         self._frames = Frames()
 
-    def receive(self, data: bytes) -> Iterator[ClientMessage]:
+    def receive(self, data: bytes) -> Iterator[ClientMessage | Unreadable]:
         """The client's messages, `Hello` first.
 
         Raises:
             ProtocolFault: what came is not this protocol, or another version of it; say goodbye and hang up.
         """
         for body in self._frames.feed(data):
-            message = _decoded(_FROM_CLIENT, body)
+            message = _from_client(body)
             self._check_order(message)
             yield message
 
-    def _check_order(self, message: ClientMessage) -> None:
+    def _check_order(self, message: ClientMessage | Unreadable) -> None:
         if not isinstance(message, Hello):
             if self.hello is None:
                 raise ProtocolFault("bad_request", "the first frame must be Hello")
@@ -320,11 +338,25 @@ class ClientHalf:
             yield message
 
 
+def _from_client(body: bytes) -> ClientMessage | Unreadable:
+    try:
+        message: ClientMessage = _decoded(_FROM_CLIENT, body)
+    except ProtocolFault as fault:
+        try:
+            head = _HEAD.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            raise fault from None
+        return Unreadable(
+            head.call, Refusal("invalid", f"the workshop cannot read this request: {fault.__cause__}")
+        )
+    return message
+
+
 def _decoded(decoder: msgspec.msgpack.Decoder[M], body: bytes) -> M:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolFault("bad_frame", f"a frame is not a message of the private link: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolFault("bad_frame", f"a frame is not a message of the private link: {error}") from error
 
 
 def refusal(error: Refused | ProtocolFault) -> Refusal:

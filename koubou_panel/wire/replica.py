@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from koubou_panel.core.codec import without_bytes
-from koubou_panel.core.events import Sample
+from koubou_panel.core.events import Sample, TaskCompleted, TaskFailed
 from koubou_panel.core.fold import evolve
+from koubou_panel.core.records import TaskId
 from koubou_panel.core.state import Folded, Snapshot, State
 from koubou_panel.errors import CorruptStream, ProtocolFault
 from koubou_panel.wire.link import Facts, More, Reset, encode
@@ -67,21 +68,26 @@ def outline(state: State) -> Snapshot:
     )
 
 
-def fact_frames(folded: Sequence[Folded]) -> Iterator[bytes]:
-    """Facts as a frame; as several where they are too large for one.
+def fact_frames(folded: Sequence[Folded], valued: Collection[TaskId] = ()) -> Iterator[bytes]:
+    """Facts as a frame; as several where they are too large for one. The ends of tasks of `valued` keep their values.
 
     Raises:
         ProtocolFault: code `too_large`: a single fact does not fit into a frame.
     """
-    facts = [without_bytes(f.fact) for f in folded]
+    facts = [f.fact if _is_end_of(f, valued) else without_bytes(f.fact) for f in folded]
     try:
         yield encode(Facts(facts, [f.seq for f in folded]))
     except ProtocolFault:
         if len(folded) == 1:
             raise
         half = len(folded) // 2
-        yield from fact_frames(folded[:half])
-        yield from fact_frames(folded[half:])
+        yield from fact_frames(folded[:half], valued)
+        yield from fact_frames(folded[half:], valued)
+
+
+def _is_end_of(folded: Folded, tasks: Collection[TaskId]) -> bool:
+    fact = folded.fact
+    return bool(tasks) and isinstance(fact, TaskCompleted | TaskFailed) and fact.task_id in tasks
 
 
 class Replica:

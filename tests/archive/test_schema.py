@@ -79,6 +79,13 @@ def test_a_newer_database_is_refused(made):
     assert "install the newer version" in message
 
 
+@pytest.mark.parametrize("version", [-2, 0, 1])
+def test_a_version_that_it_is_not_of_is_damage(made, version):
+    """Steps that it has had are not taken again; what stands in it stays."""
+    change(made, f"PRAGMA user_version = {version}")
+    assert "is damaged" in refusal_of(made)
+
+
 def test_a_newer_version_is_seen_in_the_log_too(made, tmp_path):
     """What stands in the write-ahead log counts, although the database's own header is older."""
     with closing(sqlite3.connect(made, isolation_level=None)) as connection:

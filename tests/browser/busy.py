@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ from koubou_panel.core.script import Schedule, Script
 from koubou_panel.testing import until
 
 ME = Caller("cli")
-PY = sys.executable
+# As people type it: pictures show it.
+PY = "python" if shutil.which("python") else sys.executable
 
 TRAINS = r"""
 import sys, time
 for epoch in range(1, 81):
     loss, accuracy = 3.1 / epoch + 0.02, 1 - 0.8 / (epoch + 1)
-    print(f"\033[2mepoch {epoch:3d}\033[0m  loss \033[36m{loss:.4f}\033[0m  accuracy {accuracy:.3f}", flush=True)
+    print(f"\033[2mEpoch {epoch}/80\033[0m  loss \033[36m{loss:.4f}\033[0m  accuracy {accuracy:.3f}", flush=True)
     if epoch % 17 == 0: print("\033[33mwarning:\033[0m learning rate halved", file=sys.stderr, flush=True)
-    print(f"::koubou progress {epoch}/80 epoch {epoch}", flush=True)
     held = [bytes(200_000) for _ in range(epoch)]; sum(i * i for i in range(150_000)); time.sleep(SLEEP)
 """
 FETCHES = r"""
@@ -105,7 +106,7 @@ async def fill(shop: Shop, *, pace_s: float = 0.25) -> Busy:
     ]
     for name in ("weekly report", "backup", "clean up"):
         await shop.do(RunScript(name, shop.next_id()), Caller("schedule"))
-    await until(lambda: shop.state.counts["completed"] + shop.state.counts["failed"] >= 8, 60)
+    await until(lambda: shop.state.counts["completed"] + shop.state.counts["failed"] >= 8)
     running = await ask_for(shop, "train the model", PY, "-c", TRAINS.replace("SLEEP", str(pace_s)))
     await ask_for(shop, "fetch 400 files", PY, "-c", FETCHES.replace("SLEEP", str(pace_s)))
     await until(lambda: shop.state.counts["in_progress"] >= 1)

@@ -10,6 +10,7 @@ from koubou_panel.core.ports import Shop
 from koubou_panel.servers.credentials import mint_code
 from koubou_panel.servers.dashboard import Dashboard
 from koubou_panel.testing import until
+from tests.browser.chromium import PATIENCE_MS
 
 TOKEN = "the-token-of-this-test"
 DESKTOP = {"viewport": {"width": 1440, "height": 900}}
@@ -34,7 +35,7 @@ class Watch:
         """The text of the first match, white space evened out."""
         return " ".join((await self.page.locator(selector).first.inner_text()).split())
 
-    async def shows(self, selector: str, wanted: str, timeout: float = 15.0) -> None:
+    async def shows(self, selector: str, wanted: str, timeout: float = PATIENCE_MS / 1000) -> None:
         """Wait until the first match contains `wanted`."""
         found = ""
 
@@ -85,6 +86,7 @@ async def open_page(
 
     """
     context = await browser.new_context(**(options or DESKTOP))
+    context.set_default_timeout(PATIENCE_MS)
     if script:
         await context.add_init_script(script)
     page = await context.new_page()
@@ -102,12 +104,14 @@ async def open_page(
             else None
         ),
     )
-    await page.goto(url)
-    await page.wait_for_selector(".tile")
-    yield watch
-    await context.close()
+    try:
+        await page.goto(url)
+        await page.wait_for_selector(".tile")
+        yield watch
+    finally:
+        await context.close()
     outside = [url for url in watch.asked if not url.startswith((host, "blob:" + host, "data:"))]
-    assert outside == [], "the page asked another host"
+    assert outside == [], f"the page asked another host: {outside[:5]}"
     wrong = [line for line in watch.wrong if not any(part in line for part in forgive)]
     assert not wrong, f"the page logged errors: {wrong}"
 

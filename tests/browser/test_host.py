@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.testing import open_shop, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
@@ -52,7 +53,7 @@ async def see_the_host(watch: Watch, options: dict[str, object]) -> None:
         assert button["height"] >= 44
     await page.click(".spans button:text-is('24 h')")
     await page.wait_for_selector(".spans button[aria-pressed=true]:text-is('24 h')")
-    assert page.url.endswith("?page=system&span=24h")
+    await page.wait_for_url(lambda url: url.endswith("?page=system&span=24h"))
     assert not await is_too_wide(watch, options)
     await page.reload()
     await page.wait_for_selector(".spans button[aria-pressed=true]:text-is('24 h')")
@@ -65,7 +66,7 @@ async def change_a_setting(watch: Watch, options: dict[str, object], file: Path,
     page = watch.page
     await page.fill("#setting-agents_port", "99999")
     await watch.shows(".setting .amiss:visible", "must be a port")
-    assert await page.locator(".pending .save").is_disabled()
+    await expect(page.locator(".pending .save")).to_be_disabled()
     await page.fill("#setting-agents_port", "")
     await page.wait_for_selector(".pending", state="hidden")
     await page.fill("#setting-model", "small <b>one</b>")

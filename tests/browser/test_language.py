@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop
+from koubou_panel.testing import open_inline_shop, open_shop
 from koubou_panel.views import language, page, session
-from tests.browser.busy import fill
-from tests.browser.pages import DESKTOP, PHONE, open_dashboard, open_page, way_in
+from tests.browser.busy import PY, fill
+from tests.browser.pages import DESKTOP, PHONE, TOKEN, open_dashboard, open_page, way_in
 from tests.browser.tour import stops
 from tests.views.test_language import asked, forms
 
@@ -72,7 +72,7 @@ def theirs(shop: LocalShop) -> list[str]:
 def english(text: str, known: list[str]) -> str:
     """What of a text stands outside of the brackets and is a word of a language."""
     text = re.sub(r"⟦[^⟦⟧]*⟧", " ", re.sub(r"⟦[^⟦⟧]*⟧", " ", text))
-    if sys.executable in text:  # a command, cut or not
+    if f"{PY} -c" in text:  # a command, cut or not
         return ""
     for one in known:
         text = text.replace(one, " ")
@@ -100,3 +100,20 @@ async def test_no_page_says_anything_that_is_not_translated(
                     if re.search(r"[A-Za-z]{2}", english(text, known)):
                         left.setdefault(text[:80], f"{place}: {node}")
         assert not left, "\n".join(f"{text!r} ({where})" for text, where in left.items())
+
+
+async def test_one_signs_in_in_ones_own_language(chromium, tmp_path) -> None:
+    """The page for the token says what is amiss in the visitor's words, and opens the dashboard in them."""
+    async with open_inline_shop() as shop, open_dashboard(shop, tmp_path) as dashboard:
+        context = await chromium.new_context(locale="ja", **PHONE)
+        page = await context.new_page()
+        await page.goto(f"http://127.0.0.1:{dashboard.port}/?page=tasks")
+        for token, words in (("漢字", "英数字だけです"), ("wrong", "一致しません")):
+            await page.fill("#token", token)
+            await page.get_by_role("button", name="サインイン").click()
+            await expect(page.get_by_role("alert")).to_contain_text(words)
+        await page.fill("#token", TOKEN)
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".tile", state="attached")
+        assert await page.locator("html").get_attribute("lang") == "ja"
+        await context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.testing import open_shop, submit, until
 from tests.browser.pages import DESKTOP, PHONE, open_dashboard, open_page, way_in
@@ -50,10 +51,10 @@ async def test_tasks_are_searched_and_changed_in_bulk(  # noqa: PLR0915 - one vi
             await watch.shows(".tasks .offers", "status:failed Failed")
             for _ in range(4):
                 await page.keyboard.press("ArrowDown")
-            assert await field.get_attribute("aria-activedescendant") == "offer-3"
+            await expect(field).to_have_attribute("aria-activedescendant", "offer-3")
             await page.keyboard.press("Enter")
             await watch.shows(".tasks .many .words", "2 tasks")
-            assert "q=job+status%3Afailed" in page.url
+            await page.wait_for_url(lambda url: "q=job+status%3Afailed" in url)
             await watch.shows(".tasks tbody tr >> nth=0", "exited with code 2")
             await page.reload()
             await watch.shows(".tasks .many .words", "2 tasks")
@@ -87,7 +88,7 @@ async def test_tasks_are_searched_and_changed_in_bulk(  # noqa: PLR0915 - one vi
             assert shop.state.counts["cancelled"] == 0
             await page.click(".tasks .stop")
             await page.click(".tasks .sure .yes")
-            await watch.shows(".tasks tbody tr >> nth=0", "Cancelled", timeout=30)
+            await watch.shows(".tasks tbody tr >> nth=0", "Cancelled")
             await until(lambda: shop.state.counts["cancelled"] == 30)
             await watch.shows(".toasts", "Cancelled 30 tasks.")
 
@@ -99,7 +100,7 @@ async def test_tasks_are_searched_and_changed_in_bulk(  # noqa: PLR0915 - one vi
             await watch.shows(".tasks tbody tr >> nth=0", "long and new")
             await page.click(".tasks tbody tr >> nth=0 >> .name")
             await page.wait_for_function("document.documentElement.classList.contains('k-has-task')")
-            assert f"task={newer}" in page.url
+            await page.wait_for_url(lambda url: f"task={newer}" in url)
 
             await page.goto(f"{base}?page=logs")
             await watch.shows(".logtail .line >> nth=-1", "fine")
@@ -111,7 +112,7 @@ async def test_tasks_are_searched_and_changed_in_bulk(  # noqa: PLR0915 - one vi
             await watch.shows(".logs .told", "2 lines have it")
             await watch.shows(".logs .group >> nth=0", "1 first 2 <b>Disk</b> full 2")
             await watch.shows(".logs mark", "Disk")
-            assert "q=disk+status%3Afailed" in page.url
+            await page.wait_for_url(lambda url: "q=disk+status%3Afailed" in url)
             assert await page.evaluate(NO_SIDEWAYS)
             await page.click(".logs .group >> nth=0 >> .name")
             await page.wait_for_function("document.documentElement.classList.contains('k-has-task')")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, PausePool
 from koubou_panel.servers.credentials import derive_read_token
@@ -108,7 +109,7 @@ async def test_a_silent_worker_is_seen(chromium: object, tmp_path: Path) -> None
         (worker,) = shop.state.workers.values()
         os.kill(worker.pid, signal.SIGSTOP)
         try:
-            await watch.shows(".workers .badge", "silent 1", timeout=25)
+            await watch.shows(".workers .badge", "silent 1")
             await watch.shows(".attention", f"{worker.worker_id} does not answer")
         finally:
             os.kill(worker.pid, signal.SIGCONT)
@@ -136,5 +137,5 @@ async def test_a_reader_sees_no_buttons(chromium: object, tmp_path: Path) -> Non
         await watch.shows(".taskcard h3", "only seen")
         ruling = ".workers .controls, .workers .restart, .typing:visible"
         pressable = f"{ruling}, .cancel:visible, .retry:visible:not(:has-text('Copy'))"
-        assert await watch.page.locator(pressable).count() == 0
-        assert watch.page.url.endswith(f"?page=workers&task={task_id}")
+        await expect(watch.page.locator(pressable)).to_have_count(0)
+        await watch.page.wait_for_url(lambda url: url.endswith(f"?page=workers&task={task_id}"))

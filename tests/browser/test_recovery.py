@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
 
 from koubou_panel.home import Home
 from koubou_panel.servers.credentials import load_or_create_token
@@ -16,6 +18,7 @@ from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit, until
 from tests.browser.pages import open_dashboard, open_page, way_in
+from tests.ports import free_port
 
 CUT = (
     "ERR_CONNECTION_REFUSED",
@@ -58,12 +61,6 @@ async def dashboard_process(home: Home, port: int) -> AsyncIterator[None]:
         await process.wait()
 
 
-def free_port() -> int:
-    """A port that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
 async def test_a_page_survives_the_dashboards_restart(chromium: object, tmp_path: Path) -> None:
     """Killed and started again, the dashboard finds its page back, signed in and current."""
     home, port = Home(tmp_path), free_port()
@@ -78,7 +75,7 @@ async def test_a_page_survives_the_dashboards_restart(chromium: object, tmp_path
             await watch.shows(".pill", "stale")
             await submit(shop, name="meanwhile")
             async with dashboard_process(home, port):
-                await watch.shows(".pill", "live", timeout=8)
+                await watch.shows(".pill", "live")
                 await watch.shows(".running .list .row", "meanwhile")
 
 
@@ -119,15 +116,28 @@ async def test_a_cut_connection_heals(chromium: object, tmp_path: Path) -> None:
 
 
 async def test_a_new_token_ends_open_pages(chromium: object, tmp_path: Path) -> None:
-    """When the token is changed an open page is cut off and asks its visitor to sign in."""
+    """When the token is changed an open page is cut off and asks for the new one; typed there, it is where it was."""
     async with (
         open_inline_shop() as shop,
         open_dashboard(shop, tmp_path) as dashboard,
         open_page(chromium, way_in(dashboard.port), forgive=(*CUT, "401")) as watch,
     ):
+        page = watch.page
+        await watch.shows(".pill", "live")
+        await page.goto(page.url + "?page=services")
         await watch.shows(".pill", "live")
         dashboard.rotate("another-token-of-this-test")
         await watch.shows("body", "Access needs the token")
+        await expect(page.get_by_label("token")).to_be_focused()
+        for typed in ("not-the-token", "ein Schlüssel — keiner"):
+            await page.keyboard.type(typed)
+            await page.keyboard.press("Enter")
+            await watch.shows("[role=alert]", "token")
+            await page.get_by_label("token").fill("")
+        await page.keyboard.type("another-token-of-this-test")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".services", state="visible")
+        assert page.url.endswith("?page=services")
 
 
 @asynccontextmanager
@@ -151,6 +161,7 @@ async def typed(page: object) -> str:
     return await page.input_value("[name=command]")
 
 
+@pytest.mark.alone
 async def test_a_page_is_live_soon_after_a_sleep(chromium: object, tmp_path: Path) -> None:
     """A machine slept until its session was forgotten: awake it is loaded again at once, with what was typed."""
     async with (
@@ -169,26 +180,31 @@ async def test_a_page_is_live_soon_after_a_sleep(chromium: object, tmp_path: Pat
             await submit(shop, name="while it slept")
         await until(lambda: dashboard._server.get_sessions("/overview"), 4)
         await watch.shows(".pill", "live")
-        assert page.url.endswith("?page=services&run=command")
+        await page.wait_for_url(lambda url: url.endswith("?page=services&run=command"))
         await page.wait_for_selector(".rundialog[open] [name=command]")
         await until(lambda: typed(page))
-        assert await page.input_value("[name=command]") == "echo 'not yet sent'"
+        await expect(page.locator("[name=command]")).to_have_value("echo 'not yet sent'")
         await page.keyboard.press("Escape")
         await watch.go("Overview")
         await watch.shows(".running .list .row", "while it slept")
 
 
 async def test_without_a_network_the_pill_says_so(chromium: object, tmp_path: Path) -> None:
-    """Offline it counts the age of what is seen, and asks for nothing; online it is live again."""
+    """Offline it counts the age of what is seen, and asks for nothing; a form over it says so; online it is live."""
     async with (
         open_inline_shop() as shop,
         open_dashboard(shop, tmp_path) as dashboard,
         open_page(chromium, way_in(dashboard.port), forgive=(*CUT, "ERR_INTERNET_DISCONNECTED")) as watch,
     ):
         await watch.shows(".pill", "live")
+        await watch.page.click(".bar > .run")
+        await watch.page.wait_for_selector(".rundialog[open] [name=command]")
+        await expect(watch.page.locator(".rundialog .cut")).to_be_hidden()
         await watch.page.context.set_offline(True)
         for connection in tuple(dashboard._server._tornado._clients):
             connection._socket.close()
         await watch.shows(".pill", "reconnecting")
+        await watch.shows(".rundialog .cut", "What you typed is kept")
         await watch.page.context.set_offline(False)
-        await watch.shows(".pill", "live", timeout=5)
+        await watch.shows(".pill", "live")
+        await expect(watch.page.locator(".rundialog .cut")).to_be_hidden()

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.shop.local import LocalShop
@@ -27,7 +28,6 @@ class Walk:
         self._width = options["viewport"]["width"]
         self._tasks = set()
         self.page.on("dialog", self._leave)
-        self.page.set_default_timeout(15_000)
 
     def _leave(self, dialog: object) -> None:
         """Answer the browser's own question that one wants to leave."""
@@ -110,7 +110,7 @@ async def add(walk: Walk) -> None:
     await walk.field("Name").fill("hello")
     await walk.click(".add footer", "Add it")
     await watch.shows(".detail h1", "hello")
-    assert "script=hello" in page.url
+    await page.wait_for_url(lambda url: "script=hello" in url)
     await watch.shows(".defined", "every 6h")
     await walk.fits()
 
@@ -128,7 +128,7 @@ async def edit(walk: Walk) -> None:
     assert await walk.text() == TEXT + "    # in\n# kept\n"
     assert await page.evaluate(DRAFTS) == 0
     area = page.locator(".code textarea")
-    assert await area.get_attribute("aria-label") == "Text of hello, line 7"
+    await expect(area).to_have_attribute("aria-label", "Text of hello, line 7")
     await walk.fits()
 
 

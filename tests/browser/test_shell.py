@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, SaveScript
 from koubou_panel.core.script import Script
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
+from tests.browser.tour import DEEP
 
 SIZES = [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone")]
 GREETS = """\
@@ -22,6 +24,28 @@ GREETS = """\
 # ///
 echo "$@"
 """
+
+CLICK_SYSTEM = f"""async () => {{ {DEEP}
+  deep(document).find((node) => node.matches("a[href*='page=system']")).click()
+  await new Promise((done) => requestAnimationFrame(done))
+  const loading = document.querySelector(".k-view-system > .k-loading")
+  return loading.checkVisibility() && loading.innerText
+}}"""
+ASK_OTHERS = """async () => {
+  const refused = new Set(), far = "http://other.invalid/"
+  const put = (name, values) => document.body.append(Object.assign(document.createElement(name), values))
+  addEventListener("securitypolicyviolation", (event) => refused.add(event.effectiveDirective))
+  fetch(far).catch(() => {})
+  try { new WebSocket("ws://127.0.0.1:9/") } catch {}
+  put("img", {src: `${far}a.png`})
+  put("link", {rel: "stylesheet", href: `${far}a.css`})
+  put("iframe", {src: far})
+  new FontFace("other", `url(${far}a.woff2)`).load().catch(() => {})
+  for (let tries = 0; tries < 100 && refused.size < 5; tries += 1) {
+    await new Promise((done) => setTimeout(done, 50))
+  }
+  return [...refused].sort()
+}"""
 
 
 async def add_script(shop: LocalShop) -> None:
@@ -62,7 +86,7 @@ async def test_work_is_started_from_the_page(
         await page.wait_for_selector(".rundialog", state="hidden")
         (task,) = shop.state.tasks.values()
         assert task.request.parameters == {"whom": "the <b>world"}
-        assert f"task={task.task_id}" in page.url
+        await page.wait_for_url(lambda url: f"task={task.task_id}" in url)
 
         await page.goto(page.url.split("?")[0] + "?run=command")
         await page.fill("[name=command]", "echo 'one")
@@ -80,7 +104,7 @@ async def test_work_is_started_from_the_page(
 
         await page.goto(page.url.split("?")[0] + f"?run=again:{first.task_id}")
         await page.wait_for_selector(".rundialog[open] [name=command]")
-        assert await page.input_value("[name=command]") == "echo 'one two'"
+        await expect(page.locator("[name=command]")).to_have_value("echo 'one two'")
         await page.fill("[name=command]", "echo three")
         await page.keyboard.press("Control+Enter")
         await until(lambda: len(shop.state.tasks) == 3)
@@ -114,7 +138,7 @@ async def test_all_pages_are_reached_at_any_width(
         await page.goto(page.url + "?page=nosuch")
         await watch.shows(".toasts", "There is no page “nosuch” here")
         await page.wait_for_selector(".tiles", state="visible")
-        assert "page=" not in page.url
+        await page.wait_for_url(lambda url: "page=" not in url)
 
 
 async def test_everything_is_found_by_typing(chromium: object, tmp_path: Path) -> None:
@@ -216,8 +240,37 @@ async def test_another_language_leaves_all_as_it_was(chromium: object, tmp_path:
         )
         await page.wait_for_function("document.documentElement.lang === 'ja'")
         await watch.shows(".rundialog .start", "実行")
-        assert await page.input_value("[name=command]") == "echo 'not yet sent'"
-        assert page.url.endswith("?page=services&run=command")
+        await expect(page.locator("[name=command]")).to_have_value("echo 'not yet sent'")
+        await page.wait_for_url(lambda url: url.endswith("?page=services&run=command"))
         await page.wait_for_selector(".services")
         await page.reload()
         assert await page.evaluate("document.documentElement.lang") == "ja"
+
+
+async def test_a_page_says_that_it_is_being_opened(chromium: object, tmp_path: Path) -> None:
+    """While its server is busy there is a word in its place, at once; the page comes, and the word is gone."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **DESKTOP) as watch,
+    ):
+        page = watch.page
+        loading = page.locator(".k-view-system > .k-loading")
+        # In the browser's own turn: what it paints before the server has answered.
+        words = await page.evaluate(CLICK_SYSTEM)
+        assert words == "Opening …"
+        await page.wait_for_selector(".systemhead")
+        await until(loading.is_hidden)
+        await page.wait_for_function("document.querySelector('.k-view-system').dataset.there === ''")
+
+
+async def test_the_browser_itself_asks_no_other_host(chromium: object, tmp_path: Path) -> None:
+    """Whatever came into a page: what it would ask of another host, or of another port, is refused."""
+    async with open_shop(tmp_path, workers=1) as shop, open_dashboard(shop, tmp_path) as dashboard:
+        context = await chromium.new_context(**DESKTOP)
+        page = await context.new_page()
+        await page.goto(way_in(dashboard.port))
+        await page.wait_for_selector(".tile")
+        refused = await page.evaluate(ASK_OTHERS)
+        await context.close()
+        assert refused == ["connect-src", "font-src", "frame-src", "img-src", "style-src-elem"]

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.testing import open_shop, submit, until
@@ -36,16 +37,16 @@ async def test_a_task_is_opened(chromium: object, tmp_path: Path, options: dict[
         await watch.shows(".running .list .row .meta", "/100")
         await page.click(".running .list a.text")
         await watch.shows(".taskcard h3", "moves on")
-        assert page.url.endswith(f"?task={task_id}")
+        await page.wait_for_url(lambda url: url.endswith(f"?task={task_id}"))
         first = await number_of(watch, ".taskcard .progress")
-        await until(lambda: has_grown(watch, first), 20)
+        await until(lambda: has_grown(watch, first))
         await watch.shows(".taskcard .facts", "Memory")
         await watch.shows(".k-printed .open", "%|bar|")
         drawer = await page.locator(".k-drawer").bounding_box()
         assert drawer["width"] == min(560, options["viewport"]["width"])
         assert await page.evaluate("document.documentElement.scrollWidth") <= options["viewport"]["width"]
         (points,) = await page.evaluate(POINTS)
-        await until(lambda: has_more_points(watch, points), 20)
+        await until(lambda: has_more_points(watch, points))
         figures = page.locator(".k-curves .bk-Figure")
         assert [box["width"] > 100 for box in [await figures.nth(n).bounding_box() for n in range(3)]] == [
             True
@@ -57,7 +58,7 @@ async def test_a_task_is_opened(chromium: object, tmp_path: Path, options: dict[
             assert [box for box in pressable if min(box["width"], box["height"]) < 44] == []
         await page.click(".taskcard .close")
         await page.wait_for_selector(".k-drawer", state="hidden")
-        assert page.url.endswith("/overview")
+        await page.wait_for_url(lambda url: url.endswith("/overview"))
         await until(lambda: has_no_curves(watch))
 
 
@@ -91,7 +92,7 @@ async def test_what_is_typed_reaches_the_task(chromium: object, tmp_path: Path) 
         await page.fill(".typing input", "<b>héllo</b>")
         await page.keyboard.press("Enter")
         await watch.shows(".k-printed .log", "<b>héllo</b>")
-        assert await page.locator(".typing input").input_value() == ""
+        await expect(page.locator(".typing input")).to_have_value("")
         await page.click(".typing .end")
         await page.click(".typing .end")
         await watch.shows(".taskcard .words", "completed")
@@ -192,7 +193,7 @@ async def test_what_was_begun_for_one_task_is_not_done_to_another(chromium: obje
         await watch.shows(".taskcard h3", "two")
         assert await watch.text(".taskcard .cancel") == "Cancel"
         await watch.shows(".typing .end", "End")
-        assert await page.locator(".typing input").input_value() == ""
+        await expect(page.locator(".typing input")).to_have_value("")
 
 
 TELLS = (

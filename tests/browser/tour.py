@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterable
 from urllib.parse import urlencode
 
 from koubou_panel.registry import names
-from koubou_panel.testing import until
+from tests.browser.chromium import PATIENCE_MS
 from tests.browser.pages import Watch
 
 #: As they stand in the address; the Overview has no name.
 PAGES = ("", *names("pages"))
-BAR_OPENERS = ".bar .run, .bar [aria-haspopup='dialog']"
+BAR_OPENERS = ".bar > .run, .tabrun, .bar [aria-haspopup='dialog']"
 
 # All nodes that are drawn, those inside of the cards too.
 DEEP = """const deep = (root, found = []) => {
@@ -37,10 +37,21 @@ WORDS = f"""() => {{ {DEEP}
   }}
   return said.filter((text) => text.trim()).join("\\n")
 }}"""
-# How much is drawn in what is seen just now: it stands still when a page is there.
-DRAWN = f"""() => {{ {DEEP}
-  const seen = deep(document.querySelector(".k-page")).filter((node) => node.checkVisibility())
-  return [seen.length, seen.filter((node) => node.tagName === "CANVAS").length]
+# Whether as much was drawn, some times in a row, as a moment before: it stands still when a page is there.
+SETTLED = f"""async ([rounds, limit]) => {{ {DEEP}
+  const drawn = () => {{
+    const seen = deep(document.querySelector(".k-page")).filter((node) => node.checkVisibility())
+    return [seen.length, seen.filter((node) => node.tagName === "CANVAS").length]
+  }}
+  const until = performance.now() + limit
+  let last = "", same = 0
+  while (same < rounds && performance.now() < until) {{
+    const [nodes, charts] = drawn(), now = `${{nodes}} ${{charts}}`
+    same = now === last && nodes > 30 ? same + 1 : 0
+    last = now
+    await new Promise((done) => setTimeout(done, 60))
+  }}
+  return same === rounds
 }}"""
 GO = """address => { history.pushState(null, "", address); dispatchEvent(new PopStateEvent("popstate")) }"""
 
@@ -52,17 +63,7 @@ async def words(watch: Watch) -> str:
 
 async def settle(watch: Watch, *, rounds: int = 3) -> None:
     """Wait until as much is drawn as a moment ago, some times in a row."""
-    last, same = None, 0
-
-    async def stands_still() -> bool:
-        nonlocal last, same
-        now = await watch.page.evaluate(DRAWN)
-        same = same + 1 if now == last and now[0] > 30 else 0
-        last = now
-        await watch.page.wait_for_timeout(60)
-        return same >= rounds
-
-    await until(stands_still, 20)
+    assert await watch.page.evaluate(SETTLED, [rounds, PATIENCE_MS]), "the page never stood still"
 
 
 async def turn_to(watch: Watch, page: str = "", **values: str) -> None:
@@ -70,7 +71,9 @@ async def turn_to(watch: Watch, page: str = "", **values: str) -> None:
     asked = {"page": page, **values} if page else values
     await watch.page.evaluate(GO, "?" + urlencode(asked) if asked else "/overview")
     if page and page in PAGES:
-        await watch.page.wait_for_selector(f".k-view-{page}", state="visible")
+        await watch.page.wait_for_selector(
+            f".k-view-{page} :is(.card, .editor, .settingspage) >> visible=true"
+        )
     await settle(watch)
 
 

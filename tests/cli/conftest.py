@@ -22,7 +22,7 @@ class Shell:
         self.home = home
         self.env = {key: os.environ[key] for key in KEPT if key in os.environ} | {"KOUBOU_HOME": str(home)}
 
-    def __call__(self, *args: str, cwd=None, timeout=60, **env: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *args: str, cwd=None, timeout=90, **env: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*KOUBOU, *args],
             env=self.env | env,

@@ -47,7 +47,7 @@ def test_demo_is_busy_labelled_and_gone(tmp_path: Path) -> None:
         assert not (tmp_path / "not-used").exists()
         below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=90)
         assert process.returncode == 0
         assert list(tmp_path.glob("koubou-demo-*")) == []
         assert [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []

@@ -137,7 +137,7 @@ def test_an_interrupted_load_by_rest_leaves_nothing(koubou) -> None:
     ]:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "by REST" in out
     assert (

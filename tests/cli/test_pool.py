@@ -73,7 +73,7 @@ def test_a_paused_pool_takes_work_and_starts_none(shop) -> None:
     process = shop.start("run", "echo", "hello")
     assert process.stderr.readline() == "koubou: waiting: the pool is paused (`koubou resume` ends that)\n"
     assert shop("resume").returncode == 0
-    assert process.communicate(timeout=20)[0] == "hello\n"
+    assert process.communicate(timeout=90)[0] == "hello\n"
     assert _workers(shop)["paused"] is False
 
 
@@ -85,7 +85,7 @@ def test_drain_waits_for_what_runs_and_keeps_what_waits(shop, tmp_path) -> None:
     assert "koubou resume" in process.stderr.readline()
     assert f"waiting for {running} (long)" in process.stderr.readline()
     (tmp_path / "go").touch()
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (0, "koubou: nothing runs any more\n")
     assert (_task(shop, running)["status"], _task(shop, waiting)["status"]) == ("completed", "pending")
     refused = shop("run", "true")
@@ -103,7 +103,7 @@ def test_drain_need_not_wait(shop) -> None:
     process = shop.start("drain")
     _until(lambda: "waiting for" in process.stderr.readline())
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=90)
     assert process.returncode == 130
     assert (_workers(shop)["draining"], _task(shop, running)["status"]) == (True, "in_progress")
 
@@ -118,7 +118,7 @@ def test_a_task_waits_for_others(shop) -> None:
     assert f"waits for {first}" in shop("ps").stdout
     assert re.search(rf"waits for +{first}\n", shop("show", second["task_id"]).stdout)
     shop("cancel", first)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (130, "")
     assert f"first ({first}), which was cancelled" in err
     third = shop("run", "--after", shop("run", "--detach", "true").stdout.strip(), "echo", "third")
@@ -131,7 +131,7 @@ def test_who_waits_for_a_worker_is_told(shop) -> None:
     process = shop.start("run", "true")
     assert process.stderr.readline() == "koubou: waiting: the only worker is busy\n"
     shop("cancel", running)
-    assert process.communicate(timeout=20) == ("", "")
+    assert process.communicate(timeout=90) == ("", "")
     assert process.returncode == 0
 
 

@@ -11,6 +11,9 @@ from tests.cli.conftest import Shell, end
 from tests.kinds.fake_ollama import fake_ollama
 from tests.kinds.odd_server import event
 
+# Its likeliest answer is about a thousand tokens long; one by chance may be five.
+LONG = ("Tell a very long story.", "--temperature", "0", "--seed", "1")
+
 
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory):
@@ -58,17 +61,17 @@ def test_schema_is_answered_by_json(asking, tmp_path) -> None:
 
 def test_ctrl_c_cancels_the_prompt(asking) -> None:
     """Ctrl-C ends the prompt with 130, and what came stays printed."""
-    process = asking.start("prompt", "Tell a very long story about the sea.")
+    process = asking.start("prompt", *LONG)
     assert process.stdout.read(1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "cancelled by cli" in said
 
 
 def test_failures_have_their_codes(asking) -> None:
     """A time-out is 124, an unknown model 1, an empty prompt refused with 4."""
-    assert asking("prompt", "Tell a very long story.", "--timeout", "0.5").returncode == 124
+    assert asking("prompt", *LONG, "--timeout", "0.5").returncode == 124
     unknown = asking("prompt", "hi", "--model", "smollm2-135m-instrukt")
     assert unknown.returncode == 1
     assert "did you mean 'smollm2-135m-instruct'" in unknown.stderr
@@ -78,7 +81,7 @@ def test_failures_have_their_codes(asking) -> None:
 def test_text_may_come_from_stdin_and_nobody_follow(asking) -> None:
     """`-` reads the prompt; with --detach its id is all that is printed."""
     process = asking.start("prompt", "-", "--detach", "--max-tokens", "2", stdin=-1)
-    out, _ = process.communicate("Say é.", timeout=30)
+    out, _ = process.communicate("Say é.", timeout=90)
     assert asking("show", out.strip()).stdout.count("Say é.")
     asking("cancel", out.strip())
 

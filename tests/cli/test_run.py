@@ -147,6 +147,16 @@ def test_json_keeps_stdout_for_the_record(koubou) -> None:
     assert detached["total"] == 1
 
 
+def test_a_task_has_its_labels(koubou) -> None:
+    """--label K=V may be repeated, and finds it; what is no pair is refused before anything runs."""
+    done = koubou("run", "--json", "--detach", "--label", "study=a", "--label", "who = me=you", "true")
+    (record,) = json.loads(done.stdout)["tasks"]
+    assert record["labels"] == {"study": "a", "who": "me=you"}
+    for wrong in ("study", "=a"):
+        done = koubou("run", "--label", wrong, "true")
+        assert (done.returncode, "write KEY=VALUE" in done.stderr) == (2, True)
+
+
 def test_output_comes_while_it_runs(koubou) -> None:
     """Output is seen before the command has ended."""
     process = koubou.start("run", "sh", "-c", "echo first; sleep 20")
@@ -154,7 +164,7 @@ def test_output_comes_while_it_runs(koubou) -> None:
         assert process.stdout.readline() == "first\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=90)
         assert process.returncode == 130
         assert "cancelled" in said
     finally:
@@ -189,7 +199,7 @@ def test_reader_that_has_seen_enough_ends_it_quietly(koubou) -> None:
     )
     line = f"{{ {koubou_run}; echo $? >&2; }} | head -n 1"
     done = subprocess.run(
-        ["sh", "-c", line], env=koubou.env, capture_output=True, text=True, timeout=30, check=False
+        ["sh", "-c", line], env=koubou.env, capture_output=True, text=True, timeout=90, check=False
     )
     assert (done.stdout, done.stderr) == ("y\n", "141\n")
     (task,) = json.loads(koubou("ps", "--text", "yes", "--json", "--limit", "1").stdout)["tasks"]
@@ -203,7 +213,7 @@ def test_a_full_disk_is_said(koubou, args) -> None:
     """Output that cannot be written is said in one line; a command that goes on printing is ended."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [*KOUBOU, *args], stdout=full, stderr=subprocess.PIPE, env=koubou.env, timeout=60, check=False
+            [*KOUBOU, *args], stdout=full, stderr=subprocess.PIPE, env=koubou.env, timeout=90, check=False
         )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == b"koubou: cannot write the output: No space left on device"

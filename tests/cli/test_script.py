@@ -52,7 +52,7 @@ def file(tmp_path):
 def with_input(koubou, text, *args):
     """`koubou` with something to read."""
     return subprocess.run(
-        [*KOUBOU, *args], env=koubou.env, input=text, text=True, capture_output=True, timeout=60, check=False
+        [*KOUBOU, *args], env=koubou.env, input=text, text=True, capture_output=True, timeout=90, check=False
     )
 
 
@@ -366,9 +366,12 @@ def test_a_typed_default_keeps_the_other_parameters(koubou, name, tmp_path):
     assert "epochs=INTEGER (9)  how many" in shown
     assert "month=TEXT required" in shown
     assert "every 1d" in shown
+    assert "its schedule cannot start it: month must be given" in shown
+    assert "cannot start: no month" in koubou("script", "list").stdout
     done = koubou("script", "set", name, "--param", "month=May")
     assert "give it a default" not in done.stderr
     shown = koubou("script", "show", name).stdout
+    assert "cannot start" not in shown
     assert "epochs=INTEGER (9)  how many" in shown
     assert "month=TEXT (May)" in shown
     koubou("script", "remove", name, "--yes")

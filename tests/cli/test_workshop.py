@@ -129,13 +129,15 @@ def test_watch_prints_every_message(koubou) -> None:
         process.communicate()
 
 
-def test_watch_for_people_is_a_line_a_message(koubou) -> None:
+def test_watch_for_people_is_a_line_a_message(koubou, tmp_path) -> None:
     """Without --json a message is one readable line; output of a task can be watched too."""
-    task_id = koubou("run", "--detach", "sh", "-c", "sleep 1; echo seen").stdout.strip()
+    waits = f"until [ -e '{tmp_path}/watched' ]; do sleep 0.05; done; echo seen"
+    task_id = koubou("run", "--detach", "sh", "-c", waits).stdout.strip()
     process = koubou.start("watch", "--channel", "task", "--channel", f"output:{task_id}")
     try:
         lines = [process.stdout.readline()]
         assert re.match(r"\d\d:\d\d:\d\d\.\d{3} +initial_state +epoch", lines[0])
+        (tmp_path / "watched").touch()
         while not {"completed", "'seen\\n'"} <= set(" ".join(lines).split()):
             lines.append(process.stdout.readline())
             assert lines[-1], lines
@@ -189,7 +191,7 @@ def test_interrupted_load_cancels_what_is_left(koubou) -> None:
     ]:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "tasks" in out
     left = json.loads(koubou("ps", "--status", "pending", "--text", "load-custom", "--json").stdout)
@@ -202,14 +204,18 @@ def test_a_command_waits_for_a_workshop_that_comes_back(shell) -> None:
     try:
         services = json.loads(shell("status", "--json").stdout)["services"]
         (pid,) = {service["pid"] for service in services if service["name"] == "pool"}
+        process.send_signal(signal.SIGSTOP)  # who starts it anew, until the command has seen that it is away
         os.kill(pid, signal.SIGKILL)
-        done = shell("ps", "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["total"] == 0
-        assert "the workshop is restarting; waiting" in done.stderr
+        asks = shell.start("ps", "--json")
+        said = asks.stderr.readline()
+        process.send_signal(signal.SIGCONT)
+        out, more = asks.communicate(timeout=90)
+        assert "the workshop is restarting; waiting" in said
+        assert asks.returncode == 0, more
+        assert json.loads(out)["total"] == 0
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
 
 
 def test_doctor_lists_settings_that_cannot_be_used(shell) -> None:

@@ -171,6 +171,16 @@ def test_cancel_stops_a_running_task_first(busy):
     assert busy.task(task_id).status == "cancelled"
 
 
+def test_a_cancel_may_be_for_what_has_not_begun_alone(busy):
+    """Then what runs is left alone."""
+    running, waiting = busy.started(), busy.submitted()
+    with pytest.raises(Refused, match="has begun") as refusal:
+        busy.do(CancelTask(running, only_pending=True))
+    assert (refusal.value.code, busy.task(running).stopping) == ("conflict", None)
+    busy.do(CancelTask(waiting, only_pending=True))
+    assert busy.task(waiting).status == "cancelled"
+
+
 def test_a_second_cancel_changes_nothing(busy):
     """It is being stopped already."""
     task_id = busy.started()

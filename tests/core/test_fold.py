@@ -145,6 +145,16 @@ def test_notes_and_metrics_are_the_last_ones(world):
     assert [sample.at for sample in world.state.metrics] == [float(n) for n in range(5, 905)]
 
 
+def test_the_last_note_of_a_crash_stays(world):
+    """The pool may scale all day: what a crash left is still told. Of two crashes the last one is."""
+    for told in ("recovered", "storage_recovered"):
+        world.given(SystemNoted(1.0, told, told))
+        for number in range(KEEP_NOTES + 5):
+            world.given(SystemNoted(2.0, "scaled_up", str(number)))
+        assert [world.state.notes[0].details, world.state.notes[-1].details] == [told, str(KEEP_NOTES + 4)]
+        assert len(world.state.notes) == KEEP_NOTES
+
+
 def test_workers_count_what_they_did(make_world):
     """Each for itself, and all together, those that are gone too; a cancel counts for nobody."""
     world = make_world(2)

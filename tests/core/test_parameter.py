@@ -296,6 +296,6 @@ def test_use_of_argparse_is_seen(text, expected):
 )
 def test_a_usage_that_nobody_wrote_takes_no_time(usage):
     """However its brackets are nested."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     read_help(f"usage: x {usage}\n\noptions:\n  --out {usage}\n")
-    assert time.perf_counter() - begin < 1.0
+    assert time.process_time() - begin < 1.0

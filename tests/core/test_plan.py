@@ -17,6 +17,7 @@ from koubou_panel.core.events import (
     WorkerStarted,
 )
 from koubou_panel.core.plan import (
+    AHEAD_S,
     MOST_STALE,
     NEWS_EVERY_S,
     RECALL_AFTER_S,
@@ -195,6 +196,72 @@ def test_what_may_be_long_is_claimed_alone(make_world, alone):
     assert world.handed(world.plan()) == {"worker-1": [long]}
     world.end(long)
     assert world.handed(world.plan()) == {"worker-1": after}
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked"), [("SVC C=1, fold 1/5", "SVC C=10, fold 2/5"), ("area(3)", "area(4, x=1)")]
+)
+def test_a_name_of_its_own_is_as_long_as_its_family(make_world, seen, asked):
+    """Tasks that are told apart by what follows a space or bracket share windows, though each name is new."""
+    world = make_world(1)
+    world.paced(seen, 0.001)
+    ids = [world.submitted(kind="function", name=asked), world.submitted(kind="function", name=seen)]
+    assert world.handed(world.plan()) == {"worker-1": ids}
+
+
+def test_a_name_that_is_known_counts_more_than_its_family(make_world):
+    """One that is long does not share a window with the short ones of its family."""
+    world = make_world(1)
+    world.paced("fit all", 30.0)
+    for _ in range(60):
+        world.paced("fit one", 0.0001)
+    first = world.submitted(kind="function", name="fit one")
+    world.submitted(kind="function", name="fit all")
+    assert world.handed(world.plan()) == {"worker-1": [first]}
+
+
+# -- one ahead ------------------------------------------------------------------------------------------------
+
+
+def test_workers_hold_one_rather_short_task_ahead(make_world):
+    """Where all are busy, each is given the next one while it works, and no more than one."""
+    world = make_world(2)
+    world.paced("f", AHEAD_S / 2 - 0.001)
+    ids = [world.submitted(kind="function", name="f") for _ in range(6)]
+    world.plan()
+    assert [sorted(lane.claims) for lane in world.agenda.lanes.values()] == [
+        [ids[0], ids[2]],
+        [ids[1], ids[3]],
+    ]
+    world.end(ids[0])
+    assert world.handed(world.plan()) == {"worker-1": [ids[4]]}
+
+
+def test_nothing_is_held_ahead_of_a_worker_to_come(make_world):
+    """Where the pool may still grow, what waits is what makes it grow."""
+    world = make_world(1)
+    world.paced("f", AHEAD_S / 4)
+    world.given(PoolChanged(world.now, Pool(1, 2)))
+    first = world.submitted(kind="function", name="f")
+    world.submitted(kind="function", name="f")
+    assert world.handed(world.plan()) == {"worker-1": [first]}
+
+
+def test_what_is_held_ahead_goes_to_a_worker_that_is_idle(make_world):
+    """The one before takes longer than thought: another worker has it, without waiting for the end of that."""
+    world = make_world(2)
+    world.paced("f", AHEAD_S / 4)
+    first, second, third = (world.submitted(kind="function", name="f") for _ in range(3))
+    world.plan()
+    world.end(second)
+    world.plan()
+    assert [only(Recall, world.pass_time(RECALL_AFTER_S).plan())] == [[Recall("worker-1")]]
+    world.give_back("worker-1", third)
+    assert world.handed(world.plan()) == {"worker-2": [third]}
+    assert world.task(first).status == "in_progress"
+
+
+# -- lengths --------------------------------------------------------------------------------------------------
 
 
 def test_one_run_that_was_held_up_makes_no_name_long(make_world):

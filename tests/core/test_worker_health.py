@@ -85,6 +85,19 @@ def test_a_person_replaces_a_worker_with_its_task(make_world):
     assert (task.status, task.reason, task.message) == ("cancelled", "user", "cancelled by cli")
 
 
+def test_a_worker_is_not_ended_with_another_task_than_was_meant(make_world):
+    """Who asks for one task to be cancelled with its worker is refused once it runs the next one."""
+    world = make_world(1)
+    first, second = world.submitted(), world.submitted()
+    world.plan()
+    world.end(first)
+    world.plan()
+    with pytest.raises(Refused, match="does not run task") as refusal:
+        world.do(RestartWorker("worker-1", at_once=True, task_id=first))
+    assert (refusal.value.code, refusal.value.field) == ("conflict", "task_id")
+    world.do(RestartWorker("worker-1", at_once=True, task_id=second))
+
+
 def test_only_the_run_of_a_worker_ended_at_once_is_cancelled(make_world):
     """What it held and had not begun goes back; whatever its record said that it was busy with."""
     world = make_world(1)

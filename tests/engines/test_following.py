@@ -12,7 +12,7 @@ from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.events import TaskProgressed
 from koubou_panel.core.records import Progress, Request, Task, TaskId
 from koubou_panel.engines.following import ESTIMATES_EVERY_S, Following
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import Collector, open_shop, submit, until
 
@@ -36,7 +36,7 @@ def progress(shop: LocalShop, task_id: TaskId) -> Progress | None:
 
 async def ended(shop: LocalShop, task_id: TaskId) -> Task:
     """The task, once it has ended."""
-    await until(lambda: shop.state.tasks[task_id].is_finished, 20)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
     return shop.state.tasks[task_id]
 
 
@@ -47,7 +47,7 @@ async def test_a_bar_that_a_command_draws_is_its_progress(shop, tmp_path):
         f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.02)\nbar.update(68)\nbar.close()\n"
     )
     task_id = await submit(shop, *python(code))
-    await until(lambda: progress(shop, task_id) is not None and progress(shop, task_id).done == 12, 20)
+    await until(lambda: progress(shop, task_id) is not None and progress(shop, task_id).done == 12)
     seen = progress(shop, task_id)
     assert (seen.fraction, seen.total, seen.unit, seen.message) == (0.15, 80.0, "it", "train")
     (tmp_path / "go").touch()

@@ -153,7 +153,7 @@ def test_end_of_file_kills_everything(start, tmp_path):
 
 def test_ends_the_task_and_spares_the_worker(start, tmp_path):
     """The letter t ends what is below the worker, and not the worker."""
-    script = f"echo $$ > {tmp_path}/w; sleep 600 & echo $! > {tmp_path}/t; wait; sleep 600"
+    script = f"echo $$ > {tmp_path}/w; sleep 600 & echo $! > {tmp_path}/t; wait; kill -STOP $$"
     one = start("/bin/sh", "-c", script)
     wait_for(lambda: (tmp_path / "t").exists() and (tmp_path / "t").read_text().strip().isdigit())
     task, worker = int((tmp_path / "t").read_text()), int((tmp_path / "w").read_text())
@@ -162,6 +162,29 @@ def test_ends_the_task_and_spares_the_worker(start, tmp_path):
     assert is_alive(worker)
     os.kill(worker, signal.SIGKILL)
     assert one.status() == b"signal 9"
+
+
+def test_ends_a_task_that_is_born_after_the_letter(start, tmp_path):
+    """A command whose run was stopped before it was started takes TERM when it is, not KILL after the grace."""
+    os.mkfifo(tmp_path / "go")
+    script = f"read x < {tmp_path}/go; sleep 600; echo $? > {tmp_path}/how; kill -STOP $$"
+    one = start("/bin/sh", "-c", script)
+    one.control.sendall(b"tfg")
+    assert one.status() == b"frozen\n"  # after what the letter t asked
+    (tmp_path / "go").write_text("go\n")
+    wait_for(lambda: (tmp_path / "how").exists() and (tmp_path / "how").read_text(), guard.GRACE_S - 1)
+    assert int((tmp_path / "how").read_text()) == 128 + signal.SIGTERM
+
+
+def test_what_a_task_starts_at_its_end_may_run(start, tmp_path):
+    """A command that was told to end may start others to clean up; they are not told within its grace."""
+    clean = f"sleep 0.2; echo $? > {tmp_path}/how"
+    command = f"trap '{clean}; exit' TERM; echo $$ > {tmp_path}/t; sleep 600 & wait"
+    one = start("/bin/sh", "-c", 'sh -c "$0"; kill -STOP $$', command)
+    wait_for(lambda: (tmp_path / "t").exists() and (tmp_path / "t").read_text())
+    one.control.sendall(b"t")
+    wait_for(lambda: (tmp_path / "how").exists() and (tmp_path / "how").read_text())
+    assert int((tmp_path / "how").read_text()) == 0
 
 
 def test_kills_what_ignores_term(start, tmp_path):

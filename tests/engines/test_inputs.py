@@ -17,7 +17,7 @@ from koubou_panel.core.records import Request, TaskId
 from koubou_panel.engines.frames import Input
 from koubou_panel.engines.inputs import CROWDED, ENDED, MOST_WAITING, Inputs
 from koubou_panel.errors import Refused
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.inputs import MOST_INPUT_BYTES
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import Collector, open_inline_shop, open_shop, submit, until

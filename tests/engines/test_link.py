@@ -335,6 +335,23 @@ async def test_a_worker_whose_output_cannot_be_kept_is_buried_all_the_same(
     assert "the last output of task t, run 1 is lost" in caplog.text
 
 
+async def test_a_stop_that_comes_while_its_worker_is_buried_ends_with_it(engine, tmp_path, monkeypatch):
+    """Nothing looks any more, in a mark that is closed, for the run that is to stop."""
+    engine.run("function")
+    engine.link.caught_fd = os.open(tmp_path / "caught", os.O_RDWR | os.O_CREAT)
+    stop = Stop(W, TaskId("t"), 1, "user")
+
+    def keep(*_: object) -> int:
+        engine.loop.call_soon_threadsafe(engine.link.stop, stop)
+        return 0
+
+    monkeypatch.setattr(engine, "keep_output", keep)
+    engine.answer(b"signal 11")
+    await until(lambda: len(engine.reports) == 3)
+    assert engine.link.stopping == {"t": "user"}
+    assert engine.link.kill_timer is None
+
+
 async def test_an_end_for_want_of_memory_says_so(engine):
     """KILL, when the kernel has just ended a process for want of memory, is put down to that."""
     engine.run("function")

@@ -18,7 +18,7 @@ from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, ScaleW
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.engines.guard import _parents
 from koubou_panel.errors import Refused
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, submit, until
 
@@ -53,7 +53,7 @@ async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
 
 async def ended(shop: LocalShop, task_id: TaskId) -> Task:
     """The task, once it has ended."""
-    await until(lambda: shop.state.tasks[task_id].is_finished, 20)
+    await until(lambda: shop.state.tasks[task_id].is_finished)
     return shop.state.tasks[task_id]
 
 
@@ -104,6 +104,7 @@ async def test_what_a_function_prints_is_its_output(shop):
     assert "from a child" in text
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("code", "reason", "exit_code", "said"),
     [
@@ -122,7 +123,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_task_says_why(shop, code, 
     task = await ended(shop, task_id)
     assert (task.status, task.reason, task.exit_code, task.message) == ("failed", reason, exit_code, said)
     began = time.monotonic()
-    await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2, 5)
+    await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2)
     assert time.monotonic() - began < 2
     assert (await ended(shop, await call(shop, os.getpid))).status == "completed"
 
@@ -136,7 +137,7 @@ async def test_cancel_ends_the_whole_tree_of_a_command(shop, tmp_path):
     await shop.do(CancelTask(task_id), ME)
     task = await ended(shop, task_id)
     assert (task.status, task.reason, task.message) == ("cancelled", "user", "cancelled by test")
-    await until(lambda: not any(map(is_alive, pids)), 2)
+    await until(lambda: not any(map(is_alive, pids)))
     assert {worker.pid for worker in shop.state.workers.values()} == workers
 
 
@@ -156,14 +157,15 @@ async def test_cancel_of_a_function_spares_what_waits_behind_it(shop):
 @pytest.mark.parametrize("is_function", [False, True])
 async def test_a_cancel_that_comes_too_late_hits_nobody_else(tmp_path, is_function):
     """A run ends by itself before its guard acts on the cancel: what starts after it completes all the same."""
-    code = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
+    begin = f"import os, time\nopen({str(tmp_path / 'begun')!r}, 'w').close()\n"
+    code = begin + f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
     async with open_shop(tmp_path / "home", workers=1) as shop:
         if is_function:
             first, second = await call(shop, execute, code), await call(shop, time.sleep, 0.1)
         else:
             first = await submit(shop, sys.executable, "-c", code)
             second = await submit(shop, "sleep", "0.1")
-        await running(shop, first)
+        await until((tmp_path / "begun").exists)  # one that is claimed alone is taken back, not cancelled
         (guard,) = shop.engine.pids().values()
         os.kill(guard, signal.SIGSTOP)
         await shop.do(CancelTask(first), ME)
@@ -229,7 +231,7 @@ async def test_a_killed_guard_leaves_no_orphan(shop, tmp_path):
     worker_id = shop.state.tasks[task_id].worker_id
     os.kill(shop.engine.pids()[worker_id], signal.SIGKILL)
     assert (await ended(shop, task_id)).reason == "killed"
-    await until(lambda: not is_alive(pid), 2)
+    await until(lambda: not is_alive(pid))
 
 
 async def test_a_worker_that_cannot_be_started_is_tried_again(shop, monkeypatch):
@@ -243,7 +245,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(shop, monkeypatch)
     await shop.do(ScaleWorkers(3, 3), ME)
     await until(lambda: shop.hub.agenda.failed_spawns > 1)
     monkeypatch.setattr(socket, "socketpair", real)
-    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3)
 
 
 @pytest.mark.parametrize("where", ["_launch", "connect"])
@@ -261,7 +263,7 @@ async def test_whatever_keeps_a_worker_from_starting_is_its_death(shop, monkeypa
         patch.setattr(owner, name, fail)
         await shop.do(ScaleWorkers(3, 3), ME)
         await until(lambda: shop.hub.agenda.failed_spawns > 1)
-    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3, 20)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 3)
     pids = set(shop.engine.pids().values())
     await until(lambda: _children() - others == pids)
 
@@ -302,8 +304,8 @@ async def test_a_worker_may_be_restarted_while_it_starts(shop, monkeypatch, at_o
     await shop.do(RestartWorker(worker_id, at_once), ME)
     await until(lambda: link.is_leaving or link.ended_for)
     gate.set()
-    await until(lambda: shop.engine._links.get(worker_id) is not link, 20)
-    await until(lambda: [w.status for w in shop.state.workers.values()] == ["idle"] * 3, 20)
+    await until(lambda: shop.engine._links.get(worker_id) is not link)
+    await until(lambda: [w.status for w in shop.state.workers.values()] == ["idle"] * 3)
 
 
 async def test_a_long_task_does_not_hold_up_its_window(shop):
@@ -389,9 +391,10 @@ async def test_worker_killed_from_outside(shop, tmp_path):
     worker = shop.state.workers[shop.state.tasks[task_id].worker_id]
     os.kill(worker.pid, signal.SIGKILL)
     task = await ended(shop, task_id)
-    assert (task.reason, task.message) == ("killed", "killed by signal 9 (SIGKILL)")
+    why = "its worker was killed by signal 9 (SIGKILL); the task was lost with it"
+    assert (task.reason, task.message) == ("killed", why)
     assert not is_alive(pid)
-    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2, 5)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2)
 
 
 async def test_a_worker_that_is_to_leave_serves_its_run_to_the_end(shop, tmp_path):
@@ -424,4 +427,4 @@ async def test_a_thread_left_running_does_not_keep_a_worker(shop):
     worker_id = (await ended(shop, task_id)).worker_id
     pid = shop.state.workers[worker_id].pid
     await shop.do(RestartWorker(worker_id), ME)
-    await until(lambda: pid not in [one.pid for one in shop.state.workers.values()], 20)
+    await until(lambda: pid not in [one.pid for one in shop.state.workers.values()])

@@ -18,7 +18,7 @@ def test_news_brings_the_next_look_soon():
     began = time.monotonic()
     pulse.begin()
     pulse.rest(had_news=True, longest_s=60.0)
-    assert PULSE_S <= time.monotonic() - began < 5.0
+    assert PULSE_S <= time.monotonic() - began < 30.0
 
 
 def test_rests_grow_up_to_the_longest(monkeypatch):

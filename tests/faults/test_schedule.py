@@ -71,7 +71,7 @@ async def kill_and_restart(
         back_at = died_at + random_s.uniform(*DOWN_S)
         await until(lambda: time.time() > back_at)
         shell.process = shell.up("--no-dashboard", "--workers", "2:4")
-    await until(lambda: lock.read_text().strip() not in ("", str(pid)), 30)
+    await until(lambda: lock.read_text().strip() not in ("", str(pid)))
     return died_at, lock.stat().st_mtime
 
 

@@ -23,7 +23,7 @@ import pytest
 from koubou_panel.archive.output import QUOTA_BYTES
 from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.records import Limits, Request, TaskId
-from koubou_panel.kinds.function import pack, pickled_arguments, pickled_function
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, submit, until
@@ -97,7 +97,8 @@ class Watch:
     """What a storm did to this process and to a worker."""
 
     lags_s: list[float] = field(default_factory=list)
-    own_lag_s: float = 0.0
+    own_lags_s: list[float] = field(default_factory=list)
+    busy_s: float = 0.0
     rss_before: dict[int, int] = field(default_factory=dict)
     growth: dict[int, int] = field(default_factory=dict)
     logged: int = 0
@@ -113,21 +114,31 @@ class Watch:
 
     def words(self, rate: float) -> str:
         """What it found, in short."""
-        lags_ms = [lag_s * 1_000 for lag_s in sorted(self.lags_s)]
         return (
-            f"{rate / MB:.0f} MB/s, all {self.seconds:.1f} s, lag {lags_ms[-1]:.0f} ms at most,"
-            f" {lags_ms[int(len(lags_ms) * 0.99)]:.0f} ms at p99, own {self.own_lag_s * 1_000:.0f} ms, growth MB"
+            f"{rate / MB:.0f} MB/s, all {self.seconds:.1f} s, lag {max(self.lags_s) * 1_000:.0f} ms at most,"
+            f" own {max(self.own_lags_s) * 1_000:.0f} ms, {p99(self.own_lags_s) * 1_000:.0f} ms at p99,"
+            f" busy {self.busy_s * 1_000:.0f} ms, growth MB"
             f" {[round(growth / MB, 1) for growth in self.growth.values()]}, logs {self.logged / MB:.0f} MB,"
             f" caught {self.caught / MB:.0f} MB, {self.others} others"
         )
 
     def check(self, quota: int) -> None:
-        """The bounds hold; what the loop is late for want of a free processor is the machine's."""
-        assert self.own_lag_s < LAG_S
+        """The bounds hold.
+
+        What the loop is late for want of a free processor is the machine's; so is a single wait for its memory or disk,
+        but not one after the other, and not what this process was busy with.
+        """
+        assert self.busy_s < LAG_S
+        assert p99(self.own_lags_s) < LAG_S
         assert all(growth < GROWTH_BYTES for growth in self.growth.values())
         assert self.logged <= quota
         assert self.caught <= quota + CAUGHT_BYTES
         assert self.others
+
+
+def p99(lags_s: list[float]) -> float:
+    """What one in a hundred is above."""
+    return sorted(lags_s)[int(len(lags_s) * 0.99)]
 
 
 def waited_for_processor_s() -> float:
@@ -168,11 +179,11 @@ async def watching(shop: LocalShop) -> AsyncIterator[Watch]:
     async def tick() -> None:
         loop = asyncio.get_running_loop()
         while not is_over.is_set():
-            due, waited_s = loop.time() + TICK_S, waited_for_processor_s()
+            due, waited_s, used_s = loop.time() + TICK_S, waited_for_processor_s(), time.process_time()
             await asyncio.sleep(TICK_S)
             watch.lags_s.append(loop.time() - due)
-            own_lag_s = watch.lags_s[-1] - (waited_for_processor_s() - waited_s)
-            watch.own_lag_s = max(watch.own_lag_s, own_lag_s)
+            watch.own_lags_s.append(watch.lags_s[-1] - (waited_for_processor_s() - waited_s))
+            watch.busy_s = max(watch.busy_s, min(watch.own_lags_s[-1], time.process_time() - used_s))
 
     async def others() -> None:
         while not is_over.is_set():
@@ -326,6 +337,7 @@ async def begin(shop: LocalShop, kind: str, name: str, limits: Limits) -> TaskId
     return task_id
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "name", "quota"),
     [

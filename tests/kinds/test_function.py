@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import os
 import pickle
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from koubou_panel.core.records import Job, Outcome
 from koubou_panel.errors import Refused, TaskFailure
-from koubou_panel.kinds.function import (
+from koubou_panel.kinds.function import FunctionKind, result_of
+from koubou_panel.kinds.packing import (
     ForeignFuture,
-    FunctionKind,
     RemoteTraceback,
     pack,
     pickled_arguments,
     pickled_function,
     plain_arguments,
-    result_of,
     short_repr,
     unpack_value,
 )
@@ -97,8 +99,23 @@ def test_an_exception_that_cannot_be_printed_is_told():
 
 def test_an_exception_that_cannot_be_pickled_becomes_a_task_failure():
     """The caller gets a TaskFailure with the words of what cannot cross."""
-    with pytest.raises(TaskFailure, match="StubbornError: stubborn"):
+    with pytest.raises(TaskFailure, match=r"StubbornError: stubborn .*cannot pickle .*__reduce__") as caught:
         unpack_value(run(raise_stubborn).value)
+    assert (caught.value.reason, caught.value.error_type) == ("exception", "StubbornError")
+
+
+def test_an_exception_that_takes_more_than_it_hands_on_says_so():
+    """It is known by its words, and how its class is mended."""
+
+    class OddError(Exception):
+        def __init__(self, code, detail):
+            super().__init__(code)
+
+    def fail():
+        raise OddError(3, "x")
+
+    with pytest.raises(TaskFailure, match=r"OddError: 3 \(.*rebuild a OddError .*'detail'.*super\(\)"):
+        unpack_value(run(fail).value)
 
 
 def test_a_result_that_cannot_be_pickled_is_told():
@@ -109,8 +126,9 @@ def test_a_result_that_cannot_be_pickled_is_told():
 
 
 def test_a_result_that_cannot_be_printed_is_shortened():
-    """A result whose repr raises is told by its type."""
+    """A result whose repr raises is told by its type, also a number of more digits than the interpreter prints."""
     assert short_repr(Unprintable()).startswith("<Unprintable")
+    assert short_repr(10**5_000) == "<int>"
 
 
 def raise_surrogate():
@@ -170,6 +188,8 @@ class Promise:
 class Values:
     """A context that knows the results of tasks."""
 
+    home = "/nonexistent"
+
     def __init__(self, **values: bytes) -> None:
         self.values = values
 
@@ -221,3 +241,56 @@ def test_plain_arguments_take_the_short_way():
     )
     assert plain_arguments(([],), {}) is None
     assert plain_arguments((), {"b": object}) is None
+
+
+def test_each_run_finds_the_function_as_it_was_submitted():
+    """What a run leaves in global names, closures, defaults, methods' objects and function attributes is gone."""
+    names: dict[str, object] = {"math": math, "count": 0, "seen": [], "__name__": "__main__"}
+    exec(
+        "def number():\n global count, more\n assert 'more' not in globals()\n more = count = count + 1\n"
+        " return count\n"
+        "def listed(_=[]):\n seen.append(1); _.append(1)\n return len(seen) + len(_)\n"
+        "def marked():\n marked.n = getattr(marked, 'n', 0) + 1\n return marked.n\n",
+        names,
+    )
+    kind = FunctionKind()
+    for function, first in ((names["number"], 1), (names["listed"], 2), (names["marked"], 1), ([5].pop, 5)):
+        payload = pack(pickled_function(function), pickled_arguments((), {}), [])
+        outcomes = [kind.run(Job("t", 1, 0, "function", {}, payload), None) for _ in range(3)]
+        assert [unpack_value(outcome.value) for outcome in outcomes] == [first] * 3
+
+
+def test_each_run_finds_folder_variables_and_import_path_as_the_last_one_did(tmp_path, monkeypatch):
+    """Whether it returned or raised."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KOUBOU_TEST_OLD", "old")
+    was = (Path.cwd(), dict(os.environ), list(sys.path))
+
+    def change(error=None):
+        os.chdir("/")
+        os.environ["KOUBOU_TEST_NEW"] = "new"
+        del os.environ["KOUBOU_TEST_OLD"]
+        sys.path.insert(0, "/nowhere")
+        if error:
+            raise error
+
+    assert run(change).reason is None
+    assert (Path.cwd(), dict(os.environ), list(sys.path)) == was
+    assert run(change, ValueError("no")).reason == "exception"
+    assert (Path.cwd(), dict(os.environ), list(sys.path)) == was
+    assert os.getenv("KOUBOU_TEST_OLD") == "old"
+
+
+def test_functions_with_a_cache_go_by_value():
+    """Called by a task and as one; also where they call themselves; and by name where they have one."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(
+        "import functools\n@functools.lru_cache(maxsize=9, typed=True)\n"
+        "def fib(n):\n return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "def use(n):\n return fib(n), fib.cache_parameters(), fib.cache_info().hits\n",
+        names,
+    )
+    assert unpack_value(run(names["fib"], 20).value) == 6765
+    assert unpack_value(run(names["use"], 20).value) == (6765, {"maxsize": 9, "typed": True}, 18)
+    by_name = fnmatch._compile_pattern
+    assert unpack_value(run(lambda: by_name is fnmatch._compile_pattern).value) is True

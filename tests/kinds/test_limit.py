@@ -13,8 +13,9 @@ import pytest
 from koubou_panel.core.records import Job, Limits, Outcome
 from koubou_panel.kinds import limit as limit_module
 from koubou_panel.kinds.cgroup import Cage, Cages, Place, find_places, sweep
-from koubou_panel.kinds.function import FunctionKind, pack, pickled_arguments, pickled_function, unpack_value
+from koubou_panel.kinds.function import FunctionKind
 from koubou_panel.kinds.limit import memory_limit
+from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function, unpack_value
 from koubou_panel.kinds.script import ScriptKind
 
 MB = 1 << 20

@@ -17,7 +17,7 @@ class Sink:
     """Output kept in memory."""
 
     def __init__(self) -> None:
-        self.data = b""
+        self.data = bytearray()
 
     @property
     def size(self) -> int:
@@ -42,7 +42,7 @@ def run(**spec: object) -> tuple[Outcome, bytes]:
     """Prepare and run a spec, as a worker does."""
     kind, context = ScriptKind(), Context()
     checked = kind.prepare(spec, b"").spec
-    return kind.run(Job("t", 1, 0, "script", checked, b""), context), context.output.data
+    return kind.run(Job("t", 1, 0, "script", checked, b""), context), bytes(context.output.data)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,10 @@ def test_python_programs_do_not_buffer():
     assert environment({})["PYTHONUNBUFFERED"] == "1"
 
 
-def test_what_is_left_behind_does_not_keep_a_command() -> None:
+def test_what_is_left_behind_does_not_keep_a_command(tmp_path) -> None:
     """A child that goes on printing for ever does not put off the end of the command that it was started by."""
-    outcome, output = run(command=["sh", "-c", "yes & sleep 0.1; exit 3"])
+    prints = "{ printf 'y\\ny\\n'; touch begun; exec yes; } & until [ -e begun ]; do sleep 0.01; done; exit 3"
+    outcome, output = run(command=["sh", "-c", prints], cwd=str(tmp_path))
     assert outcome.exit_code == 3
     assert output.startswith(b"y\ny\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 
 import pytest
 
@@ -13,7 +13,7 @@ from koubou_panel import TaskFailure, Workshop
 from koubou_panel.errors import Refused
 from koubou_panel.notebook import sender
 
-LIMIT_S = 20.0
+LIMIT_S = 90.0
 WORKERS = 1
 
 
@@ -83,6 +83,46 @@ def test_any_of_many_is_cancelled_right_after_its_submit(either, monkeypatch):
             future.result(LIMIT_S)
 
 
+def test_many_are_cancelled_by_few_commands(either, monkeypatch):
+    """As when the interrupt of a large `map` cancels what is left of it."""
+    asked = []
+
+    async def noted(commands, caller, do_many=either.shop.do_many):
+        asked.append(len(commands))
+        return await do_many(commands, caller)
+
+    blocking = either.run("sleep", "60")
+    futures = [either.submit(time.sleep, 60) for _ in range(700)]
+    assert either.record(futures[-1].task_id) is not None
+    monkeypatch.setattr(either.shop, "do_many", noted)
+    hold = threading.Event()
+    either._seat.thread.loop.call_soon_threadsafe(hold.wait, LIMIT_S)
+    for future in (*futures, blocking):
+        future.cancel()
+    hold.set()
+    assert wait([*futures, blocking], LIMIT_S).not_done == set()
+    assert asked == [500, 201]
+
+
+def test_a_task_can_be_looked_up_right_after_its_submit(either):
+    """However early it is asked, and after however many others: it is there."""
+    seat = either._seat
+
+    async def submitted_and_found(count):
+        futures = [either.submit(pow, 2, 2) for _ in range(count)]
+        return await seat.find(futures[-1].task_id)
+
+    for count in (1, 1200):
+        assert seat.thread.call(submitted_and_found(count)) is not None
+
+
+def test_a_workshop_stays_in_its_process(shop):
+    """A task that takes it along, as an argument or a global name, is told what to do instead."""
+    for submit in (lambda: shop.submit(id, shop), lambda: shop.submit(lambda: shop.home)):
+        with pytest.raises(Refused, match=r"opens its own: koubou_panel\.Workshop\(\)"):
+            submit().result(LIMIT_S)
+
+
 @pytest.mark.parametrize("options", [{"name": "a\ud800"}, {"memory": 2**70}])
 def test_a_request_that_cannot_be_sent_is_refused_alone(either, options):
     """Its neighbours are not held up."""
@@ -126,7 +166,7 @@ def test_a_shut_handle_leaves_nobody_waiting(shop, home):
         follower = other.submit(operator.is_, future, None)
         heard = []
         future.add_done_callback(heard.append)
-        other.shutdown(wait=False)
+        other.leave()
     for left in (future, follower):
         with pytest.raises(TaskFailure, match="was shut down") as raised:
             left.result(0)
@@ -146,16 +186,35 @@ def test_the_end_of_a_workshop_leaves_nobody_waiting(tmp_path):
     """A workshop that is ended under its tasks ends their futures too."""
     shop = Workshop(tmp_path / "home", workers=1)
     running, pending = shop.run("sleep", "60"), shop.submit(pow, 2, 2)
-    shop.shutdown(wait=False)
+    shop.leave()
     for future in (running, pending):
         assert isinstance(future.exception(LIMIT_S), TaskFailure)
     assert pending.task.status == "pending"
 
 
-def test_a_shutdown_may_cancel_without_waiting(shop, home):
-    """What was to be cancelled is, though nobody waits for it."""
+def test_a_shutdown_cancels_what_has_not_begun(shop, home):
+    """What runs goes on, though nobody waits for it; other handles' tasks are left alone."""
+    others = shop.submit_with(pow, 2, 2, options={"after": (slow := shop.run("sleep", "0.3"))})
     with Workshop(home) as other:
+        other.pause()
         futures = [other.run("sleep", "60") for _ in range(3)]
+        other.future(others.task_id)
         other.shutdown(wait=False, cancel_futures=True)
-    assert shop.submit_with(pow, 2, 2, options={}).result(LIMIT_S) == 4
-    assert {shop.task(future.task_id).status for future in futures} == {"cancelled"}
+        shop.resume()
+        assert wait(futures, LIMIT_S).not_done == set()
+        assert all(future.cancelled() for future in futures)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            other.submit(pow, 2, 2)
+    assert (slow.result(LIMIT_S), others.result(LIMIT_S)) == (None, 4)
+
+
+def test_a_shutdown_without_waiting_ends_with_the_last_task(tmp_path):
+    """Until then its tasks can be asked about, as of any executor; then the home is free."""
+    shop = Workshop(tmp_path / "home", workers=1)
+    running = shop.submit(time.sleep, 0.3)
+    shop.shutdown(wait=False)
+    assert running.task.status in ("pending", "in_progress")
+    assert running.result(LIMIT_S) is None
+    shop.shutdown()
+    with Workshop(tmp_path / "home", workers=1) as again:
+        assert not again.is_attached

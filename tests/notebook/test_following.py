@@ -184,7 +184,7 @@ def test_a_future_inside_the_function_is_refused_at_once(shop):
 def test_what_cannot_be_pickled_is_still_told_as_such(shop):
     """A lock is no future: the message speaks of pickling."""
     with pytest.raises(Refused, match="cannot be pickled"):
-        shop.submit(opened, Box(threading.Lock()))
+        shop.submit(opened, Box(threading.Lock())).result(20)
 
 
 def test_the_future_tells_its_task(either):

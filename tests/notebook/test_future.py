@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 from concurrent.futures import CancelledError, Future, as_completed, wait
@@ -11,8 +12,29 @@ import pytest
 from koubou_panel.core.records import TaskId
 from koubou_panel.home import Home
 from koubou_panel.notebook.future import TaskFuture
+from koubou_panel.notebook.shared_lock import SharedLock
+from koubou_panel.testing import until
 
-LIMIT_S = 20.0
+LIMIT_S = 90.0
+
+
+class CannotBeOpened:
+    """A value whose opening raises this."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        """Opened by raising."""
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise error
+
+
+async def _awaited(future):
+    return await future
 
 
 class Keeper:
@@ -20,12 +42,12 @@ class Keeper:
 
     def __init__(self, path):
         self.home = Home(path)
-        self.condition = threading.Condition()
+        self.condition = SharedLock()
 
     def cancel(self, task_id):
         """Nothing ends by itself."""
 
-    def task(self, task_id):
+    def record(self, task_id):
         """Nothing is known."""
 
     def check_may_wait(self):
@@ -78,6 +100,94 @@ def test_each_waiting_thread_wakes_for_its_own_future(keeper):
     with pytest.raises(TimeoutError):
         futures[19].exception(0)
     assert not futures[19]._waiters
+
+
+async def test_no_callback_is_lost_to_a_thread_that_waits(keeper):
+    """A thread that was waiting and goes on while callbacks are being called takes none of them away."""
+    (future,) = futures_of(keeper, 1)
+    is_done, called = threading.Event(), []
+    waiting = threading.Thread(target=lambda: (future.result(LIMIT_S), is_done.set()))
+    waiting.start()
+    await until(lambda: future._done_callbacks)
+    future.add_done_callback(lambda _: called.append(is_done.wait(LIMIT_S)))
+    future.add_done_callback(lambda _: called.append("second"))
+    future.add_done_callback(lambda _: called.append("third"))
+    future.settle(pickle.dumps((True, 7)))
+    waiting.join(LIMIT_S)
+    assert called == [True, "second", "third"]
+
+
+def test_one_that_waited_in_vain_leaves_nothing_behind(keeper):
+    """Its own callback is taken back, and nobody else's."""
+    (future,) = futures_of(keeper, 1)
+    future.add_done_callback(print)
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    assert future._done_callbacks == [print]
+
+
+def test_an_interrupt_in_wait_does_not_keep_others_from_ending(keeper, monkeypatch):
+    """One that comes while `wait` looks at its many futures leaves none of them held."""
+    futures = futures_of(keeper, 3)
+    taken, acquire = [], SharedLock.acquire
+
+    def interrupted(self, *args):
+        taken.append(acquire(self, *args))
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        return True
+
+    monkeypatch.setattr(SharedLock, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wait(futures, LIMIT_S)
+    settling = threading.Thread(
+        target=lambda: [future.settle(pickle.dumps((True, 7))) for future in futures], daemon=True
+    )
+    settling.start()
+    settling.join(LIMIT_S)
+    assert [future.done() for future in futures] == [True, True, True]
+
+
+def test_nothing_ends_while_a_call_looks(keeper):
+    """`wait` counts what has ended and then asks to be told of the rest: nothing may end in between."""
+    (future,) = futures_of(keeper, 1)
+    settling = threading.Thread(target=lambda: future.settle(pickle.dumps((True, 7))))
+
+    future._condition.acquire()
+    settling.start()
+    settling.join(0.05)
+    assert not future.done()
+    future._condition.release()
+    settling.join(LIMIT_S)
+    assert future.result(0) == 7
+
+
+@pytest.mark.parametrize("error", [OSError("too many open files"), ImportError("no module")])
+async def test_an_awaited_result_that_cannot_be_opened_says_so(keeper, error):
+    """Who awaits it, by any way, is told, and does not wait for ever."""
+    future, other = futures_of(keeper, 2)
+    for one in (future, other):
+        one.settle(pickle.dumps((True, CannotBeOpened(error))))
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(_awaited(future), LIMIT_S)
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(asyncio.wrap_future(other), LIMIT_S)
+
+
+async def test_an_awaited_stop_iteration_is_told_as_a_generator_tells_it(keeper):
+    """No coroutine may raise it."""
+    (future,) = futures_of(keeper, 1)
+    future.settle(pickle.dumps((False, (StopIteration(7), ""))), succeeded=False)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(_awaited(future), LIMIT_S)
+
+
+def test_the_exception_of_what_cannot_be_opened_is_why(keeper):
+    """It is what `result` raises, and not None."""
+    (future,) = futures_of(keeper, 1)
+    error = ImportError("no module")
+    future.settle(pickle.dumps((True, CannotBeOpened(error))))
+    assert repr(future.exception(0)) == repr(error)
 
 
 def test_a_callback_may_ask_for_the_result_of_a_cancelled_future(keeper):

@@ -25,7 +25,7 @@ def asking(tmp_path_factory):
 def test_first_prompt_starts_the_model(asking) -> None:
     """Without a supervisor the workshop starts the model itself; the future's result is the whole answer."""
     future = asking.prompt("Say hello.", max_tokens=5, temperature=0, name="hello")
-    answer = future.result(timeout=60)
+    answer = future.result(timeout=90)
     assert answer.strip()
     assert asking.output(future.task_id) == answer
     assert future.task.usage.completion_tokens == 5
@@ -35,7 +35,7 @@ def test_first_prompt_starts_the_model(asking) -> None:
 def test_answer_is_an_argument_of_others(asking) -> None:
     """A prompt's future among a function's arguments stands for its answer."""
     future = asking.prompt([{"role": "user", "content": "Say hello."}], max_tokens=3)
-    assert asking.submit(len, future).result(timeout=60) == len(future.result())
+    assert asking.submit(len, future).result(timeout=90) == len(future.result())
 
 
 def test_bad_prompt_is_refused_at_once(asking) -> None:
@@ -55,10 +55,10 @@ def test_model_that_cannot_be_loaded_is_told(tmp_path, monkeypatch) -> None:
     with Workshop(tmp_path / "home", workers=1) as opened:
         future = opened.prompt("a")
         with pytest.raises(TaskFailure, match=r"own\.gguf cannot be loaded"):
-            future.result(timeout=60)
+            future.result(timeout=90)
 
 
 def test_failure_is_the_futures(asking) -> None:
     """A prompt that fails raises what went wrong."""
     with pytest.raises(TaskFailure, match="unknown model 'llama'"):
-        asking.prompt("a", model="llama").result(timeout=60)
+        asking.prompt("a", model="llama").result(timeout=90)

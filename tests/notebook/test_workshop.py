@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import threading
 import time
 from concurrent.futures import CancelledError, as_completed, wait
+from pickle import PicklingError
 
 import pytest
 
@@ -17,6 +20,18 @@ from koubou_panel.wire import link
 def test_the_second_attaches_to_the_first(shop, attached):
     """One home has one workshop."""
     assert (shop.is_attached, attached.is_attached) == (False, True)
+
+
+def test_a_workshop_tells_what_it_is(shop, attached, home, tmp_path):
+    """In one line, also when it is shut down; and what is offered to who types is what there is for people."""
+    assert repr(shop) == f"<Workshop at {home}, held here, 2 workers>"
+    assert repr(attached) == f"<Workshop at {home}, attached, 2 workers>"
+    assert repr(Workshop.__new__(Workshop)) == "<Workshop, not open>"
+    with Workshop(tmp_path, workers=1) as short:
+        pass
+    assert repr(short) == f"<Workshop at {tmp_path}, shut down>"
+    assert {"submit", "state", "home", "is_attached"} <= set(dir(shop))
+    assert not {"call", "hops", "condition", "shop"} & set(dir(shop))
 
 
 def test_submit_gives_the_result(either):
@@ -72,7 +87,7 @@ def test_a_command_that_is_none_is_refused_at_once(either):
 def test_a_running_command_is_given_input(either):
     """Texts and bytes, from before it runs, more than is sent at once, until the end."""
     future = either.run("sh", "-c", "read line; echo $line; wc -c", stdin=True)
-    future.send_input("工房\n")
+    either.send_input(future.task_id, "工房\n")
     future.send_input(b"x" * 200_000)
     future.send_input(b"\xff", is_last=True)
     assert future.result(20) is None
@@ -109,10 +124,15 @@ def test_futures_work_with_the_standard_library(either):
     assert {future.result() for future in as_completed(futures)} == {2**n for n in range(8)}
 
 
-def test_what_cannot_be_pickled_is_refused_at_once(either):
-    """The caller hears it where it called."""
-    with pytest.raises(Refused, match="cannot be pickled"):
-        either.submit(print, (n for n in range(3)))
+def test_what_cannot_be_pickled_is_told_by_the_future(either):
+    """As by a pool of the standard library: who waits for the result hears it, the function's case too."""
+    lock = threading.Lock()
+    for future in (either.submit(print, (n for n in range(3))), either.submit(lambda: lock)):
+        with pytest.raises(Refused, match="cannot be pickled") as refused:
+            future.result(20)
+        assert isinstance(refused.value, PicklingError)
+    with pytest.raises(PicklingError):
+        list(either.map(lambda n: lock, [1]))
 
 
 def test_a_bad_option_is_refused(either):
@@ -138,4 +158,60 @@ def test_a_workshop_of_another_version_is_told_at_once(shop, home, monkeypatch):
     with pytest.raises(Refused, match="koubou down") as refused:
         Workshop(home)
     assert refused.value.code == "version"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
+
+
+def test_a_fork_of_a_worker_ends_with_its_function(shop):
+    """Returned or raised, it goes on nowhere in the worker, which has the task's result and serves the next."""
+
+    def forks(how):
+        pid = os.fork()
+        if pid == 0:
+            if how:
+                raise how
+            return "child"
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    futures = [shop.submit(forks, how) for how in (None, ValueError("odd"), SystemExit(7)) for _ in range(2)]
+    assert [future.result(30) for future in futures] == [0, 0, 1, 1, 7, 7]
+    assert list(shop.map(abs, [-1] * 4, timeout=30)) == [1] * 4
+    assert "ValueError: odd" in futures[2].output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda _: Workshop(workers="two"), r"\(1, 4\), not 'two'"),
+        (lambda _: Workshop(3), r"Workshop\(workers=3\)"),
+        (lambda shop: shop.run(["echo", "x"]), r"run\(\*\['echo', 'x'\]\)"),
+        (lambda shop: shop.run("sleep", 1), "give str"),
+        (lambda shop: shop.result(5), "its id"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_told_what_to_give(shop, wrong, told):
+    """Before anything is opened or sent."""
+    with pytest.raises(TypeError, match=told):
+        wrong(shop)
+
+
+def test_a_task_is_named_by_whatever_has_its_id(either):
+    """Its future, a live view, a model of the state; an id that is no task's is refused."""
+    future = either.submit(pow, 2, 3)
+    assert either.result(future, 20) == 8
+    model = next(model for model in either.state.tasks if model.task_id == future.task_id)
+    assert either.result(model) == either.result(future.task) == 8
+    assert either.output(future) == ""
+    either.cancel(future.task)
+    for ask in (either.cancel, either.output, either.result):
+        with pytest.raises(Refused, match="no task 'nope'"):
+            ask("nope")
+
+
+def test_output_is_whole(either):
+    """Also where it takes several pieces, and only its part where that is asked for."""
+    future = either.run("sh", "-c", "yes äöü | head -c 2500000")
+    assert future.result(30) is None
+    text = "äöü\n" * 357_143
+    assert future.output == text.encode()[:2_500_000].decode("utf-8", "replace")
+    assert either.output(future, limit=7) == "äöü\n"
+    assert either.output(future, offset=-7 * 200_000 - 1, limit=1_200_000).count("ä") > 171_000

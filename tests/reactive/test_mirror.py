@@ -206,10 +206,10 @@ async def test_the_queue_costs_a_flush_nothing() -> None:
                 template, status="pending", request=replace(template.request, task_id=task_id)
             )
         shop.state.counts["pending"] = 20_000
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(20):
             mirror.flush()
-        took = (time.perf_counter() - began) / 20
+        took = (time.thread_time() - began) / 20
         for n in range(20_000):
             del shop.state.tasks[f"pending{n:06d}"]
         shop.state.counts["pending"] = 0

@@ -52,6 +52,9 @@ def test_what_nobody_can_know_is_nan() -> None:
     rows = series.advance(NOW)
     assert isnan(rows[0].completed)
     assert rows[-1].completed == 0
+    assert 98 <= series.known_s(900) <= 100
+    assert series.known_s(60) == 60
+    assert Throughput(NOW).known_s(900) == 900
 
 
 def test_p95_is_over_the_last_minute() -> None:

@@ -28,7 +28,7 @@ def serving_model(home: Path, *args: str, **more) -> Iterator[dict[str, object]]
         yield json.loads(process.stdout.readline())
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=90)
 
 
 def busy_slots(home: Path) -> int:

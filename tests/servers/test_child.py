@@ -156,7 +156,7 @@ def test_an_end_is_not_held_up_by_a_thread() -> None:
         "threading.Thread(target=threading.Event().wait).start()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
     )
     assert (done.returncode, done.stdout) == (0, "tidied\n")
     assert "did not close in time" in done.stderr

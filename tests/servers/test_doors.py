@@ -441,7 +441,7 @@ async def test_many_facts_at_once_come_in_order(door, shop):
     async def follow(client) -> list[int]:
         seqs = []
         while not seqs or seqs[-1] < 1500:
-            seqs.append((await client.next("task_update", timeout=30))["seq"])
+            seqs.append((await client.next("task_update", timeout=90))["seq"])
         return seqs
 
     async with door.client() as one, door.client() as two:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import itertools
 import os
 import re
@@ -23,7 +25,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from koubou_panel.servers import guard as guard_module
-from koubou_panel.servers.access import Access, Allow, Pending, Role, loopback_origins
+from koubou_panel.servers.access import Access, Allow, Pending, Role, loopback_origins, token_hash
 from koubou_panel.servers.credentials import Sessions, derive_read_token, mint_code
 from koubou_panel.servers.guard import (
     Guard,
@@ -335,13 +337,39 @@ async def test_a_program_gets_one_plain_line(workplace):
 
 
 async def test_a_browser_gets_a_page_that_loads_nothing(workplace):
-    """A browser without credentials gets a small page that needs nothing from elsewhere and runs no script."""
+    """A browser without credentials gets a small page that needs nothing from elsewhere, and runs its script alone."""
     reply = await workplace.ask("GET", "/nowhere?<script>", "Accept: text/html,*/*")
     assert status_of(reply) == 401
     assert headers_of(reply)["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in headers_of(reply)["content-security-policy"]
     assert "<code>koubou status</code>" in reply
-    assert not re.search(r"<script|\ssrc=|http://|https://", reply.partition("\r\n\r\n")[2])
+    body = reply.partition("\r\n\r\n")[2]
+    assert not re.search(r"\ssrc=|\son\w+=|http://|https://", body)
+    (script,) = re.findall(r"<script>(.*?)</script>", body, re.DOTALL)
+    named = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = headers_of(reply)["content-security-policy"]
+    assert f"script-src 'sha256-{named}'" in policy
+    assert "form-action 'none'" in policy, "the form is never sent as one: what it holds gets into no history"
+
+
+@pytest.mark.parametrize(
+    ("headers", "language", "words"),
+    [
+        ((), "en", "Sign in"),
+        (("Accept-Language: ja,en;q=0.5",), "ja", "サインイン"),
+        (("Accept-Language: ja", "Cookie: koubou-language=zh-Hant"), "zh-Hant", "登入"),
+        (("Accept-Language: *;q=x,,\u00ff", "Cookie: koubou-language=<b>"), "en", "Sign in"),
+    ],
+)
+async def test_a_browser_is_spoken_to_in_its_language(headers, language, words, workplace):
+    """The page before the dashboard speaks what was chosen there, else what the browser asks for."""
+    for path in ("/", "/login?code=x"):
+        reply = await workplace.ask("GET", path, "Accept: text/html", *headers)
+        assert f'<html lang="{language}">' in reply
+        assert f"<button>{words}</button>" in reply
+    link = f"/login?code={mint_code(TOKEN, START)}"
+    reply = await workplace.ask("GET", link, "Accept: text/html", *headers)
+    assert f'<html lang="{language}">' in reply
 
 
 async def test_head_gets_no_body(workplace):
@@ -365,6 +393,43 @@ async def test_the_link_opens_a_session_once(workplace):
     assert "set-cookie" not in headers_of(second)
     assert "<code>koubou status</code>" in second
     assert [verdict.role for _, _, verdict in workplace.seen] == [Role.FULL, Role.FULL]
+
+
+@pytest.mark.parametrize(("token", "role"), [(TOKEN, Role.FULL), (READ, Role.READ)])
+async def test_the_token_that_is_typed_opens_a_session(token, role, workplace):
+    """The sign-in page presents it as programs do, and is given a cookie; no handler hears of it."""
+    reply = await workplace.ask("POST", "/login", f"Authorization: Bearer {token}")
+    assert (status_of(reply), workplace.seen) == (200, [])
+    assert token not in reply
+    assert status_of(await workplace.ask("GET", "/", cookie_of(reply))) == 200
+    assert workplace.seen[0][2].role is role
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *BAD_CREDENTIALS,
+        (BEARER, "Origin: https://evil.example"),
+        (BEARER, "Origin: null"),
+        ("Authorization: Bearer an-agent's",),
+        ("Content-Type: application/x-www-form-urlencoded",),
+    ],
+)
+async def test_nothing_else_that_is_typed_opens_one(headers, workplace):
+    """Not a wrong token, not another site's page, not an agent's own token, which its session would outlive."""
+    workplace.guard.name({token_hash("an-agent's"): Allow(Role.FULL, "agent")})
+    opened = cookie_of(await workplace.ask("POST", "/login", BEARER))
+    for more in ((), (opened,)):
+        reply = await workplace.ask("POST", "/login", *headers, *more, body=f"token={TOKEN}".encode())
+        assert status_of(reply) in (401, 403)
+        assert "set-cookie" not in headers_of(reply)
+    assert workplace.seen == []
+
+
+async def test_without_auth_a_session_is_for_the_token_alone(tmp_path):
+    """Where everyone gets in, nobody gets a cookie that would let them in later."""
+    async with Workplace(tmp_path, insecure_no_auth=True) as workplace:
+        assert status_of(await workplace.ask("POST", "/login")) == 401
 
 
 async def test_a_used_link_is_no_trouble_for_who_is_in(workplace):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from koubou_panel.core.commands import Caller, SubmitTask
-from koubou_panel.core.events import SystemNoted
+from koubou_panel.core.commands import Caller, ScaleWorkers, SubmitTask
+from koubou_panel.core.events import SystemNoted, TaskCompleted
 from koubou_panel.core.ports import OutputBytes
-from koubou_panel.core.records import Request, TaskId
+from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.servers import private, private_client
 from koubou_panel.servers.private import PrivateServer
@@ -104,6 +104,19 @@ async def test_a_socket_that_was_removed_is_made_again(tmp_path, monkeypatch) ->
         connect_private(folder / "shop.sock").close()
 
 
+async def test_the_socket_of_another_workshop_is_left_alone(tmp_path) -> None:
+    """One whose folder was removed ends beside the next in the same place, and takes nothing of it away."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    async with _server(folder) as (_, old):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        async with _server(folder):
+            await old.close()
+            connect_private(folder / "shop.sock").close()
+        assert not (folder / "shop.sock").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_other_user_is_turned_away() -> None:
     """Another user's process gets nothing, even where the file's permissions would let it in."""
@@ -164,6 +177,36 @@ async def test_what_is_not_the_protocol_ends_with_a_word(tmp_path) -> None:
         assert await good.do(_submission(good), CALLER) in shop.state.tasks
 
 
+async def test_what_cannot_be_read_fails_that_call_alone(tmp_path) -> None:
+    """A wrongly typed question or command is refused; the link stays, and all else that was asked with it is done."""
+    async with (
+        _server(tmp_path) as (shop, _),
+        await RemoteShop.connect(tmp_path / "shop.sock", by="test") as remote,
+    ):
+        before = remote.state
+        with pytest.raises(Refused, match="Expected `int`, got `str`"):
+            await remote.read_output(remote.next_id(), 0, "a")
+        answers = await remote.do_many([_submission(remote), _submission(remote, priority="x")], CALLER)
+        assert answers[0] in shop.state.tasks
+        assert answers[1].code == "invalid"
+        with pytest.raises(Refused, match="cannot read") as caught:
+            await remote.do(ScaleWorkers(1.5, 2), CALLER)
+        assert caught.value.code == "invalid"
+        assert remote.state is before  # it was not connected anew
+
+
+async def test_nothing_is_sent_again_to_who_hung_up_on_it(tmp_path) -> None:
+    """Where the whole link is cut for what was sent, each call of it is told so at once."""
+    async with (
+        _server(tmp_path) as (_, server),
+        await RemoteShop.connect(tmp_path / "shop.sock", by="test") as remote,
+    ):
+        remote._connection._transport.write(b"\x00\x00\x00\x03abc")
+        with pytest.raises(Refused, match="not a message"):
+            await asyncio.wait_for(remote.read_output(remote.next_id(), 0, 1), 5)
+        await until(lambda: server.clients == 1 and remote.link.status == "live")
+
+
 async def test_functions_of_another_python_are_refused_the_rest_is_served(tmp_path) -> None:
     """A caller of another minor version may follow and command, but not hand over a function."""
     async with _server(tmp_path) as (shop, _):
@@ -178,7 +221,7 @@ async def test_functions_of_another_python_are_refused_the_rest_is_served(tmp_pa
 
 async def test_payloads_do_not_leave(tmp_path) -> None:
     """The opaque bytes of a function stay in the workshop: neither state, facts nor records carry them."""
-    from koubou_panel.kinds.function import pack
+    from koubou_panel.kinds.packing import pack
 
     secret = pack(b"opaque-secret", b"opaque-secret", [])
     async with _server(tmp_path) as (shop, _):
@@ -205,11 +248,12 @@ async def test_follower_is_told_of_its_task_alone(tmp_path) -> None:
         await until(lambda: task_id in shop.engine.jobs)
         await shop.do(_submission(shop), CALLER)
         shop.engine.finish(task_id, exit_code=0)
-        told = []
-        while not (told and told[-1].task and told[-1].task.is_finished):
-            told.append(await raw.until(link.Now))
-        assert {now.task_id for now in told} == {task_id, "nonesuch"}
-        assert [now.task for now in told if now.task_id == "nonesuch"] == [None]
+        told: dict[TaskId, list[Task | None]] = {}
+        while not (told.get("nonesuch") and told.get(task_id) and told[task_id][-1].is_finished):
+            now = await raw.until(link.Now)
+            told.setdefault(now.task_id, []).append(now.task)
+        assert told.keys() == {task_id, "nonesuch"}
+        assert told["nonesuch"] == [None]
         raw.send(link.Unfollow(task_id))
         await raw.close()
 
@@ -306,3 +350,24 @@ async def test_twenty_clients_leave_nothing_behind(tmp_path) -> None:
         await until(lambda: server.clients == 0)
         await until(lambda: len(asyncio.all_tasks()) == tasks)
         assert shop.hub.subscribers == 1
+
+
+async def test_small_results_come_to_who_submitted_and_to_nobody_else(tmp_path) -> None:
+    """The fact that its task has ended has the value in it, so that it need not ask; other replicas stay light."""
+    async with _server(tmp_path) as (shop, _):
+        raws = [await _Raw.connect(tmp_path / "shop.sock", replica=True) for _ in range(2)]
+        for raw in raws:
+            await raw.until(link.Reset)
+        command = _submission(shop)
+        raws[0].send(link.Do(1, CALLER, [command]))
+        task_id = command.request.task_id
+        await until(lambda: task_id in shop.engine.jobs)
+        shop.engine.finish(task_id, value=b"result")
+        told = []
+        for raw in raws:
+            facts = []
+            while not any(isinstance(fact, TaskCompleted) for fact in facts):
+                facts = (await raw.until(link.Facts)).facts
+            told += [fact.value for fact in facts if isinstance(fact, TaskCompleted)]
+            await raw.close()
+    assert told == [b"result", b""]

@@ -12,8 +12,16 @@ from msgspec.structs import replace
 from koubou_panel.archive import loaded as loaded_module
 from koubou_panel.archive.sqlite import Batch
 from koubou_panel.core import fold
-from koubou_panel.core.commands import Caller, CancelTask, PausePool, RetryTask, RunsSampled, SubmitTask
-from koubou_panel.core.events import MetricsSampled, TaskSubmitted
+from koubou_panel.core.commands import (
+    Caller,
+    CancelTask,
+    PausePool,
+    ResumePool,
+    RetryTask,
+    RunsSampled,
+    SubmitTask,
+)
+from koubou_panel.core.events import MetricsSampled, TaskCompleted, TaskSubmitted
 from koubou_panel.core.ids import make_task_id
 from koubou_panel.core.records import Metrics, TaskId, Use
 from koubou_panel.errors import Refused
@@ -385,3 +393,27 @@ async def test_a_time_out_is_kept_by_the_clock():
         shop.hub._wake()
         await until(lambda: shop.state.tasks[task_id].status == "failed")
         assert shop.state.tasks[task_id].reason == "timeout"
+
+
+async def test_ends_that_nothing_follows_are_told_together():
+    """A worker that has enough in hand ends two short tasks, one after the other: they are one step."""
+    told = []
+
+    class Reader(Collector):
+        def on_facts(self, folded):
+            told.append([each.fact.task_id for each in folded if isinstance(each.fact, TaskCompleted)])
+
+    async with open_inline_shop(workers=1) as shop:
+        shop.hub.agenda.pace_s["short"] = 0.0039
+        commands = [submission(shop, name="short", payload=b"opaque") for _ in range(6)]
+        commands = [SubmitTask(replace(each.request, kind="function", spec={})) for each in commands]
+        await shop.do(PausePool(), ME)
+        ids = await shop.do_many(commands, ME)
+        await shop.do(ResumePool(), ME)
+        await until(lambda: len(shop.engine.jobs) == 5)  # what a worker holds
+        shop.subscribe(Reader())
+        for task_id in ids[:2]:
+            shop.engine.finish(task_id)
+            await asyncio.sleep(0)
+        await until(lambda: sum(map(len, told)) == 2)
+        assert ids[:2] in told

@@ -13,7 +13,9 @@ from koubou_panel.archive import loaded as loaded_module
 from koubou_panel.archive.sqlite import Archive, Batch, HomeRefused
 from koubou_panel.core.commands import Caller, PausePool
 from koubou_panel.core.events import (
+    StopRequested,
     SystemNoted,
+    TaskCancelled,
     TaskFailed,
     TaskRetried,
     TaskReturned,
@@ -49,7 +51,27 @@ def test_a_run_that_had_begun_is_lost(mark):
     assert isinstance(fact, TaskFailed)
     assert fact.reason == "lost"
     assert isinstance(note, SystemNoted)
-    assert note.data == {"interrupted": 1, "retried": 0, "queued": 0}
+    assert note.data == {"interrupted": 1, "looped": 0, "retried": 0, "returned": 0, "queued": 0}
+
+
+def test_a_run_that_is_lost_for_the_last_time_is_counted():
+    """One that a crash has ended too often is told of as what is lost."""
+    state = interrupted(on_crash="retry")
+    state.tasks[TaskId("a")] = replace(state.tasks[TaskId("a")], crashes=2)
+    fact, note = recover(state, {WORKER: 1}, 9.0)
+    assert fact.reason == "crash_loop"
+    assert (note.data["interrupted"], note.data["looped"]) == (1, 1)
+
+
+@pytest.mark.parametrize("cause", ["user", "timeout"])
+def test_what_was_being_stopped_is_not_counted_as_lost(cause):
+    """It ended as it was to, and there is nothing to tell of."""
+    state = interrupted(timeout_s=1.0)
+    evolve(state, StopRequested(3.0, TaskId("a"), 1, cause, "me"))
+    (fact,) = recover(state, {WORKER: 1}, 9.0)
+    assert (type(fact), fact.reason) == (
+        (TaskCancelled, "user") if cause == "user" else (TaskFailed, "timeout")
+    )
 
 
 def test_a_run_whose_worker_left_no_mark_is_lost():
@@ -79,11 +101,11 @@ def test_nothing_to_recover_says_nothing():
 async def test_pending_tasks_survive_a_restart(tmp_path):
     """What waited when the workshop ended runs in the next one."""
     async with open_shop(tmp_path / "home", workers=1) as shop:
-        blocker = await submit(shop, "sleep", "60")
+        blocker = await submit(shop, "sh", "-c", f"touch {tmp_path}/began; exec sleep 60")
         waiting = await submit(shop, "echo", "later")
-        await until(lambda: shop.state.tasks[blocker].status == "in_progress")
+        await until((tmp_path / "began").exists)  # what is claimed but not begun goes back to the queue
     async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
-        await until(lambda: shop.state.tasks[waiting].status == "completed", 40)
+        await until(lambda: shop.state.tasks[waiting].status == "completed")
         assert shop.state.tasks[blocker].reason == "shutdown"
 
 
@@ -106,9 +128,9 @@ async def test_followers_of_what_left_the_state_are_told_at_the_start(tmp_path, 
 async def test_a_shutdown_ends_what_runs_with_its_reason(tmp_path):
     """A running task is cancelled by the shutdown; one that may rerun goes back to the queue."""
     async with open_shop(tmp_path / "home", workers=2) as shop:
-        once = await submit(shop, "sleep", "60")
-        again = await submit(shop, "sleep", "60", on_crash="retry")
-        await until(lambda: shop.state.counts["in_progress"] == 2)
+        once = await submit(shop, "sh", "-c", f"touch {tmp_path}/once; exec sleep 60")
+        again = await submit(shop, "sh", "-c", f"touch {tmp_path}/again; exec sleep 60", on_crash="retry")
+        await until(lambda: (tmp_path / "once").exists() and (tmp_path / "again").exists())
     async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
         first, second = await shop.get(once), shop.state.tasks[again]
         assert (first.status, first.reason) == ("cancelled", "shutdown")

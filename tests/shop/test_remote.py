@@ -261,6 +261,25 @@ async def test_commands_do_not_wait_for_ever(tmp_path, monkeypatch) -> None:
         await remote.do(_submission(remote), CALLER)
 
 
+async def test_who_hangs_up_at_once_is_not_tried_all_the_time(tmp_path, monkeypatch) -> None:
+    """A call has a workshop that has ended looked for once; each try that is cut off is followed by a rest."""
+    for name, value in {"ENDED_S": 0.0, "AGAIN_S": 0.1, "WAIT_S": 0.5}.items():
+        monkeypatch.setattr(connection, name, value)
+    path, tries = tmp_path / "shop.sock", []
+
+    def hang_up(_, writer) -> None:
+        tries.append(writer.close())
+
+    async with open_inline_shop() as shop, _serving(shop, path):
+        remote = await RemoteShop.connect(path, by="test", why_ended=lambda: "it has ended")
+    async with remote:
+        await until(lambda: remote.link.status == "closed")
+        async with await asyncio.start_unix_server(hang_up, path):
+            with pytest.raises(Refused, match="does not answer"):
+                await remote.do(_submission(remote), CALLER)
+        assert 0 < len(tries) <= 8
+
+
 class _Holding:
     """A shop that answers no command until it is told to, so that a link can be cut in between."""
 

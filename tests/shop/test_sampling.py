@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,12 +41,9 @@ async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
     async with open_shop(tmp_path / "home", workers=1) as shop:
         heard = Collector()
         shop.subscribe(heard)
-        task_id = await submit(shop, "python3", "-c", HOG, str(tmp_path / "end"))
-        await until(lambda: len(shop.hub.curves.get(task_id, 1) or ()) >= 3, 30)
-        task = shop.state.tasks[task_id]
-        assert task.use.processes == 2
-        assert task.use.rss_bytes > 120 * MB
-        assert task.use.cpu_percent > 5
+        task_id = await submit(shop, sys.executable, "-c", HOG, str(tmp_path / "end"))
+        await until(lambda: _is_at_work(shop.state.tasks[task_id].use))
+        await until(lambda: len(shop.hub.curves.get(task_id, 1) or ()) >= 3)
         live = await shop.curve(task_id)
         assert isinstance(live, Curve)
         assert max(live.rss_bytes) > 120 * MB
@@ -66,6 +64,11 @@ async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
         assert await shop.curve(task_id) == kept
 
 
+def _is_at_work(use):
+    """Whether both processes were seen, with what they hold, computing."""
+    return use is not None and use.processes == 2 and use.rss_bytes > 120 * MB and use.cpu_percent > 5
+
+
 async def _is_stored(shop, task_id):
     return await shop.curve(task_id) is not None
 
@@ -83,9 +86,9 @@ async def test_a_run_that_passes_its_memory_limit_is_stopped(tmp_path):
     """The looks between samples find it, and the reason is said."""
     async with open_shop(tmp_path / "home", workers=1) as shop:
         task_id = await submit(
-            shop, "python3", "-c", HOG, str(tmp_path / "end"), limits=Limits(memory_bytes=50 * MB)
+            shop, sys.executable, "-c", HOG, str(tmp_path / "end"), limits=Limits(memory_bytes=50 * MB)
         )
-        await until(lambda: shop.state.tasks[task_id].is_finished, 30)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
         assert shop.state.tasks[task_id].reason == "memory"
 
 
@@ -112,7 +115,7 @@ async def test_a_function_has_its_own_peaks(tmp_path):
     """What its worker holds while it runs is on the record of a function that is looked at."""
     with Workshop(tmp_path / "home", workers=1) as shop:
         future = shop.submit(_hold, str(tmp_path / "end"))
-        await until(lambda: (future.task.usage.peak_rss_bytes or 0) > 55 * MB, 60)
+        await until(lambda: (future.task.usage.peak_rss_bytes or 0) > 55 * MB)
         (tmp_path / "end").touch()
         await asyncio.get_running_loop().run_in_executor(None, future.result)
         usage = future.task.usage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from contextlib import aclosing, asynccontextmanager
@@ -20,14 +19,9 @@ from koubou_panel.servers.socket import SocketServer
 from koubou_panel.shop.stream import stream
 from koubou_panel.testing import open_inline_shop, submit, until
 from koubou_panel.wire.session import Limits
+from tests.ports import free_port
 
 TOKEN = "t" * 43
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return held.getsockname()[1]
 
 
 @asynccontextmanager
@@ -97,7 +91,7 @@ async def test_a_killed_server_is_found_again():
             stdout=asyncio.subprocess.PIPE,
         )
         assert await server.stdout.readline() == b"ready\n"
-        await until(lambda r=round_: epochs(messages) == r and len(noted(after_state(messages))) > 20, 20)
+        await until(lambda r=round_: epochs(messages) == r and len(noted(after_state(messages))) > 20)
         server.kill()
         await server.wait()
     reading.cancel()

@@ -33,6 +33,11 @@ def ask(kind: object, **message: object) -> object:
         ({"kind": "drain"}, DrainPool()),
         ({"kind": "restart", "worker_id": "w"}, RestartWorker("w", at_once=False)),
         ({"kind": "restart", "worker_id": "w", "at_once": True}, RestartWorker("w", at_once=True)),
+        (
+            {"kind": "restart", "worker_id": "w", "at_once": True, "task_id": TASK},
+            RestartWorker("w", at_once=True, task_id=TASK),
+        ),
+        ({"kind": "restart", "worker_id": "w", "task_id": TASK}, RestartWorker("w", at_once=False)),
         ({"kind": "input", "task_id": TASK, "text": "né"}, SendInput(TASK, "né\n".encode())),
         ({"kind": "input", "task_id": TASK, "text": "a\ud800"}, SendInput(TASK, b"a?\n")),
         ({"kind": "input", "task_id": TASK, "text": "", "last": True}, SendInput(TASK, b"", is_last=True)),

@@ -7,7 +7,7 @@ from koubou_panel.core.ports import TaskQuery
 from koubou_panel.errors import Refused
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit, until
-from koubou_panel.views.bulk import Bulk, intent_for_all
+from koubou_panel.views.bulk import Bulk, Hearer, intent_for_all
 
 
 def bulk(shop: LocalShop, told: list[str]) -> Bulk:
@@ -15,8 +15,7 @@ def bulk(shop: LocalShop, told: list[str]) -> Bulk:
     return Bulk(
         shop,
         Caller("dashboard"),
-        changed=lambda: None,
-        say=lambda text, _is_bad: told.append(text),
+        Hearer(lambda: None, lambda text, _is_bad: told.append(text)),
         keep=set(),
         undo_s=0.0,
     )

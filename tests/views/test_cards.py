@@ -10,6 +10,7 @@ import pytest
 
 from koubou_panel.registry import find, names
 from koubou_panel.views.cards import Card
+from koubou_panel.views.inline import InlineTask
 from koubou_panel.views.theme import ASSETS, DARK, LIGHT, css_variables
 
 MODULES = sorted((ASSETS / "js").glob("*.js"))
@@ -19,11 +20,13 @@ SCRIPT = (ASSETS / "js" / "cards.js").read_text(encoding="utf-8")
 
 
 def card_classes() -> set[type[Card]]:
-    """Every class of card: those that all pages share, and those of one page."""
+    """Every class of card: those that all pages share, and those of one page; not a notebook's own."""
     import_module("koubou_panel.views.session")
     for name in names("pages"):
         find("pages", name)
-    return {card for card in Card.__subclasses__() if card.__module__.startswith("koubou_panel.")}
+    modules = {card: card.__module__ for card in Card.__subclasses__()}
+    own = "koubou_panel.views.inline"
+    return {card for card, name in modules.items() if name.startswith("koubou_panel.") and name != own}
 
 
 def test_every_card_has_both_halves() -> None:
@@ -32,6 +35,15 @@ def test_every_card_has_both_halves() -> None:
     assert exported
     drawn = {name.strip() for name in exported[1].split(",") if name.strip()}
     assert drawn == {card.__name__ for card in card_classes()}
+
+
+def test_every_card_of_a_notebook_has_both_halves() -> None:
+    """Its module draws the cards that are its own, and those of pages that it takes over."""
+    script = (ASSETS / "js" / "inline" / "main.js").read_text(encoding="utf-8")
+    taken = re.search(r"const CARDS = \{([^}]*)\}", script)
+    assert taken
+    drawn = {name.strip() for name in taken[1].split(",")}
+    assert drawn - {card.__name__ for card in card_classes()} == {InlineTask.__name__}
 
 
 def test_cards_share_one_module() -> None:
@@ -51,7 +63,8 @@ def test_a_module_imports_what_there_is(file: Path) -> None:
             assert re.search(
                 rf"^export (async )?(function|const|let) {re.escape(name)}\b", other, re.MULTILINE
             )
-            assert re.search(rf"(?<![\w$.]){re.escape(name)}(?![\w$])", rest), f"{name} is not used"
+            # After a dot it is a property; after three it is spread.
+            assert re.search(rf"(?<![\w$.])(\.\.\.)?{re.escape(name)}(?![\w$])", rest), f"{name} is not used"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from koubou_panel.core.ports import RunSpan
 from koubou_panel.core.records import Metrics, TaskId, WorkerId
 from koubou_panel.reactive import Second
 from koubou_panel.views.charts import BINS, BINS_S, HostChart, ThroughputChart, bars_of, time_range
+from koubou_panel.views.system import SystemCharts
 
 NOW = 1_700_000_000.0
 
@@ -97,3 +98,11 @@ def test_no_drag_and_no_scroll() -> None:
     for chart in (ThroughputChart(time_range(NOW)), HostChart(time_range(NOW))):
         assert chart.figure.toolbar_location is None
         assert {type(tool).__name__ for tool in chart.figure.tools} == {"HoverTool"}
+
+
+def test_a_line_at_100_percent_is_seen_whole() -> None:
+    """Above 100, the last tick, there is room for half the width of a line."""
+    figures = [HostChart(time_range(NOW)).figure, SystemCharts(NOW).plot("cpu")]
+    for figure in figures:
+        assert figure.y_range.end > 100
+        assert figure.yaxis[0].ticker.ticks[-1] == 100

@@ -77,7 +77,7 @@ class Place:
         headers = {"Authorization": f"Bearer {rest_door.TOKEN}"}
         call = json.loads(text)
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http,
+            httpx2.AsyncClient(headers=headers, timeout=90, trust_env=False) as http,
             Client(
                 streamable_http_client(f"http://127.0.0.1:{self.ports.agents}/mcp", http_client=http)
             ) as client,

@@ -1,12 +1,15 @@
 """The first minute: a demo load that can be cleared, and a command that is pasted."""
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bokeh.document import Document
 
 from koubou_panel.core.commands import Caller
+from koubou_panel.home import Home
+from koubou_panel.settings import default_home
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_inline_shop, submit, until
 from koubou_panel.views.first import DEMO_TASKS, demo_left, demo_requests
@@ -64,6 +67,24 @@ async def test_clear_leaves_what_people_call_a_demo(own: dict[str, Any]) -> None
     async with open_inline_shop(workers=1) as shop:
         await submit(shop, **own)
         assert demo_left(shop.state) == []
+
+
+async def test_each_way_in_names_a_home_of_ones_own(tmp_path: Path) -> None:
+    """What is pasted reaches this workshop; the usual home needs no word."""
+    own = Home(tmp_path / "my home")
+    async with open_inline_shop(workers=1) as shop:
+        told = {}
+        for home in (own, Home(default_home())):
+            session = PageSession(shop, caller=Caller("dashboard", "full"), now=shop.clock, home=home)
+            session.start(Document())
+            told[home] = [line for _, line, _ in session.view.first.card.lines]
+            session.close()
+        here, usual = told.values()
+        assert [f"kp.Workshop({str(own.root)!r})" in line for line in here] == [True, True, False, False]
+        quoted = f"$(koubou --home '{own.root}' token)"
+        assert [quoted in line for line in here] == [False, False, True, True]
+        assert "kp.Workshop()" in usual[0]
+        assert "$(koubou token)" in usual[2]
 
 
 async def test_a_pasted_command_runs() -> None:

@@ -68,6 +68,9 @@ def test_the_error_is_read_before_its_traceback() -> None:
     told = fault(trace)
     assert (told["error"], told["place"]) == ("ValueError: first\nsecond", 'File "a.py", line 3, in g')
     assert told["trace"] == trace.strip()
+    crash = 'Fatal Python error: Segmentation fault\n  File "a.py", line 2 in f\n  File "<frozen>", line 8 in _run\n'
+    told = fault(crash)
+    assert (told["error"], told["place"]) == (crash.partition("\n")[0], 'File "a.py", line 2 in f')
     assert fault("") == {}
     assert fault("no frames") == {"error": "no frames", "place": "", "trace": ""}
 

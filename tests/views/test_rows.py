@@ -1,12 +1,16 @@
 """What the page says, as plain data."""
 
+from math import nan
+
 from koubou_panel.core.commands import Caller, CancelTask, DrainPool, PausePool, ResumePool
 from koubou_panel.core.events import MetricsSampled, SystemNoted, TasksSampled, WorkerSampled
 from koubou_panel.core.records import Metrics, Progress, Use
-from koubou_panel.reactive import Mirror
+from koubou_panel.reactive import Mirror, Throughput
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
 from koubou_panel.views import rows
+from koubou_panel.views.attention import crash_notices
+from koubou_panel.views.language import speaking
 
 
 async def start(shop: LocalShop, **fields: object) -> str:
@@ -32,13 +36,28 @@ async def test_six_tiles_with_true_numbers() -> None:
         await submit(shop)
         clock.advance(7)
         mirror = Mirror(shop, now=clock)
-        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, [], clock())}
+        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, clock())}
         assert list(tiles) == ["pending", "running", "completed", "failed", "success", "workers"]
         assert [tile["value"] for tile in tiles.values()] == ["1", "1", "1", "1", "50.0", "1"]
         assert tiles["pending"]["sub"] == "oldest 7.0 s"
         assert tiles["running"]["of"] == "/ 1"
         assert tiles["failed"]["tone"] == "fail"
-        assert len(tiles["completed"]["spark"]) == rows.SPARK_STEPS
+        lines = rows.sparks(mirror.throughput, [(1, nan)])
+        assert (lines["pending"], lines["running"]) == ([1], [None])
+        assert len(lines["completed"]) == len(lines["failed"]) == rows.SPARK_STEPS
+        mirror.close()
+
+
+async def test_a_part_is_not_told_as_the_whole() -> None:
+    """Where a burst was longer than what a page begins with, its rate is a least, and its share that of a part."""
+    async with open_inline_shop(workers=1) as shop:
+        await finish(shop, await start(shop))
+        mirror = Mirror(shop, now=shop.clock)
+        series = Throughput(shop.clock(), known_since=shop.clock() - 30)
+        series.advance(shop.clock())
+        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, series, shop.clock())}
+        assert tiles["completed"]["sub"] == "≥ 1 per min"
+        assert str(tiles["success"]["sub"]).startswith("last 2")
         mirror.close()
 
 
@@ -46,7 +65,7 @@ async def test_nothing_ended_is_no_percentage() -> None:
     """Where nothing ended there is no success rate, and nothing is red."""
     async with open_inline_shop() as shop:
         mirror = Mirror(shop, now=shop.clock)
-        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, [], shop.clock())}
+        tiles = {tile["key"]: tile for tile in rows.tiles(mirror.model, mirror.throughput, shop.clock())}
         assert tiles["success"]["value"] == "–"
         assert tiles["failed"]["tone"] == ""
         assert tiles["pending"]["sub"] == "nothing waits"
@@ -63,20 +82,27 @@ async def test_nothing_is_noticed_when_all_is_well() -> None:
         mirror.close()
 
 
-async def test_what_a_crash_left_is_noticed_for_a_while() -> None:
-    """After a crash the page says what became of the work; ten minutes later it is no news."""
-    clock = ManualClock()
-    async with open_inline_shop(clock=clock) as shop:
-        shop.hub.note(SystemNoted(clock(), "recovered", "1 interrupted, 2 retried, 3 still queued"))
-        await until(lambda: shop.state.notes)
-        mirror = Mirror(shop, now=clock)
-        (notice,) = rows.notices(mirror.model, mirror.throughput)
-        assert notice["text"] == "The workshop came back: 1 interrupted, 2 retried, 3 still queued"
-        mirror.close()
-        clock.advance(601)
-        later = Mirror(shop, now=clock)
-        assert rows.notices(later.model, later.throughput) == []
-        later.close()
+def test_what_a_crash_left_is_noticed_for_a_day() -> None:
+    """It says what became of the tasks, in the words of the page; what was lost is a click away."""
+    data = {"interrupted": 3, "retried": 1, "returned": 2, "queued": 9}
+    notes = [
+        SystemNoted(100.0, "recovered", "words of the workshop", data),
+        SystemNoted(101.0, "scaled_up", ""),
+    ]
+    (notice,) = crash_notices(notes, 160.0)
+    assert "3 failed as lost, 3 back in the queue" in notice["text"]
+    assert (notice["asked"], notice["at"]) == ({"q": "status:failed reason:lost"}, 100.0)
+    (later,) = crash_notices([*notes, SystemNoted(102.0, "recovered", "", {"retried": 1})], 160.0)
+    assert "0 failed as lost, 1 back" in later["text"]
+    assert (later["go"], later["stamp"] != notice["stamp"]) == ("", True), (
+        "it can be put away, until the next crash"
+    )
+    assert not [*crash_notices(notes, 100.0 + 24 * 3600 + 1)]
+    for looped, q in ((3, "status:failed reason:crash_loop"), (1, "status:failed since:1d")):
+        (ended,) = crash_notices([SystemNoted(100.0, "recovered", "", data | {"looped": looped})], 160.0)
+        assert ended["asked"] == {"q": q}, "it finds those that crashed too often, too"
+    with speaking("ja"):
+        assert next(crash_notices(notes, 160.0))["text"] != notice["text"]
 
 
 async def test_what_is_wrong_is_noticed() -> None:

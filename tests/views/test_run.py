@@ -46,6 +46,8 @@ async def test_a_check_submits_nothing() -> None:
         assert piped["shell"] is True
         wrong = await answer(shop, "check", {"form": {**ECHO, "priority": "11"}})
         assert (wrong["field"], wrong["code"]) == ("priority", "invalid")
+        worse = await answer(shop, "submit", {"form": {**ECHO, "priority": "11", "cwd": "/nowhere"}})
+        assert worse["faults"].keys() == {"priority", "cwd"}
         assert not shop.state.tasks
 
 

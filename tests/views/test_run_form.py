@@ -8,8 +8,9 @@ from koubou_panel.core.commands import RunScript, SubmitTask
 from koubou_panel.core.records import Limits, Request, Task, TaskId
 from koubou_panel.core.script import Entry, Parameter, Script
 from koubou_panel.errors import Refused
+from koubou_panel.views.faults import Faulty
 from koubou_panel.views.language import speaking
-from koubou_panel.views.run_form import command_of, form_of, parameter_row, wants_shell
+from koubou_panel.views.run_form import command_of, faults_of, form_of, parameter_row, wants_shell
 
 ID = TaskId("2pwhe5r7000000")
 PARAMETERS = (
@@ -110,6 +111,58 @@ def test_what_is_wrong_is_told_at_its_field(form: dict[str, object], field: str)
     with pytest.raises(Refused) as refused:
         command(**({"what": "command", "command": "true"} | form))
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [
+        (
+            {
+                "what": "command",
+                "command": "",
+                "cwd": "/nowhere",
+                "env": "X",
+                "timeout": "soon",
+                "name": "n" * 999,
+            },
+            {"command", "cwd", "env", "timeout", "name"},
+        ),
+        (
+            {"what": "prompt", "prompt": "", "temperature": "9", "labels": "x"},
+            {"prompt", "temperature", "labels"},
+        ),
+        (
+            {
+                "what": "script",
+                "script": "train",
+                "parameters": {"epochs": "many", "fast": "?"},
+                "retries": "x",
+            },
+            {"parameters.data", "parameters.epochs", "parameters.fast", "retries"},
+        ),
+        (
+            {"what": "script", "script": "train", "parameters": {"unknown": "1"}},
+            {"parameters.unknown", "parameters.data"},
+        ),
+    ],
+)
+def test_all_that_is_wrong_is_told_at_once(form: dict[str, object], fields: set[str]) -> None:
+    """Each fault at its field, with nothing mended in between."""
+    with pytest.raises(Refused) as refused:
+        command(**form)
+    found = faults_of(refused.value, form, SCRIPTS, lambda: ID)
+    assert isinstance(found, Faulty)
+    assert found.faults.keys() == fields
+    assert found.message == found.faults[found.field or ""]
+
+
+def test_one_fault_alone_stays_as_it_was() -> None:
+    """A refusal that is about no field is told as it is, too."""
+    for first, form in (
+        (Refused("invalid", "no", field="cwd"), {}),
+        (Refused("forbidden", "no"), {"cwd": "/nowhere"}),
+    ):
+        assert faults_of(first, {"what": "command", "command": "true", **form}, SCRIPTS, lambda: ID) is first
 
 
 def test_a_script_is_given_only_what_was_filled_in() -> None:

@@ -24,7 +24,8 @@ from koubou_panel.views.pages.scripts import PAGE_ROWS, ScriptsView
 from koubou_panel.views.script_asks import ScriptAsks
 from koubou_panel.views.script_diff import MOST_LINES, PATIENCE_S, diff_of
 from koubou_panel.views.script_form import script_of
-from koubou_panel.views.script_rows import form_of, parameter_row
+from koubou_panel.views.script_look import COUNT_EVERY_S, Looker
+from koubou_panel.views.script_rows import form_of, parameter_row, stuck_notices
 from koubou_panel.views.script_words import exact_size, schedule_words
 from koubou_panel.views.theme import card_sheet
 from koubou_panel.views.visit import Visit
@@ -172,6 +173,10 @@ async def test_one_script_is_shown_with_its_next_times_and_what_it_takes(shop: L
         one.root._handle_msg({"type": "see", "script": "hello"})
     detail = view.root.detail
     assert (len(detail["dues"]), detail["missing"], detail["program"]) == (5, "who", "python")
+    assert view.root.rows[0]["missing"] == "who"
+    (notice,) = stuck_notices(shop.state.scripts.values())
+    assert notice["text"] == "The schedule of hello cannot start it: who must be given."
+    assert notice["asked"] == {"script": "hello"}
     assert [(one["name"], one["default"], one["required"]) for one in detail["takes"]] == [
         ("times", "2", False),
         ("who", "", True),
@@ -265,6 +270,8 @@ def test_a_parameter_that_is_changed_is_its_owners() -> None:
         ({"memory": "a lot"}, "memory"),
         ({"processes": "-"}, "processes"),
         ({"env": "NOVALUE"}, "env"),
+        ({"cwd": "here"}, "cwd"),
+        ({"cwd": "~\0"}, "cwd"),
         ({"interpreter": "'open"}, "interpreter"),
         ({"keep_days": "x"}, "keep_days"),
         ({"description": "x" * 30_000}, "description"),
@@ -285,6 +292,11 @@ def test_what_makes_no_sense_is_refused_at_its_field(told: dict, field: str) -> 
     with pytest.raises(Refused) as refused:
         script_of(Script(name="x", path="/bin/true"), told)
     assert refused.value.field == field
+
+
+def test_a_folder_may_begin_with_home() -> None:
+    """As it may under ＋Run."""
+    assert script_of(Script(name="x", path="/bin/true"), {"cwd": " ~/x "}).cwd == str(Path.home() / "x")
 
 
 def test_a_size_is_shown_as_it_is_read() -> None:
@@ -361,6 +373,36 @@ async def test_what_cannot_be_added_is_refused_at_its_field(
     answer = await ask(open_scripts(shop), "add", **payload)
     assert answer.get("field") == field
     assert ("x" in shop.state.scripts) is (field is None)
+
+
+async def test_all_that_is_wrong_with_a_script_is_told_at_once(shop: LocalShop) -> None:
+    """Of a new one and of a changed one: a name that is taken, a file that is not there, parameters, and fields."""
+    await add(shop, "x")
+    bad = {
+        "path": "/no/such/file",
+        "timeout": "soon",
+        "priority": "77",
+        "memory": "much",
+        "when": "cron",
+        "cron": "?",
+    }
+    view = open_scripts(shop)
+    told = await ask(
+        view, "add", name="x", form=bad | {"parameters": [{"name": "a b"}, {"name": "n", "type": "z"}]}
+    )
+    fields = {"path", "timeout", "priority", "memory", "cron"}
+    assert told["faults"].keys() == {"name", "parameters", "parameters.n", *fields}
+    told = await ask(view, "save", name="x", revision=1, form=bad)
+    assert told["faults"].keys() == fields
+    assert shop.state.scripts.keys() == {"x"}
+    assert shop.state.scripts["x"].revision == 1
+
+
+@pytest.mark.parametrize("role", ["read", "run"])
+async def test_who_may_not_add_scripts_learns_nothing_of_the_machine(shop: LocalShop, role: str) -> None:
+    """Not even whether a file is there."""
+    told = await ask(open_scripts(shop, role), "add", name="", form={"path": "/no/such/file"})
+    assert (told["code"], told.get("faults")) == ("forbidden", None)
 
 
 async def test_a_definition_that_was_changed_meanwhile_is_not_overwritten(shop: LocalShop) -> None:
@@ -537,6 +579,29 @@ def test_a_long_difference_is_cut() -> None:
 
 
 # -- output ---------------------------------------------------------------------------------------------------
+
+
+async def test_output_that_came_soon_after_a_count_is_counted_later(working: LocalShop) -> None:
+    """What is held is counted every ten seconds at most, and what the last run printed is not left out for ever."""
+    shop, now = working, [0.0]
+    await add(shop, "job")
+    view = open_scripts(shop)
+    view._looker = Looker(shop, clock=lambda: now[0])
+    view.root._handle_msg({"type": "see", "script": "job"})
+    await until(lambda: not view._looking)
+    await run(shop, "job")
+    view.draw()
+    await until(lambda: len(view.root.detail["last_runs"]) == 1)
+    now[0] = COUNT_EVERY_S - 0.1
+    view.tick()
+    assert not view._looking
+    assert view.root.detail["held"] == ""
+    now[0] = COUNT_EVERY_S
+    view.tick()
+    await until(lambda: view.root.detail["held"] == "12 B")
+    now[0] *= 3
+    view.tick()
+    assert not view._looking
 
 
 async def test_output_is_searched_and_removed(working: LocalShop) -> None:

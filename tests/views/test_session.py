@@ -1,5 +1,6 @@
 """A visitor's page: built without a browser, kept current, and gone without a trace."""
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Callable
@@ -7,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 from bokeh.document import Document
+from bokeh.server.callbacks import NextTickCallback
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.records import Use
+from koubou_panel.reactive import Throughput
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
 from koubou_panel.views.session import PageSession
 
 
@@ -24,6 +27,14 @@ def visit(shop: LocalShop, role: str = "full") -> PageSession:
     return session
 
 
+def turns(session: PageSession) -> bool:
+    """What is to be done in the document's next turn, which its server would do; True."""
+    for callback in session._doc.session_callbacks:
+        if isinstance(callback, NextTickCallback):
+            callback.callback()
+    return True
+
+
 async def test_the_page_builds_with_every_card() -> None:
     """The shell has a place for each root of the view, and renders into one document."""
     async with open_inline_shop() as shop:
@@ -32,6 +43,25 @@ async def test_the_page_builds_with_every_card() -> None:
         doc = page._init_doc(Document())
         assert {root.name for root in doc.roots} >= set(session.roots)
         assert doc.template_variables["boot_id"] == "b1"
+        session.close()
+
+
+async def test_the_chart_has_what_ended_before_the_page_knew() -> None:
+    """A mirror begins with the tasks that ended last; the bars of those before them come from the archive."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        for _ in range(3):
+            task_id = await submit(shop)
+            await until(lambda task_id=task_id: task_id in shop.engine.jobs)
+            shop.engine.finish(task_id)
+            await until(lambda task_id=task_id: shop.state.tasks[task_id].is_finished)
+        clock.advance(5)
+        session = visit(shop)
+        trend = session.view.trend
+        trend._mirror.throughput = Throughput(shop.clock(), known_since=shop.clock())
+        trend.draw()
+        assert sum(trend.throughput.source.data["ok"]) == 0
+        await until(lambda: turns(session) and sum(trend.throughput.source.data["ok"]) == 3)
         session.close()
 
 
@@ -135,7 +165,7 @@ async def test_running_again_what_had_input_says_that_it_waits() -> None:
             shop.engine.finish(task_id)
             await until(lambda: shop.state.tasks[task_id].is_finished)  # noqa: B023
             session.view.running._handle_msg({"type": "retry", "task_id": task_id})
-            await until(lambda: shop.state.counts["in_progress"])
+            await until(lambda: shop.engine.jobs.keys() - {task_id})  # noqa: B023
             (again,) = shop.engine.jobs.keys() - {task_id}
             shop.engine.finish(again)
             await until(lambda: not shop.state.counts["in_progress"])
@@ -158,9 +188,50 @@ async def test_nothing_is_sent_to_a_hidden_page() -> None:
         session.close()
 
 
+async def test_a_page_that_paints_slowly_is_sent_frames_less_often() -> None:
+    """While it has not painted what it was sent there is no other frame, but the beat of its heart."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        bar, sent = session.top.bar, []
+        bar.send = sent.append
+        bar._handle_msg({"type": "painted", "frame": 0})
+        session.frame()
+        task_id = await submit(shop, name="later")
+        await until(lambda: task_id in shop.engine.jobs)
+        beat = bar.freshness
+        session.beat()
+        assert (bar.freshness is not beat, session.view.running.rows) == (True, [])
+        bar._handle_msg({"type": "painted", "frame": sent[-1]["frame"]})
+        session.beat()
+        assert [row["label"] for row in session.view.running.rows] == ["later"]
+        session.close()
+
+
+async def test_lists_that_were_put_off_are_drawn_with_the_next_frames() -> None:
+    """While much happens numbers change in each frame and lists seldom; what was put off is drawn without a change."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        for n in range(12):
+            task_id = await submit(shop, name=f"task {n}")
+            await until(lambda: task_id in shop.engine.jobs)  # noqa: B023 - it is over before the next
+            shop.engine.finish(task_id)
+            await until(lambda: shop.state.counts["completed"] == n + 1)  # noqa: B023
+            session.frame()
+            assert session.view.tiles.tiles[2]["value"] == str(n + 1)
+        assert session.view.owes
+
+        def is_drawn() -> bool:
+            session.frame()
+            return session.view.running.ended[0]["label"] == "task 11"
+
+        await until(is_drawn)
+        assert not session.view.owes
+        session.close()
+
+
 async def test_what_waits_for_a_hidden_page_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken in now and then, and nothing is sent for it; the page that is seen again is drawn anew, whole."""
-    monkeypatch.setattr("koubou_panel.views.session.REST_S", 0.0)
+    monkeypatch.setattr("koubou_panel.views.frames.REST_S", 0.0)
     async with open_inline_shop(workers=1) as shop:
         session = visit(shop)
         session.top.bar._handle_msg({"type": "hidden", "hidden": True})
@@ -208,6 +279,46 @@ async def test_twenty_visits_leave_nothing() -> None:
         assert [ref for ref in alive if ref() is not None] == []
 
 
+async def test_a_page_that_cannot_be_closed_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A page of somebody else's that fails at the end of a visit is logged, and all else of the visit ends."""
+
+    class Broken:
+        def close(self) -> None:
+            raise RuntimeError("theirs")
+
+    async with open_inline_shop() as shop:
+        session = visit(shop)
+        session.deck.views["theirs"] = Broken()
+        session.deck.show("tasks")
+        hearers = session.deck.seen.bulk.hearers
+        work = session._spawn(asyncio.Event().wait())
+        assert hearers
+        session.close()
+        assert not hearers
+        await until(work.cancelled)
+        assert not session.frames.is_live
+        assert [record.message for record in caplog.records] == ["the page 'theirs' cannot be closed"]
+
+
+async def test_a_visit_ends_whole_where_a_part_of_it_fails(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails at its end is logged, and the parts after it end all the same."""
+    async with open_inline_shop() as shop:
+        before = shop.hub.subscribers
+        session = visit(shop)
+        monkeypatch.setattr(session.top, "close", lambda: 1 / 0)
+        session.deck.show("tasks")
+        hearers = session.deck.seen.bulk.hearers
+        work = session._spawn(asyncio.Event().wait())
+        session.close()
+        assert not hearers
+        await until(work.cancelled)
+        assert not session.frames.is_live
+        assert shop.hub.subscribers == before
+        assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
 async def open_task(session: PageSession, task_id: str) -> None:
     """Open a task's view as the browser asks for it, and wait until it is there."""
     session.drawer._locked = session._locked = lambda call: call()
@@ -244,6 +355,23 @@ async def test_a_task_is_opened_followed_and_closed() -> None:
         assert session.mirror.pin(None) is None
         gc.collect()
         assert [ref for ref in figures if ref() is not None] == []
+        session.close()
+
+
+async def test_what_a_task_was_given_is_sent_once() -> None:
+    """It may be long, and stays as it is while the task goes on."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        task_id = await submit(shop, name="work")
+        await until(lambda: task_id in shop.engine.jobs)
+        await open_task(session, task_id)
+        head, sent = session.drawer.view.head, []
+        assert head.given
+        head.param.watch(lambda event: sent.append(event.name), ["task", "given"])
+        shop.engine.finish(task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
+        session.frame()
+        assert sent == ["task"]
         session.close()
 
 

@@ -20,7 +20,13 @@ from koubou_panel.views.theme import card_sheet
 from koubou_panel.views.visit import Visit
 
 
-def open_settings(shop: LocalShop, folder: Path | None, role: str = "full", **environ: str) -> SettingsView:
+def open_settings(
+    shop: LocalShop,
+    folder: Path | None,
+    role: str = "full",
+    flags: dict[str, str] | None = None,
+    **environ: str,
+) -> SettingsView:
     """The page of a visit whose document is nobody's."""
     work: set[asyncio.Task[None]] = set()
 
@@ -42,6 +48,7 @@ def open_settings(shop: LocalShop, folder: Path | None, role: str = "full", **en
             toast=lambda words: None,
             home=None if folder is None else Home(folder),
             environ=environ,
+            flags=flags or {},
         )
     )
 
@@ -74,6 +81,29 @@ async def test_each_setting_says_its_value_and_why(tmp_path: Path) -> None:
         assert "In use now: 1:1" in rows["workers"]["in_use"]
         assert (rows["agent_tasks"]["typed"], rows["agent_tasks"]["default"]) == ("", "100")
         assert (rows["home"]["can_edit"], rows["home"]["source"]) == (False, "KOUBOU_HOME")
+
+
+async def test_a_flag_that_the_workshop_was_started_with_is_told(tmp_path: Path) -> None:
+    """A saved port that never counts says why, and asks for no restart in vain."""
+    async with open_inline_shop() as shop:
+        view = open_settings(shop, tmp_path, flags={"dashboard_port": "8090"})
+        preview = await view.preview({"changes": {"dashboard_port": "9999", "socket_port": "9998"}})
+        told = await view.save(
+            {"changes": {"dashboard_port": "9999", "socket_port": "9998"}, "base": preview["base"]}
+        )
+        assert (sorted(told["changed"]), told["services"]) == (["dashboard_port", "socket_port"], [""])
+        rows = rows_of(view)
+        assert rows["dashboard_port"]["typed"] == "9999"
+        assert rows["dashboard_port"]["overrides"] == (
+            "Set by --dashboard-port for this run, restarts included: 8090"
+        )
+        assert (
+            rows["dashboard_port"]["effect"] == "Counts once the workshop is started without --dashboard-port"
+        )
+        assert (rows["socket_port"]["overrides"], rows["socket_port"]["source"]) == ("", "settings.toml")
+        preview = await view.preview({"changes": {"dashboard_port": None}})
+        told = await view.save({"changes": {"dashboard_port": None}, "base": preview["base"]})
+        assert told["services"] == []
 
 
 async def test_a_change_is_looked_at_saved_and_taken_back(tmp_path: Path) -> None:

@@ -17,6 +17,15 @@ ASSETS = ROOT / "koubou_panel" / "views" / "assets"
 
 #: By file, the sinks that it may have, and why nothing that somebody wrote gets there.
 ALLOWED = {
+    "apps/own_panel.py": {
+        "Number": "titles that stand in the code",
+        "Tabulator": "titles that stand in the code; its cells, where tasks' words are, show text",
+        "Trend": "a title that stands in the code",
+    },
+    "notebooks/own_dashboard.ipynb": {
+        "Tabulator": "as in the example app",
+        "Trend": "as in the example app",
+    },
     "koubou_panel/views/assets/js/ace.js": {
         "address": "of the editor's own files, which Panel brings along: a fixed place beside this module",
         "element that runs": "the editor's own script, from there",
@@ -24,6 +33,15 @@ ALLOWED = {
     },
     "koubou_panel/views/assets/js/dom.js": {
         "element named by data": "`h` takes a name that stands in the code",
+        "attribute named by data": "so does `setAttr`",
+    },
+    "koubou_panel/views/assets/js/inline/boot.js": {
+        "import of data": "our own modules in one, which the output's kernel sent",
+        "element that runs": "the words as JSON, which nothing runs",
+    },
+    "koubou_panel/views/assets/js/inline/main.js": {
+        "element that runs": "Bokeh's own script, which the output's kernel sent",
+        "style as a text": "our own style sheet, from there",
     },
     "koubou_panel/views/assets/js/palette.js": {
         "attribute named by data": "the names stand in the code, a line above",

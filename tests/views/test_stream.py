@@ -78,6 +78,24 @@ async def test_what_ends_later_is_sent_as_it_ends() -> None:
         session.close()
 
 
+async def test_while_much_ends_it_is_sent_once_a_second() -> None:
+    """A figure is drawn at once for the first few that end, then at the beat: nothing is lost, nothing told twice."""
+    async with open_inline_shop(workers=1) as shop:
+        session, sent = visit(shop)
+        await ask(session, sent, start=shop.clock() - 60, end=shop.clock(), live=True)
+        ended = []
+        for n in range(8):
+            ended.append(await end(shop, name=f"task {n}"))
+            session.frame()
+        at_once = [json.loads(message["add"])["id"] for message in sent if "add" in message]
+        assert at_once[0] == ended[:1]
+        assert len(at_once) < len(ended)
+        session.beat()
+        told = [json.loads(message["add"])["id"] for message in sent if "add" in message]
+        assert [task_id for ids in told for task_id in ids] == ended
+        session.close()
+
+
 async def test_what_runs_is_on_its_workers_row() -> None:
     """A running task is told with its worker and its start, until it ends."""
     async with open_inline_shop(workers=2) as shop:

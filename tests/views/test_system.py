@@ -1,8 +1,11 @@
 """The System page, built without a browser."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from math import isnan
+
+import panel as pn
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.events import MetricsSampled
@@ -40,6 +43,8 @@ def open_system(shop: LocalShop) -> tuple[PageSession, SystemView]:
     view = session.deck.seen
     session.told = []
     view._is_live = True
+    session._turns._locked = lambda call: call()
+    session._turns.start()
     view._visit = replace(session.visit, locked=lambda call: call(), toast=session.told.append)
     return session, view
 
@@ -69,6 +74,26 @@ async def test_each_sample_is_one_point_and_the_values_beside_the_titles() -> No
         assert [item["value"] for item in view.heads["net"].items] == ["–", "2.0 KB/s"]
         assert view.head.now == ["memory 4.0 GB of 10.0 GB"]
         assert (view.cores.now, view.cores.names) == ([10, 90], ["0", "1"])
+        session.close()
+
+
+async def test_figures_are_built_one_by_one() -> None:
+    """What costs much is done in turns of its own, so that nobody waits for all of it."""
+    async with open_inline_shop() as shop:
+        session = PageSession(shop, caller=Caller("test"), page="system", now=shop.clock)
+        turns: list[Callable[[], None]] = []
+        session._turns._locked = turns.append
+        view = session.deck.seen
+        assert not view.charts.figures
+        session._turns.start()
+        built = []
+        while turns:
+            turns.pop(0)()
+            built.append(len(view.charts.figures))
+        assert built == sorted(built)
+        assert set(built) == {1, 2, 3, 4, 5}
+        assert all(isinstance(view.cells[name][1], pn.pane.Bokeh) for name in view.charts.figures)
+        assert "gpu" not in view.charts.figures
         session.close()
 
 

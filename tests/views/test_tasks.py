@@ -14,6 +14,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
 from koubou_panel.views import bulk
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.pages.tasks import TasksCard, TasksPage, TasksView
 from koubou_panel.views.session import PageSession
 
@@ -27,7 +28,7 @@ def short_time_to_undo(monkeypatch: pytest.MonkeyPatch) -> None:
 class Seen:
     """The page as one visitor has it, and what was told to them."""
 
-    def __init__(self, shop: LocalShop, role: str = "full") -> None:
+    def __init__(self, shop: LocalShop, role: str = "full", page: TasksPage | None = None) -> None:
         self.session = PageSession(shop, caller=Caller("dashboard", role), now=shop.clock)
         self.told: list[str] = []
         self.sent: list[dict[str, Any]] = []
@@ -38,7 +39,7 @@ class Seen:
             object.__setattr__(self.session.visit, name, getattr(self.session, f"_{name}"))
         self.session.start(Document())
         self.session._go_live()
-        self.page = TasksPage()
+        self.page = page or TasksPage()
         self.view: TasksView = self.page.build(self.session.visit)
         self.card: TasksCard = self.view.root
         self.card.send = self.sent.append
@@ -84,8 +85,8 @@ def visit(shop: LocalShop) -> Any:
     """Opens pages, and closes them."""
     opened: list[Seen] = []
 
-    def open_page(role: str = "full") -> Seen:
-        opened.append(Seen(shop, role))
+    def open_page(role: str = "full", page: TasksPage | None = None) -> Seen:
+        opened.append(Seen(shop, role, page))
         return opened[-1]
 
     yield open_page
@@ -214,6 +215,27 @@ async def test_rows_live(shop: LocalShop, visit: Visit) -> None:
     assert seen.sent == []
 
 
+async def test_while_much_happens_rows_are_sent_seldom(shop: LocalShop, visit: Visit) -> None:
+    """Of many frames with news in half a second few are sent; the last word comes with a frame without news."""
+    seen, clock = visit(), ManualClock()
+    task_ids = [await submit(shop, name=f"task {n}") for n in range(20)]
+    await seen.search()
+    seen.frame()
+    seen.view._lists = Pace(LISTS_S, at_once=6, now=clock)
+    seen.sent.clear()
+    for task_id in task_ids:
+        await until(lambda: task_id in shop.engine.jobs)  # noqa: B023 - it is over before the next
+        await finish(shop, task_id)
+        seen.frame()
+    assert len(seen.sent) <= 6
+    assert seen.session.deck.owes
+    clock.advance(1)
+    seen.frame()
+    assert not seen.session.deck.owes
+    last = [row for row in seen.sent[-1]["rows"] if row["id"] == task_ids[-1]]
+    assert [row["mark"] for row in last] == ["ok"]
+
+
 async def test_qualifiers_and_names_are_offered(shop: LocalShop, visit: Visit) -> None:
     """What may follow, with what it means."""
     seen = visit()
@@ -261,6 +283,62 @@ async def test_undone_nothing_has_happened(shop: LocalShop, visit: Visit) -> Non
     await asyncio.gather(*seen.page._under_way, return_exceptions=True)
     assert (shop.state.counts["cancelled"], seen.card.bulk, seen.told) == (0, {}, [])
     assert await seen.ask("undo") == {"undone": False}
+
+
+async def test_a_page_that_is_loaded_again_can_still_undo(
+    shop: LocalShop, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what is left of the time: its tab finds what it had begun, and hears how that went; no other tab does."""
+    monkeypatch.setattr(bulk.Bulk.__init__, "__kwdefaults__", {"undo_s": 60.0})
+    await fill(shop)
+    seen = visit()
+    await seen.search()
+    await seen.ask("intend", action="cancel")
+    await seen.ask("confirm", action="cancel", tab="one")
+    seen.session.close()
+    other, again = visit(page=seen.page), visit(page=seen.page)
+    assert await other.ask("held", tab="two") == {"held": False}
+    assert await again.ask("held", tab="one") == {"held": True}
+    assert (other.card.bulk, again.card.bulk["stage"], again.card.bulk["count"]) == ({}, "held", 7)
+    assert 0 < again.card.bulk["left_s"] <= 60
+    assert await again.ask("undo") == {"undone": True}
+    assert again.card.bulk == {}
+    await until(lambda: not again.page._by_tab)
+    assert await again.ask("held", tab="one") == {"held": False}
+    assert shop.state.counts["cancelled"] == 0
+
+
+async def test_a_tab_and_its_duplicate_both_hear_how_it_goes(shop: LocalShop, visit: Visit) -> None:
+    """They have one name: neither takes the news from the other, and what one begins the other does not forget."""
+    await fill(shop)
+    seen = visit()
+    twin, late = visit(page=seen.page), visit(page=seen.page)
+    await seen.search("status:pending")
+    await seen.ask("intend", action="cancel", q="status:pending")
+    await seen.ask("confirm", action="cancel", tab="one")
+    assert await twin.ask("held", tab="one") == {"held": True}
+    assert await late.ask("held", tab="one") == {"held": True}
+    late.session.close()
+    await until(lambda: seen.told and twin.told)
+    assert (seen.told, twin.told, late.told) == (["Cancelled 5 tasks."], ["Cancelled 5 tasks."], [])
+    assert (seen.card.bulk, twin.card.bulk, seen.view.bulk.hearers) == (
+        {},
+        {},
+        {seen.view._hearer, twin.view._hearer},
+    )
+
+
+async def test_what_is_refused_is_not_found_after_a_reload(shop: LocalShop, visit: Visit) -> None:
+    """Nothing was begun, so nothing is held; and the end of one intent does not forget another of the same name."""
+    seen = visit()
+    twin = visit(page=seen.page)
+    await seen.search()
+    await seen.ask("intend", action="cancel")
+    assert (await seen.ask("confirm", action="cancel", tab="one"))["error"].startswith("None of these")
+    assert seen.page._by_tab == {}
+    seen.page._by_tab["one"] = twin.view.bulk
+    seen.view._forget("one", seen.view.bulk)
+    assert await seen.ask("held", tab="one") == {"held": True}
 
 
 async def test_it_is_done_although_the_page_has_closed(shop: LocalShop, visit: Visit) -> None:
@@ -343,6 +421,18 @@ async def test_an_intent_is_for_the_search_that_the_browser_shows(shop: LocalSho
     assert (await seen.ask("intend", action="cancel", q=""))["count"] == 7
 
 
+async def test_nothing_is_meant_by_a_line_that_makes_no_sense(shop: LocalShop, visit: Visit) -> None:
+    """All that match an invalid line are not all tasks, nor those of the line before; the next good line counts."""
+    await submit(shop, name="job")
+    seen = visit()
+    await seen.search("")
+    assert (await seen.ask("search", q="status:foo"))["code"] == "invalid"
+    assert (await seen.ask("intend", action="cancel", q=""))["code"] == "conflict"
+    assert (await seen.ask("intend", action="cancel", q="status:foo"))["code"] == "conflict"
+    await seen.search("status:running")
+    assert (await seen.ask("intend", action="cancel", q="status:running"))["count"] == 1
+
+
 async def test_a_reader_has_no_actions(shop: LocalShop, visit: Visit) -> None:
     """Neither on the page nor by a message of their own making."""
     await fill(shop)
@@ -355,7 +445,7 @@ async def test_a_reader_has_no_actions(shop: LocalShop, visit: Visit) -> None:
 
 async def test_nothing_to_do_is_refused(shop: LocalShop) -> None:
     """An intent without a task is none."""
-    held = bulk.Bulk(shop, Caller("t"), changed=lambda: None, say=lambda *_: None, keep=set())
+    held = bulk.Bulk(shop, Caller("t"), bulk.Hearer(lambda: None, lambda *_: None), keep=set())
     with pytest.raises(Refused, match="nothing to cancel"):
         held.begin(bulk.Intent("cancel", 0))
     with pytest.raises(Refused, match="nothing to run again"):

@@ -95,7 +95,7 @@ async def test_no_worker_says_why_and_what_makes_one_appear() -> None:
         model = Mirror(shop, now=shop.clock).model
         told = [worker_rows.empty_words(model)]
         for name in ("pending", "paused", "draining", "closing"):
-            setattr(model, name, True if name != "pending" else 3)
+            model.tell({name: True if name != "pending" else 3})
             told.append(worker_rows.empty_words(model))
         assert "koubou run" in told[0]
         assert len(set(told)) == 5

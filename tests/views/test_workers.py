@@ -4,7 +4,8 @@ import pytest
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.pages.workers import WorkersCard
 from koubou_panel.views.session import PageSession
 
@@ -121,4 +122,26 @@ async def test_many_workers_are_seen_by_pages() -> None:
             assert card.first == seen
         card._handle_msg({"type": "show", "first": 24})
         assert [row["id"] for row in card.rows] == [f"worker-{n}" for n in range(25, 31)]
+        session.close()
+
+
+async def test_while_much_happens_the_page_is_drawn_seldom() -> None:
+    """Of many frames with news in half a second few are sent; what ended since comes with the next that is."""
+    clock = ManualClock()
+    async with open_inline_shop(workers=1, clock=clock) as shop:
+        session, _, sent = open_workers(shop)
+        session.deck.seen._lists = Pace(LISTS_S, at_once=6, now=clock)
+        asked = []
+        for _ in range(40):
+            asked.append(await submit(shop, name="work"))
+            await until(lambda: asked[-1] in shop.engine.jobs)
+            shop.engine.finish(asked[-1])
+            await until(lambda: shop.state.tasks[asked[-1]].is_finished)
+            beat(session)
+        assert len(sent) == 6
+        assert session.deck.owes
+        clock.advance(1)
+        beat(session)
+        assert not session.deck.owes
+        assert sent[-1]["ended"][-1][2] == shop.state.tasks[asked[-1]].finished_at
         session.close()

@@ -152,6 +152,23 @@ def test_nonsense_is_a_fault(body: bytes) -> None:
     assert caught.value.code == "bad_frame"
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        link.Ask(7, questions.Read(ID, 0, "a")),
+        link.Ask(7, ["Unheard", 1]),
+        link.Do(7, Caller("cli"), [SubmitTask(_a_request()), ScaleWorkers("x", 1.5)]),
+    ],
+)
+def test_request_of_a_wrong_type_fails_alone(message) -> None:
+    """What cannot be read of a well-framed request is that call's error; what comes after it is read."""
+    half = link.ServerHalf("3.11")
+    _, unreadable, after = half.receive(_a_hello() + link.encode(message) + link.encode(CLIENT_MESSAGES[-1]))
+    assert isinstance(unreadable, link.Unreadable)
+    assert (unreadable.call, unreadable.refusal.code) == (7, "invalid")
+    assert after == CLIENT_MESSAGES[-1]
+
+
 def test_too_long_frame_is_refused_by_its_length() -> None:
     """A frame over the limit is refused before it is taken in, and none is made."""
     with pytest.raises(ProtocolFault, match="256 MB"):

@@ -1,4 +1,18 @@
-// Around the cards: coming back by itself after the server was away.
+// Around the cards: that a page is being opened, and coming back by itself after the server was away.
+{
+  // A page is there once something of it can be seen; it is another's affair what that is.
+  const seen = (part) => part.nodeType === Node.TEXT_NODE ? part.data.trim() !== ""
+    : part.nodeType === Node.ELEMENT_NODE && !part.matches("style, link, script, template") && (part.matches("canvas, svg, input") || holds(part))
+  const holds = (node) => [...(node.shadowRoot ?? node).childNodes].some(seen)
+  const look = () => {
+    const view = document.querySelector(`.k-view-${CSS.escape(document.documentElement.dataset.page)}:not([data-there])`)
+    if (!view) return
+    if (holds(view.querySelector(":scope > :not(.k-loading)"))) view.dataset.there = ""
+    else requestAnimationFrame(look)
+  }
+  new MutationObserver(look).observe(document.documentElement, {attributeFilter: ["data-page"]})
+  look()
+}
 {
   // The bar's card notes each beat of the server, by both clocks: the one on the wall (`koubouBeatAt`) goes on while the
   // machine sleeps. When beats stay away, ask how the server is: if it answers, what this page was connected to is gone

@@ -19,7 +19,8 @@ from koubou_panel.reactive.models import label_of
 from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.escape import block, line
 from koubou_panel.views.language import _, later
-from koubou_panel.views.output import OutputTail
+from koubou_panel.views.output import OutputTail, ended_of
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.rows import Row
 from koubou_panel.views.task_rows import completions, kinds, task_row, zone_of
 from koubou_panel.views.visit import Visit
@@ -68,6 +69,7 @@ class LogsView:
         self._turn = 0
         self._tail = OutputTail(visit.shop)
         self._reading = False
+        self._lists = Pace(LISTS_S, at_once=6)
         asks = {"search": self._ask_search, "complete": self._ask_completions}
         own: Any = {"sizing_mode": "stretch_width", "styles": {"height": "auto", "flex": "none"}}
         self.search = visit.card(LogsCard, asks=asks, **own)
@@ -83,9 +85,14 @@ class LogsView:
         self._send_all()
         self._read_on()
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to show that was put off."""
+        return self._lists.owes and self._tail.is_new
+
     def update(self, changes: Changes) -> None:
-        """Show what was printed since."""
-        if changes.reset or changes.tasks or changes.ended or "running" in changes.shop:
+        """Show what was printed since; when much is, not each time."""
+        if changes.reset or changes.tasks or changes.ended or "running" in changes.shop or self.owes:
             self._read_on()
 
     def tick(self) -> None:
@@ -103,11 +110,11 @@ class LogsView:
         self.tail.send(self._tail.all())
 
     def _read_on(self) -> None:
-        model = self._mirror.model
-        if self._tail.follow(model.running, model.finished) and not self._reading:
+        running, ended = self._mirror.model.running, ended_of(self._mirror.recent)
+        if self._tail.follow(running, ended) and not self._reading:
             self._reading = True
             self._visit.spawn(self._read())
-        elif self._tail.is_new:
+        elif self._tail.is_new and self._lists.may():
             self.tail.send(self._tail.take())
 
     async def _read(self) -> None:

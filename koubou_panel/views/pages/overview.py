@@ -18,6 +18,7 @@ from koubou_panel.views.cards import (
 )
 from koubou_panel.views.first import First
 from koubou_panel.views.language import _
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.stream import TaskStream
 from koubou_panel.views.trend import Trend
 from koubou_panel.views.visit import Visit
@@ -34,6 +35,7 @@ class Overview:
         self._levels: deque[tuple[float, float]] = deque(maxlen=rows.SPARK_STEPS)
         self._levels.extend(rows.past_levels(mirror.tasks_of_late(), now()))
         self._next_level_at = 0.0
+        self._lists = Pace(LISTS_S, at_once=6)
         self.tiles = visit.card(TileRow)
         self.stream = TaskStream(visit, on_freeze=self._freeze)
         self.running = visit.card(RunningCard, can_act=visit.can_act)
@@ -71,6 +73,7 @@ class Overview:
         self.stream.draw()
         self._draw_numbers()
         self._draw_lists()
+        self._lists.owed()
         set_changed(self.output, title=_("Live output"))
         self.tick()
 
@@ -95,15 +98,23 @@ class Overview:
         self.trend.update(changes)
         if changes.shop or changes.workers or changes.seconds:
             self._draw_numbers()
-        if changes.shop or changes.workers or changes.tasks:
+        is_listed = bool(changes.shop or changes.workers or changes.tasks)
+        if (is_listed or self._lists.owes) and self._lists.may():
             self._draw_lists()
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to draw that was put off: another frame is needed though nothing changes."""
+        return self._lists.owes and not self.paused
+
     def tick(self) -> None:
-        """Once a second: move the time axis on."""
+        """Once a second: move the time axis on, and draw what was put off."""
         if self.paused:
             return
         now = self._now()
+        self.stream.tick()
         self.trend.tick()
+        self._draw_sparks()
         if now >= self._next_level_at:
             self._note_level(now)
 
@@ -121,8 +132,11 @@ class Overview:
 
     def _draw_numbers(self) -> None:
         model, throughput = self._mirror.model, self._mirror.throughput
-        set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._levels, self._now()))
+        set_changed(self.tiles, tiles=rows.tiles(model, throughput, self._now()))
         self.first.draw()
+
+    def _draw_sparks(self) -> None:
+        set_changed(self.tiles, sparks=rows.sparks(self._mirror.throughput, self._levels))
 
     def _draw_lists(self) -> None:
         model = self._mirror.model

@@ -93,7 +93,9 @@ class ScriptsView:
             self.draw()
 
     def tick(self) -> None:
-        """Nothing changes with time alone: the browser counts by itself."""
+        """Once a second: count what is held of output some time after it changed. The browser counts time itself."""
+        if self._looker.is_due:
+            self.draw()
 
     def _found(self) -> list[str]:
         """The names of what is looked for, in order."""

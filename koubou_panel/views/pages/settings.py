@@ -107,7 +107,8 @@ class SettingsView:
         """Read the settings off the loop, and show them."""
         home, problem, records = self._home(), "", []
         try:
-            records = await asyncio.to_thread(setting_records, home, self._visit.environ)
+            visit = self._visit
+            records = await asyncio.to_thread(setting_records, home, visit.environ, visit.flags)
         except (KoubouError, OSError) as error:
             problem = line(str(error), 600)
         finally:
@@ -154,7 +155,8 @@ class SettingsView:
         await self.read()
         can_undo = self._undo is not None
         self._visit.locked(lambda: set_changed(self.root, can_undo=can_undo))
-        return {"changed": changed, "services": sorted({READ_BY.get(name, "") for name in changed})}
+        services = {READ_BY.get(name, "") for name in changed if name not in self._visit.flags}
+        return {"changed": changed, "services": sorted(services)}
 
     def _asked(self, message: Message) -> dict[str, object]:
         """The changes of a message: texts, or None for what is taken out of the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import panel as pn
 import param
@@ -46,9 +46,10 @@ _SHORT = {
 # Inside Panel's own layouts the sheet of the cards does not reach.
 _GRID = """
 .scroll-button { display: none !important; }
-:host { display: grid !important; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px; }
-@media (max-width: 1340px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-@media (max-width: 700px) { :host { grid-template-columns: minmax(0, 1fr); } }
+:host { display: grid !important; grid-template-columns: repeat(3, minmax(0, 1fr)); align-content: start; gap: 12px;
+  min-height: 420px; }  /* as with its figures, which come one by one */
+@media (max-width: 1340px) { :host { grid-template-columns: repeat(2, minmax(0, 1fr)); min-height: 636px; } }
+@media (max-width: 700px) { :host { grid-template-columns: minmax(0, 1fr); min-height: 204px; } }
 """
 _CELL = """
 :host { display: flex !important; flex-direction: column; min-width: 0;
@@ -106,19 +107,22 @@ class UseCard(Card):
 class SystemView:
     """The page's cards and figures over the mirror of the visit. Under the document's lock."""
 
+    #: What the machine is stays as it is while this process runs: no visit after the first waits for it.
+    _machine: Machine | None = None
+
     def __init__(self, visit: Visit) -> None:
         """Empty: see `draw`."""
         self._visit = visit
         self._mirror = visit.mirror
         self._span = self._wanted = LIVE
         self._is_live = False
-        self._machine: Machine | None = None
         self._looks = ProcessLooks()
         self._is_looking = self._is_loading = False
         self._ticks = 0
         self._loaded_at = 0.0
         self._history: list[Metrics] = []
         self._cell = -1
+        self._plotted: set[str] = set()
         self.charts = SystemCharts(visit.now())
         self.head = _low(visit.card(SystemCard, on_message=self._on_message))
         self.cores = _low(visit.card(CoresCard))
@@ -127,23 +131,29 @@ class SystemView:
             name: visit.card(ChartHead, sizing_mode="stretch_width", height=24, css_classes=["tight"])
             for name in PLOTS
         }
-        self.cells = {name: self._plot(name) for name in PLOTS}
-        self.root = _column(
-            self.head, _column(*self.cells.values(), css=_GRID), self.cores, self.use, css=_PAGE
-        )
+        self.cells = {name: self._cell_of(name) for name in PLOTS}
+        self._grid = _column(css=_GRID)
+        self.root = _column(self.head, self._grid, self.cores, self.use, css=_PAGE)
 
-    def _plot(self, name: str) -> pn.Column:
-        fig = self.charts.figures[name]
-        fig.update(sizing_mode="stretch_width", height=_PLOT_PX)
-        figure = pn.pane.Bokeh(fig, sizing_mode="stretch_width", height=_PLOT_PX, margin=0)
+    def _cell_of(self, name: str) -> pn.Column:
         return pn.Column(
             self.heads[name],
-            figure,
             stylesheets=[_CELL],
             sizing_mode="stretch_width",
             margin=0,
             css_classes=self._classes(name),
         )
+
+    def _plot(self, names: list[str]) -> Iterator[None]:
+        """Put the figures in their places, in pieces: all of them at once would hold everybody up."""
+        for name in names:
+            fig = self.charts.plot(name)
+            fig.update(sizing_mode="stretch_width", height=_PLOT_PX)
+            yield
+            pane = pn.pane.Bokeh(fig, sizing_mode="stretch_width", height=_PLOT_PX, margin=0)
+            self.cells[name].append(pane)
+            self._grid.append(self.cells[name])
+            yield
 
     def draw(self) -> None:
         """Show what the mirror holds, and for a longer span what the archive does, as soon as it is read."""
@@ -241,7 +251,7 @@ class SystemView:
             model = self._mirror.model
             set_changed(self.use, rows=use_rows(model.services, model.workers, parts, os.getpid()))
             if self._machine is None:
-                self._machine = known
+                SystemView._machine = known
                 self._draw_machine()
 
         self._visit.locked(show)
@@ -267,6 +277,10 @@ class SystemView:
         return found if name in self._shown() else [*found, "gone"]
 
     def _place(self) -> None:
+        missing = [name for name in self._shown() if name not in self._plotted]
+        if missing:
+            self._plotted.update(missing)
+            self._visit.in_turns(self._plot(missing))
         for name, cell in self.cells.items():
             classes = self._classes(name)
             if cell.css_classes != classes:

@@ -97,7 +97,7 @@ class TaskView:
         self._mirror.pin(None)
         set_changed(self.output, state={})
         self._end_curves()
-        set_changed(self.head, task={})
+        set_changed(self.head, given=[], task={})
         set_changed(self.input, task_id="")
 
     def prepare(self) -> None:
@@ -167,7 +167,8 @@ class TaskView:
         if model is None or task is None:
             return
         told = detail(model, self._mirror.model, task.request, self._texts) | {"reruns": self._reruns}
-        set_changed(self.head, task=told)
+        # What it was given may be megabytes, and stays as it is.
+        set_changed(self.head, given=told.pop("given"), task=told)
         reads = model.takes_input and model.status == "in_progress" and not model.stopping
         set_changed(self.input, task_id=model.task_id if reads and self._visit.can_act else "")
         self.draw_output()

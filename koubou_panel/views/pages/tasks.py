@@ -20,12 +20,14 @@ from koubou_panel.views.bulk import (
     MOST_CHOSEN,
     Action,
     Bulk,
+    Hearer,
     Intent,
     intent_for_all,
     intent_for_chosen,
 )
 from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.language import _, later
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.task_rows import completions, kinds, task_row, zone_of
 from koubou_panel.views.visit import Visit
 
@@ -36,6 +38,7 @@ USUAL = 50
 FARTHEST = 10_000_000
 COUNT_S = 0.04
 MOST_LOOKED_AT = 2_000
+TAB_CHARS = 100
 
 
 class TasksPage:
@@ -48,18 +51,19 @@ class TasksPage:
     def __init__(self) -> None:
         """Nothing is under way. What was confirmed is carried out, whether its page is still open or not."""
         self._under_way: set[asyncio.Task[None]] = set()
+        self._by_tab: dict[str, Bulk] = {}
 
     def build(self, visit: Visit) -> TasksView:
         """The page for one visit."""
-        return TasksView(visit, self._under_way)
+        return TasksView(visit, self._under_way, self._by_tab)
 
 
 class TasksCard(Card):
     """A page of a list of tasks, with what it is searched by, and what may be done with all of it.
 
-    Sends `open`. Asks `search`, `complete`, `intend`, `confirm` and `undo`. A page comes as the answer, or as a message
-    where it is read anew; rows that changed come as messages. None of it is a parameter: what is set before the browser
-    has reported the document as loaded may be lost.
+    Sends `open`. Asks `search`, `complete`, `intend`, `confirm`, `held` and `undo`. A page comes as the answer, or as a
+    message where it is read anew; rows that changed come as messages. None of it is a parameter: what is set before the
+    browser has reported the document as loaded may be lost.
     """
 
     newer = param.Integer(doc="how many have come that match and are not shown")
@@ -70,31 +74,30 @@ class TasksCard(Card):
 class TasksView:
     """The list over the mirror of the visit. Under the document's lock."""
 
-    def __init__(self, visit: Visit, under_way: set[asyncio.Task[None]]) -> None:
-        """Empty: the browser says what is searched for."""
+    def __init__(self, visit: Visit, under_way: set[asyncio.Task[None]], by_tab: dict[str, Bulk]) -> None:
+        """Empty: the browser says what is searched for. `by_tab`: what is under way for each tab of a browser."""
         self._visit = visit
         self._shop = visit.shop
         self._search, self._query = Search(), TaskQuery()
         self._asked = ("", 0, USUAL)
+        self._wrong = False
         self._zone: tzinfo = UTC
         self._turn = 0
         self._tasks: dict[TaskId, Task] = {}
         self._newest = self._seen = visit.shop.state.order
         self._newer = 0
+        self._lists = Pace(LISTS_S, at_once=6)
         self._intent: Intent | None = None
         self._meant = 0
-        self.bulk = Bulk(
-            visit.shop,
-            visit.caller,
-            changed=lambda: visit.locked(self._show_bulk),
-            say=self._say,
-            keep=under_way,
-        )
+        self._by_tab = by_tab
+        self._hearer = Hearer(lambda: visit.locked(self._show_bulk), self._say)
+        self.bulk = Bulk(visit.shop, visit.caller, self._hearer, keep=under_way)
         asks = {
             "search": self._ask_search,
             "complete": self._ask_completions,
             "intend": self._ask_intent,
             "confirm": self._ask_begin,
+            "held": self._ask_held,
             "undo": self._ask_undo,
         }
         self.root = visit.card(TasksCard, asks=asks, can_act=visit.can_act, sizing_mode="stretch_width")
@@ -106,9 +109,17 @@ class TasksView:
         if self._turn:
             self._visit.spawn(self._look_again())
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to show that was put off."""
+        return self._lists.owes
+
     def update(self, changes: Changes) -> None:
-        """Show what became of the tasks on the page, and how many newer ones match."""
-        if not self._turn or not (changes.reset or changes.shop or changes.tasks or changes.ended):
+        """Show what became of the tasks on the page, and how many newer ones match; of much, not all at once."""
+        is_other = changes.reset or changes.shop or changes.tasks or changes.ended
+        if not self._turn or not (is_other or self._lists.owes):
+            return
+        if not self._lists.may() and not changes.reset:
             return
         self._count_newer(is_reset=changes.reset)
         changed = [task for task in self._stands_now() if task is not self._tasks[task.task_id]]
@@ -126,6 +137,10 @@ class TasksView:
         ]
         if gone:
             self._visit.spawn(self._read(gone))
+
+    def close(self) -> None:
+        """Hear no more of what is under way: it is carried out all the same."""
+        self.bulk.hearers.discard(self._hearer)
 
     def _stands_now(self) -> Iterator[Task]:
         state = self._shop.state.tasks
@@ -180,8 +195,10 @@ class TasksView:
         q, at, size = message.get("q"), message.get("at"), message.get("size")
         q = q if isinstance(q, str) else ""
         zone = zone_of(message.get("zone"))
+        self._wrong = True  # until the line has been understood
         search = parse(q, kinds=kinds())
         query = task_query(search, now=self._visit.now(), zone=zone)
+        self._wrong = False
         is_same = (q, size) == (self._asked[0], self._asked[2])
         self._search, self._query, self._zone = search, query, zone
         at = min(at, FARTHEST) if isinstance(at, int) and not isinstance(at, bool) and at > 0 else 0
@@ -249,7 +266,7 @@ class TasksView:
             ids = [TaskId(one) for one in chosen[:MOST_CHOSEN] if isinstance(one, str) and is_task_id(one)]
             intent = await intent_for_chosen(self._shop, action, ids)
         else:
-            if message.get("q", "") != self._asked[0]:
+            if self._wrong or message.get("q", "") != self._asked[0]:
                 raise Refused("conflict", _("What this was about has changed: look at the list again."))
             intent = await intent_for_all(self._shop, action, self._query, now=self._visit.now())
         if mine == self._meant:  # the browser waits for the last one that it asked for
@@ -262,8 +279,29 @@ class TasksView:
         intent, self._intent = self._intent, None
         if intent is None or intent.action != action:
             raise Refused("conflict", _("What this was about has changed: look at the list again."))
-        self.bulk.begin(intent)
+        tab, bulk = message.get("tab"), self.bulk
+        if not isinstance(tab, str) or not 0 < len(tab) <= TAB_CHARS:
+            bulk.begin(intent)
+        else:
+            bulk.begin(intent, lambda: self._forget(tab, bulk))
+            self._by_tab[tab] = bulk  # it is found there when the tab is loaded anew
         return {"count": intent.count}
+
+    def _forget(self, tab: str, bulk: Bulk) -> None:
+        if (
+            self._by_tab.get(tab) is bulk
+        ):  # a tab that was duplicated has the same name, and may have begun another
+            del self._by_tab[tab]
+
+    async def _ask_held(self, message: Message) -> Message:
+        """What this tab had begun before it was loaded anew: Undo is offered on, by a duplicate of it too."""
+        found = self._by_tab.get(str(message.get("tab")))
+        if found is not None and self._visit.can_act and not self.bulk.told:
+            self.close()
+            self.bulk = found
+            found.hearers.add(self._hearer)
+            self._visit.locked(self._show_bulk)
+        return {"held": found is not None}
 
     async def _ask_undo(self, _message: Message) -> Message:
         return {"undone": self.bulk.undo()}

@@ -11,6 +11,7 @@ from koubou_panel.reactive.mirror import Changes
 from koubou_panel.views import worker_rows
 from koubou_panel.views.cards import Card, set_changed
 from koubou_panel.views.language import later
+from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.visit import Visit
 
 Message = Mapping[str, object]
@@ -55,6 +56,9 @@ class WorkersView:
         self._mirror = visit.mirror
         self._first = 0
         self._is_live = False
+        self._lists = Pace(LISTS_S, at_once=6)
+        self._ended: list[Task] = []
+        self._has_moved = False
         self.root = visit.card(
             WorkersCard, can_act=visit.can_act, on_message=self._on_message, sizing_mode="stretch_width"
         )
@@ -64,15 +68,24 @@ class WorkersView:
         self._draw_pool()
         self._send_lanes()
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to show that was put off."""
+        return self._lists.owes
+
     def update(self, changes: Changes) -> None:
-        """Show what changed."""
+        """Show what changed; when much happens, not each time."""
         if changes.reset:
             self.draw()
             return
-        if changes.shop or changes.workers or changes.tasks:
+        self._ended += changes.ended
+        has_moved = bool(changes.ended or "running" in changes.shop or changes.workers)
+        self._has_moved = self._has_moved or has_moved
+        is_other = has_moved or changes.shop or changes.tasks
+        if (is_other or self._lists.owes) and self._lists.may():
             self._draw_pool()
-        if changes.ended or "running" in changes.shop or changes.workers:
-            self.root.send(self._lanes(changes.ended, reset=False))
+            if self._has_moved:
+                self._send_new()
 
     def tick(self) -> None:
         """Nothing changes with time alone, the browser counts by itself; but it may have asked before it was ready."""
@@ -115,7 +128,13 @@ class WorkersView:
 
     def _send_lanes(self) -> None:
         """Give the card its history: it has just been drawn in a browser, or is seen again."""
+        self._ended = []
         self.root.send(self._lanes(list(self._mirror.recent), reset=True))
+
+    def _send_new(self) -> None:
+        """Give the card what it has not been told of yet."""
+        self.root.send(self._lanes(self._ended, reset=False))
+        self._ended, self._has_moved = [], False
 
     def _lanes(self, ended: list[Task], *, reset: bool) -> Message:
         known = self._visit.shop.state.tasks

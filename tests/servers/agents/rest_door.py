@@ -30,7 +30,7 @@ class Door:
         headers = {"User-Agent": "curl/8.5.0"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=30, **options)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=90, **options)
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ async def door(shop):
 async def connected(door, version: str, token: str):
     """The SDK's client."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=90, trust_env=False) as http:
         transport = streamable_http_client(f"http://127.0.0.1:{door.port}/mcp", http_client=http)
         info = Implementation(name="program", version="1")
         async with Client(transport, mode=MODES[version], client_info=info) as client:

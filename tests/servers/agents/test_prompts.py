@@ -42,7 +42,7 @@ async def test_a_crowd_of_prompts_is_answered(tmp_path) -> None:
             assert [reply.status_code for reply in replies] == [200] * PROMPTS
             ended = {}
             while len(ended) < PROMPTS:
-                update = await watcher.next("task_update", timeout=30)
+                update = await watcher.next("task_update", timeout=90)
                 if update["status"] in ("completed", "failed", "cancelled"):
                     ended[update["task_id"]] = update["status"]
             assert ended == {reply.json()["task_id"]: "completed" for reply in replies}

@@ -70,7 +70,7 @@ async def test_dribbled_bytes_give_no_more_time(door, monkeypatch):
         with suppress(OSError):
             writer.write(b"a")
         await asyncio.wait({ends}, timeout=0.05)
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 30
     with suppress(ConnectionResetError):  # what was on its way when it was cut off
         assert await ends == b""
     writer.close()

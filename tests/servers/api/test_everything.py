@@ -24,7 +24,7 @@ def call(port: int, token: str, method: str, path: str, body: object = None) -> 
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=90) as reply:
         return json.load(reply)
 
 

@@ -427,6 +427,7 @@ async def test_without_a_workshop_it_says_so(tmp_path):
         assert (await rest.get("/api/config")).status == 200
 
 
+@pytest.mark.alone
 async def test_a_workshop_that_does_not_answer_holds_nobody_up(rest):
     """What waits for an answer gives up in time, and the loop goes on meanwhile."""
     asked = asyncio.Event()

@@ -2,8 +2,9 @@
 
 import {ask} from "./ask.js"
 import {h, icon, plainButton} from "./dom.js"
+import {tellPainted} from "./frames.js"
 import {_, language, setLanguage} from "./language.js"
-import {onceThere} from "./modal.js"
+import {makeRoom, onceThere} from "./modal.js"
 import {followPage, menuButton, pageRow, tabs} from "./nav.js"
 import {bell} from "./notify.js"
 import {followKeys, makePalette, searchButton} from "./palette.js"
@@ -113,11 +114,12 @@ export const TopBar = {
     if (model.may !== "read") root.append(runButton())
     root.append(bottom)
     yieldToTask(model, [...root.children].filter((part) => part !== live._spoken))
-    root.append(menu._menu, palette, palette._help, ring._panel, notes)
+    root.append(menu._menu, palette, palette._help, ring._panel, makeRoom(), notes)
     followKeys(model, palette)
     const follow = followPage(model, (page) => { for (const nav of [row, bottom, menu]) nav._mark(page) }, notes._tell)
     model.on("msg:custom", ({toast, tone}) => { if (toast !== undefined) notes._tell(toast, tone) })
     tellHidden(model)
+    tellPainted(model)
     follow()
     return root
   },

@@ -1,6 +1,6 @@
 // A chart's heading: what each colour is, and its value now; and on a phone which one of the charts is seen.
 
-import {h, keyed, plainButton, setText, watch} from "./dom.js"
+import {h, keyed, plainButton, setText, watch, watchTogether} from "./dom.js"
 import {_} from "./language.js"
 import {spanName} from "./stream.js"
 
@@ -17,7 +17,7 @@ export const ChartHead = {
     span.onchange = () => model.send_msg({type: "range", span: Number(span.value)})
     span.hidden = !model.spans.length
     root.append(title, span, items, empty)
-    watch(model, ["title", "items", "empty", "span"], () => {
+    watchTogether(model, ["title", "items", "empty", "span"], () => {
       setText(title, model.title)
       setText(empty, model.empty)
       span.value = model.span

@@ -15,6 +15,11 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text
 }
 
+// What is set anew is looked at anew, although it is the same.
+export function setAttr(node, name, value) {
+  if (node.getAttribute(name) !== value) node.setAttribute(name, value)
+}
+
 // Marks for states, drawn: fonts differ in which signs they have.
 export const MARKS = {
   run: "M5 3.5 L12.5 8 L5 12.5 Z",
@@ -48,6 +53,14 @@ export function icon(name, title = "") {
   return svg
 }
 
+// The sign of how a task stands.
+export function drawMark(node, {mark, status}) {
+  if (node._is !== mark) node.replaceChildren(icon(node._is = mark, statusWord(status)))
+}
+
+// Output as it is shown: runs of (style, text).
+export const runNodes = (runs) => runs.map(([style, piece]) => (style ? h("span", style, piece) : document.createTextNode(piece)))
+
 // One element for each key, kept while its key stays: nothing is lost under a pointer or a focus.
 export function keyed(parent, items, keyOf, make, update) {
   const known = parent._keyed || (parent._keyed = new Map())
@@ -67,11 +80,11 @@ export function keyed(parent, items, keyOf, make, update) {
 
 const NEVER_SHOWN_MS = 60000
 
-// Runs `draw` once a second while `node` is on the page and the page is seen.
+// Runs `draw` once a second while `node` is on the page and the page is seen, until it rests.
 export function everySecond(node, draw, period_ms = 1000) {
   const until = performance.now() + NEVER_SHOWN_MS
   const timer = setInterval(() => {
-    if (!node.isConnected && (node._wasConnected || performance.now() > until)) return clearInterval(timer)
+    if (node._rests || !node.isConnected && (node._wasConnected || performance.now() > until)) return clearInterval(timer)
     node._wasConnected = node.isConnected
     if (!document.hidden) draw()
   }, period_ms)
@@ -79,6 +92,18 @@ export function everySecond(node, draw, period_ms = 1000) {
 
 export function watch(model, names, draw) {
   for (const name of names) model.on(name, draw)
+  draw()
+}
+
+// The same where several of them change in one message: drawn once, after all of it.
+export function watchTogether(model, names, draw) {
+  let waits = false
+  const soon = () => {
+    if (waits) return
+    waits = true
+    queueMicrotask(() => { waits = false; draw() })
+  }
+  for (const name of names) model.on(name, soon)
   draw()
 }
 
@@ -125,15 +150,16 @@ export function focused() {
 }
 
 export async function copyText(text, label) {
+  let isCopied = true
   try {
     await navigator.clipboard.writeText(text)
   } catch {
     const area = h("textarea", "", text)
     document.body.append(area)
     area.select()
-    document.execCommand("copy")
+    isCopied = document.execCommand("copy")
     area.remove()
   }
-  label.textContent = _("Copied")
-  setTimeout(() => { label.textContent = _("Copy") }, 1500)
+  label.textContent = isCopied ? _("Copied") : _("Not copied")
+  setTimeout(() => { label.textContent = _("Copy") }, 3000)
 }

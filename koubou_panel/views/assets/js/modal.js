@@ -25,6 +25,28 @@ function isOutside(dialog, {clientX, clientY}) {
   return clientX < left || clientX > right || clientY < top || clientY > bottom
 }
 
+// On a phone an open task covers its page, which is then out of reach. What must stay in reach all the same stands
+// in the bar meanwhile: `makeRoom()` is its place there.
+let room = null
+
+export const makeRoom = () => (room = h("div", "room tasks"))
+
+// `moved` is called when `node` has come there or back; gives what ends it.
+export function keepInReach(node, moved) {
+  const home = h("span", "home")
+  node.replaceWith(home)
+  home.append(node)
+  const look = () => {
+    const isAlone = document.documentElement.classList.contains("k-alone"), place = isAlone && room ? room : home
+    if (node.parentNode === place) return
+    place.append(node)
+    moved()
+  }
+  addEventListener("koubou-alone", look)
+  look()
+  return () => { removeEventListener("koubou-alone", look); node.remove() }
+}
+
 // Calls `act` once `node` is on the page: a card's nodes are put there only after it has been made.
 export function onceThere(node, act, tries = 250) {
   if (node.isConnected) act()

@@ -24,6 +24,7 @@ export function followPage(model, show, tell) {
     show(...known)
     if (shown === page) return
     shown = html.dataset.page = page
+    for (const loading of document.querySelectorAll(".k-loading span")) loading.textContent = _("Opening …")
     document.title = `${known[1]} · 工房`
     model.send_msg({type: "page", page})
     // What was not shown has had no size to draw itself in.

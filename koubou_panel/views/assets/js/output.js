@@ -1,6 +1,6 @@
 // Live output: the last lines of what runs.
 
-import {h, keyed, plainButton, setText, watch} from "./dom.js"
+import {h, keyed, plainButton, runNodes, setAttr, setText, watch} from "./dom.js"
 import {_, ngettext} from "./language.js"
 
 const KEEP_LINES = 200
@@ -28,18 +28,24 @@ export const OutputCard = {
     const names = new Map()
     const sizeNow = () => `${log.clientWidth} ${log.clientHeight} ${log.scrollHeight}`
     const note = () => { size = sizeNow(); place = log.scrollTop }
-    const toEnd = () => { follows = true; log.scrollTop = log.scrollHeight; missed = 0; newer.hidden = true; note() }
+    const toEnd = () => { follows = true; log.scrollTop = log.scrollHeight; missed = 0; if (!newer.hidden) newer.hidden = true; note() }
     // Only the reader ends the following: the place is of their choice where it has changed and no size has.
     const look = () => {
-      if (log.scrollHeight - log.scrollTop - log.clientHeight < 24) toEnd()
-      else if (size === sizeNow() && log.scrollTop !== place) follows = false
+      const away = log.scrollHeight - log.scrollTop - log.clientHeight
+      const moved = size === sizeNow() ? log.scrollTop - place : 0
+      if (moved < 0) follows = false
+      else if (away < 1 || (away < 24 && (follows || moved > 0))) toEnd()
+      else if (moved > 0) follows = false
       if (follows && !hovered) toEnd()
       note()
     }
     newer.onclick = toEnd
     log.addEventListener("scroll", look)
     log.addEventListener("pointerenter", (event) => { hovered = event.pointerType === "mouse" })
-    log.addEventListener("pointerleave", () => { hovered = false; if (follows) toEnd() })
+    // A reader's turn of the wheel is known at once; where it has come to is known a frame later.
+    const turns = (event) => event.deltaY < 0 && !event.shiftKey && !event.ctrlKey
+    log.addEventListener("wheel", (event) => { if (turns(event) && log.scrollTop > 0) follows = false }, {passive: true})
+    log.addEventListener("pointerleave", () => { hovered = false; look() })
     const resized = new ResizeObserver(look)
     resized.observe(log)
     model.on("lifecycle:remove", () => resized.disconnect())
@@ -51,7 +57,7 @@ export const OutputCard = {
       const tag = h("span", `tag t${source ? source.hue : 0}`, source ? source.tag : "")
       node.append(tag)
       const text = h("span", "text")
-      for (const [style, piece] of runs) text.append(style ? h("span", style, piece) : document.createTextNode(piece))
+      text.append(...runNodes(runs))
       node.append(text)
       node.hidden = only !== null && only !== task
       return node
@@ -68,11 +74,9 @@ export const OutputCard = {
       keyed(chips, all, (s) => s.id, (s) => plainButton("chip", s.label, () => choose(s.id)), (chip, s) => {
         const on = only === s.id
         setText(chip, s.label)
-        chip.className = `chip t${s.hue}`
-        chip.classList.toggle("on", on)
-        chip.classList.toggle("quiet", s.quiet === true)
-        chip.setAttribute("aria-pressed", on)
-        chip.title = s.full || ""
+        setAttr(chip, "class", `chip t${s.hue}${on ? " on" : ""}${s.quiet ? " quiet" : ""}`)
+        setAttr(chip, "aria-pressed", String(on))
+        setAttr(chip, "title", s.full || "")
       })
     }
     model.on("msg:custom", (message) => {

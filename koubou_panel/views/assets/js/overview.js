@@ -1,9 +1,11 @@
 // The Overview's cards: six numbers; what runs, waits and ended last; the first minute.
 
 import {ask} from "./ask.js"
-import {copyText, everySecond, h, icon, keyed, NS, plainButton, setText, statusWord, sureButton, watch} from "./dom.js"
+import {copyText, everySecond, h, icon, keyed, NS, plainButton, setAttr, setText, statusWord, sureButton, watch, watchTogether} from "./dom.js"
+import {addFile, takesFiles} from "./drop.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink, taskLink} from "./route.js"
+import {newKey} from "./run.js"
 import {about, ago, clock, elapsed, moment} from "./time.js"
 
 const PHONE = "(max-width: 700px)"
@@ -30,8 +32,8 @@ export function spark(values) {
       last = x
     })
     if (known.length < 2 || Math.max(...known) === 0) first = null
-    stroke.setAttribute("d", first === null ? "" : d)
-    area.setAttribute("d", first === null ? "" : `${d}L${last} 20L${first} 20Z`)
+    setAttr(stroke, "d", first === null ? "" : d)
+    setAttr(area, "d", first === null ? "" : `${d}L${last} 20L${first} 20Z`)
   }
   svg._draw(values || [])
   return svg
@@ -58,13 +60,15 @@ export const TileRow = {
       node.append(h("span", "label", t.label), number, node._sub, node._spark)
       return node
     }, (node, t) => {
-      node.className = `tile ${t.tone || ""}`
+      setAttr(node, "class", `tile ${t.tone || ""}`)
       setText(node._value, t.value)
       setText(node._of, t.of || "")
       setText(node._sub, t.sub || "")
-      node.title = t.hint || ""
-      node._spark._draw(t.spark || [])
+      setAttr(node, "title", t.hint || "")
     }))
+    watch(model, ["sparks"], () => {
+      for (const [key, node] of row._keyed) node._spark._draw(model.sparks[key] || [])
+    })
     return root
   },
 }
@@ -229,7 +233,7 @@ export const RunningCard = {
       for (const row of waiting.children) drawWhy(row)
       for (const row of ended.children) drawEnded(row)
     }
-    watch(model, ["rows", "waiting", "waiting_more", "ended", "failed", "more", "hint"], () => {
+    watchTogether(model, ["rows", "waiting", "waiting_more", "ended", "failed", "more", "hint"], () => {
       setText(count, model.rows.length ? String(model.rows.length + model.more) : "")
       keyed(list, model.rows, (t) => t.id, makeRow, drawRow)
       setText(more, model.more ? _("+{n} more", {n: model.more}) : "")
@@ -274,18 +278,24 @@ export const FirstMinute = {
       try { await ask(model, kind, payload) } catch (error) { setText(why, error.message) }
       button.disabled = false
     }
+    // Asked again after a cut, the same line is the same task.
+    let key = newKey()
+    field.oninput = () => { key = newKey() }
     begin.onsubmit = (event) => {
       event.preventDefault()
-      if (field.value.trim()) act(run, "run", {command: field.value})
+      if (field.value.trim()) act(run, "run", {command: field.value, key})
       else field.focus()
     }
     demo.onclick = () => act(demo, "demo")
     begin.append(field, run, h("span", "or", _("or")), demo)
     begin.hidden = !model.can_act
+    const drop = h("p", "note", _("The file of a script can be dropped here, too: the catalogue then keeps it."))
+    drop.hidden = !model.can_act
+    if (model.can_act) takesFiles(root, addFile)
     root.append(
       h("h2", "", _("Nothing has run yet")),
       h("p", "", _("Start something: it shows up here by itself. The demo is a few small tasks with a label of their own; one click clears it.")),
-      begin, why, h("h3", "", _("Use it from…")), list,
+      begin, drop, why, h("h3", "", _("Use it from…")), list,
     )
     // Which of the page's places are seen follows from this, so the page itself has the class.
     watch(model, ["shown"], () => document.documentElement.classList.toggle("k-fresh", model.shown))

@@ -5,6 +5,10 @@ import {_} from "./language.js"
 import {duration, setClock} from "./time.js"
 
 const STALE_AFTER_S = 3.5
+let state = "live"
+
+// Whether what is done here would reach nobody, for what hides the pill.
+export const isCut = () => ["stale", "reconnecting", "closed"].includes(state)
 
 export function pill(model) {
   const pill = h("span", "pill"), dot = h("i"), word = h("span"), spoken = h("span", "spoken")
@@ -18,7 +22,7 @@ export function pill(model) {
     const silent_s = Math.max(performance.now() - window.koubouBeat, Date.now() - window.koubouBeatAt) / 1000
     const {status, lag_s} = model.freshness
     const age = silent_s + lag_s
-    let state = status
+    state = status
     if (silent_s > STALE_AFTER_S) state = navigator.onLine === false ? "reconnecting" : "stale"
     if (state === "live" && age > STALE_AFTER_S) state = "stale"
     pill.className = `pill ${state}`

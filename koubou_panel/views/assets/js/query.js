@@ -8,7 +8,7 @@ import {_} from "./language.js"
 const length = (text) => [...text].length
 const cut = (text, begin, end = undefined) => [...text].slice(begin, end).join("")
 
-// `apply(text)` is called with what shall be searched for; `_set` shows a line, `_fault` says what is wrong with it.
+// `apply(text)` is called with what shall be searched for; `_set` shows a line, `_text` reads it, `_fault` says what is wrong with it.
 export function queryBox(model, {label, placeholder, apply}) {
   const root = h("form", "query"), field = h("div", "field"), input = h("input"), list = h("ul", "offers"), fault = h("p", "amiss")
   root.setAttribute("role", "search")
@@ -124,6 +124,7 @@ export function queryBox(model, {label, placeholder, apply}) {
     if (text) input.setAttribute("aria-invalid", "true")
     else input.removeAttribute("aria-invalid")
   }
+  root._text = () => input.value.trim()
   root._focus = () => input.focus()
   return root
 }

@@ -1,10 +1,11 @@
 // ＋ Run: the dialog of `?run=`. What is typed is kept in this tab until it was submitted, whatever happens to the page.
 
 import {ask} from "./ask.js"
-import {h, plainButton} from "./dom.js"
+import {everySecond, h, plainButton, setText} from "./dom.js"
 import {_} from "./language.js"
 import {closeButton, modal, onceThere} from "./modal.js"
 import {makeField, paramField} from "./params.js"
+import {isCut} from "./pill.js"
 import {addressOfPage, go, paramInAddress} from "./route.js"
 
 const CHECK_AFTER_MS = 350
@@ -17,7 +18,8 @@ const lastUsed = () => localStorage.getItem("koubou-run-last") || "command"
 const draftKey = (what) => `koubou-run ${what}`
 const readDraft = (what) => JSON.parse(sessionStorage.getItem(draftKey(what)) || "null")
 const quietly = (act) => { try { act() } catch { /* this browser has no room for it */ } }
-const newKey = () => `page-${Array.from({length: 4}, () => Math.random().toString(36).slice(2, 8)).join("")}`
+// Names a form to the workshop: what is sent twice with it is taken once.
+export const newKey = () => `page-${Array.from({length: 4}, () => Math.random().toString(36).slice(2, 8)).join("")}`
 
 function commandFields() {
   return [
@@ -83,7 +85,10 @@ export const RunCard = {
     const title = h("h2", "", _("Run"))
     head.append(title, kinds, closeButton(dialog))
     more.append(summary, folded)
-    foot.append(clear, start)
+    const cut = h("p", "cut")
+    cut.setAttribute("role", "status")
+    everySecond(cut, () => setText(cut, isCut() ? _("The workshop does not answer just now. What you typed is kept; it can be sent when the page is live again.") : ""), 500)
+    foot.append(cut, clear, start)
     form.append(head, body, more, note, wrong, foot)
     dialog.append(form)
     root.append(dialog)
@@ -108,27 +113,28 @@ export const RunCard = {
     const keep = () => { if (kept) quietly(() => sessionStorage.setItem(draftKey(kept), JSON.stringify({kind: again, values: values(), raw: raw()}))) }
     const raw = () => Object.fromEntries(fields.map((field) => [field._name, field._value()]))
 
-    const show = (error) => {
-      const at = fields.find((field) => field._name === error?.field)
-      for (const field of fields) field._fail(field === at ? error.message : "")
-      wrong.textContent = at || !error ? "" : error.message
+    // All that is wrong at once, each at its field; gives the first of them.
+    const show = (error, isTold = () => true) => {
+      const faults = error?.faults || {}
+      for (const field of fields) field._fail(isTold(field) ? field._wrong() || faults[field._name] || "" : "")
+      const bad = fields.filter((field) => field._told)
+      wrong.textContent = error && !fields.some((field) => faults[field._name]) ? error.message : ""
       wrong.hidden = !wrong.textContent
-      if (at && FOLDED.includes(at._name)) more.open = true
-      return at
+      if (bad.some((field) => FOLDED.includes(field._name))) more.open = true
+      return bad[0]
     }
-    // Tell of what was touched alone: nobody wants to be told of what they have not come to.
+    // Tell of what was touched alone: nobody wants to be told of what they have not come to. Gives the first that is wrong.
     const check = async () => {
-      for (const field of fields) if (touched.has(field._name)) field._check()
-      if (fields.some((field) => field._wrong())) return
-      const mine = ++turn
+      const isTold = (field) => touched.has(field._name), mine = ++turn
+      for (const field of fields) if (isTold(field)) field._check()
       try {
         const {shell} = await ask(model, "check", {form: values()})
-        if (mine !== turn) return
-        show(null)
+        if (mine !== turn) return null
         note.hidden = !shell
         note.textContent = shell ? _("No shell reads this line. Where pipes, * or ~ are needed, begin with: sh -c '…'") : ""
+        return show(null, isTold)
       } catch (error) {
-        if (mine === turn && (!error.field || touched.has(error.field))) show(error)
+        return mine === turn ? show(error, isTold) : null
       }
     }
     form.addEventListener("input", (event) => {
@@ -148,15 +154,18 @@ export const RunCard = {
     form.onsubmit = async (event) => {
       event.preventDefault()
       clearTimeout(timer)
-      const bad = fields.filter((field) => { field._fail(field._wrong()); return field._wrong() })
-      if (bad.length) {
-        if (FOLDED.includes(bad[0]._name)) more.open = true
-        bad[0]._input.focus()
+      turn += 1
+      keep()
+      for (const field of fields) touched.add(field._name)
+      const bad = show(null)
+      if (bad) {
+        const stood = bad._value()
+        bad._input.focus()
+        const first = await check()  // with what the workshop finds wrong besides
+        if (first && form.getRootNode().activeElement === bad._input && bad._value() === stood) first._input.focus()
         return
       }
       start.disabled = true
-      turn += 1
-      keep()
       try {
         const {task_id} = await ask(model, "submit", {form: values()})
         const used = kindOf() === "script" ? `script:${scriptName()}` : kindOf()

@@ -1,16 +1,18 @@
 // A new script: a file by its path, or a text that is pasted, dropped or typed.
 
 import {ask} from "./ask.js"
-import {h, plainButton, setText} from "./dom.js"
+import {h, icon, plainButton, setText} from "./dom.js"
+import {ADDING, dropDraft, keepDraft, readDraft} from "./drafts.js"
+import {takeDropped, takesFiles} from "./drop.js"
 import {_} from "./language.js"
 import {addressOfPage, go, pageLink} from "./route.js"
 import {definitionForm, field} from "./script_form.js"
 import {scriptAddress} from "./script_list.js"
+import {moment} from "./time.js"
 
 const ENDINGS = {py: "python", sh: "sh", bash: "bash", js: "node", mjs: "node"}
 const MOST_BYTES = 1 << 20
 const BLANK = {retries: "0", priority: "5", keep_runs: "100", max_log_lines: "1000", overlap: "skip", when: "", at: null}
-const HANDED_ON_MS = 5000
 let handedOn = null  // what was typed while the card is made again in another language
 
 export function addView(model) {
@@ -35,7 +37,7 @@ export function addView(model) {
   fields.append(name.node, language.node, path.node, text.node)
   wrong.setAttribute("role", "alert")
   submit.type = "submit"
-  foot.append(submit, plainButton("", _("Cancel"), () => go(addressOfPage("scripts"))))
+  foot.append(submit, plainButton("", _("Cancel"), () => { drop(); go(addressOfPage("scripts")) }))
   node.append(head, pick, fields, form.node, wrong, foot)
   form.set(BLANK, [])
 
@@ -44,9 +46,11 @@ export function addView(model) {
     text.node.hidden = language.node.hidden = !inline
   }
   function say(error) {
-    for (const one of [name, path, text]) if (one.name === error.field && !one.node.hidden) { one.wrong(error.message); one.input.focus(); return }
-    if (error.field === "interpreter" && inline) { language.wrong(error.message); return }
-    if (!form.wrong(error)) setText(wrong, error.message)
+    const {interpreter, ...rest} = error.faults, faults = inline && interpreter ? {...rest, language: interpreter} : error.faults
+    const isBelow = form.wrong({faults}), here = plain.filter((one) => faults[one.name] && !one.node.hidden)
+    for (const one of here) one.wrong(faults[one.name])
+    here[0]?.input.focus()
+    if (!here.length && !isBelow) setText(wrong, error.message)
   }
   async function take(file) {
     radios[1].checked = inline = true
@@ -59,14 +63,42 @@ export function addView(model) {
     const [, stem, end] = /^(.*?)(?:\.(\w+))?$/.exec(file.name)
     if (!name.get()) name.set(stem)
     language.set(ENDINGS[end] ?? "")
+    keep()
   }
-  node.ondragover = (event) => { event.preventDefault(); node.classList.add("over") }
-  node.ondragleave = () => node.classList.remove("over")
-  node.ondrop = (event) => {
-    event.preventDefault()
-    node.classList.remove("over")
-    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0])
+
+  // -- what is not sent yet --
+
+  let isOver = false, offered = null
+  const said = () => JSON.stringify([name.get(), path.get(), text.get(), form.get()]), blank = said()
+  function keep() {
+    if (isOver) return
+    if (said() !== blank) keepDraft(model.home, ADDING, "", JSON.stringify(typed()))
+    else {
+      dropDraft(model.home, ADDING, "")
+      offered?.box.remove()
+    }
   }
+  function drop() {
+    isOver = true
+    dropDraft(model.home, ADDING, "")
+  }
+  function offer(at) {
+    const box = h("div", "banner warn"), words = _("There is a draft of yours from {when} that was not saved.", {when: moment(at)})
+    const away = plainButton("button", _("Throw it away"), () => {
+      drop()
+      isOver = false
+      box.remove()
+      takeOver({isInline: false, values: ["", "python", "", ""], form: BLANK})
+      show()
+    })
+    box.append(icon("warn"), h("p", "", words), away)
+    head.after(box)
+    offered = {box, at}
+  }
+  for (const kind of ["input", "change"]) node.addEventListener(kind, keep)
+  node.addEventListener("click", (event) => { if (event.target.closest("fieldset button")) keep() })
+
+  takesFiles(node, take)
   node.onsubmit = async (event) => {
     event.preventDefault()
     for (const one of [name, path, text, language]) one.wrong("")
@@ -78,26 +110,32 @@ export function addView(model) {
         name: name.get(), inline, form: {...form.get(), path: inline ? "" : path.get()},
         ...(inline ? {text: text.get(), language: language.get()} : {}),
       })
+      drop()
       go(scriptAddress(made.name))
     } catch (error) { say(error) }
     submit.disabled = false
   }
   const plain = [name, language, path, text]
-  function takeOver({at, isInline, values, typed}) {
-    if (Date.now() - at > HANDED_ON_MS) return
-    radios[Number(isInline)].checked = true
-    inline = isInline
-    for (const [n, one] of plain.entries()) one.set(values[n])
-    form.giveBack(typed, [])
+  const typed = () => ({isInline: inline, values: plain.map((one) => one.get()), form: form.get()})
+  function takeOver(was) {
+    radios[Number(was.isInline)].checked = true
+    inline = was.isInline
+    for (const [n, one] of plain.entries()) one.set(was.values[n])
+    form.giveBack(was.form, [])
   }
-  if (handedOn) takeOver(handedOn)
+  const file = takeDropped(), again = handedOn, draft = file || again ? null : readDraft(model.home, ADDING), was = again || draft
   handedOn = null
+  try {
+    if (was) takeOver(was.value)
+    if (was?.at) offer(was.at)
+  } catch { dropDraft(model.home, ADDING, "") }  // of an earlier version of the form
   show()
+  if (file) take(file)
   return {
     node,
     begin: () => name.input.focus({preventScroll: true}),
-    close({again = false} = {}) {
-      if (again) handedOn = {at: Date.now(), isInline: inline, values: plain.map((one) => one.get()), typed: form.get()}
+    close({again: isMadeAgain = false} = {}) {
+      if (isMadeAgain && !isOver) handedOn = {value: typed(), at: offered?.box.isConnected ? offered.at : null}
     },
   }
 }

@@ -234,6 +234,14 @@ export function definitionForm(model, {nameOf, isNew}) {
   box.append(h("summary", "", _("What it can be given")), parameters.node)
   node.append(box)
   const plain = [about, ...(isNew ? [] : [path]), ...run, ...limits, ...kept], all = [...plain, ...schedule.fields]
+  function wrongAt(fieldName, text) {
+    const [of, name] = fieldName.split(/\.(.*)/)
+    if (of === "parameters") { box.open = true; parameters.wrong(name || "", text); return true }
+    const found = all.find((one) => one.name === fieldName), fold = found?.node?.closest("details")
+    if (fold) fold.open = true
+    found?.wrong(text)
+    return !!found
+  }
   return {
     node,
     set(form, takes) {
@@ -248,17 +256,11 @@ export function definitionForm(model, {nameOf, isNew}) {
     },
     get: () => ({...Object.fromEntries(plain.map((one) => [one.name, one.get()])), ...schedule.get(), ...parameters.get()}),
     clear() { for (const one of all) one.wrong(""); parameters.clear() },
-    // Says what is wrong where it is; false where that is at no field of this form.
+    // Says all that is wrong where it is; false where none of that is at a field of this form.
     wrong(error) {
-      const [of, name] = (error.field || "").split(/\.(.*)/)
-      if (of === "parameters") { box.open = true; parameters.wrong(name || "", error.message); return true }
-      const found = all.find((one) => one.name === error.field)
-      if (!found) return false
-      const fold = found.node?.closest("details")
-      if (fold) fold.open = true
-      found.wrong(error.message)
-      found.input?.focus()
-      return true
+      const known = Object.entries(error.faults).filter(([name, text]) => wrongAt(name, text)).map(([name]) => name)
+      all.find((one) => known.includes(one.name) && one.input)?.input.focus()
+      return known.length > 0
     },
   }
 }

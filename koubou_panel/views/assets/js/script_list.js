@@ -3,6 +3,7 @@
 import {ask} from "./ask.js"
 import {everySecond, h, icon, keyed, plainButton, setText} from "./dom.js"
 import {hasDraft} from "./drafts.js"
+import {addFile, takesFiles} from "./drop.js"
 import {_, ngettext} from "./language.js"
 import {addressOfPage, go, pageInAddress, pageLink, paramInAddress, taskLink} from "./route.js"
 import {dueWords} from "./script_form.js"
@@ -54,6 +55,7 @@ export function runMarks(model) {
 
 export function whenWords(row) {
   if (!row.enabled && row.timed) return _("off")
+  if (row.missing && row.next) return _("cannot start: {names} must be given", {names: row.missing})
   if (row.next) return dueWords(row.next)
   return row.timed ? _("no more") : ""
 }
@@ -91,7 +93,10 @@ export function listView(model) {
   const tell = (text) => { wrong.hidden = !text; setText(wrong, text) }
   title.append(count)
   head.append(title, find)
-  if (model.role === "full") head.append(pageLink("button primary", () => addressOfPage("scripts", {add: "1"}), _("＋ Add a script")))
+  if (model.role === "full") {
+    head.append(pageLink("button primary", () => addressOfPage("scripts", {add: "1"}), _("＋ Add a script")))
+    takesFiles(node, addFile)
+  }
   for (const name of names) { const cell = h("th", "", name); cell.scope = "col"; if (!name) cell.append(h("span", "spoken", _("Actions"))); headings.append(cell) }
   top.append(headings)
   table.append(h("caption", "spoken", _("The scripts of the catalogue")), top, body)
@@ -137,6 +142,7 @@ export function listView(model) {
     p.marks._draw(row.marks)
     setText(p.schedule, row.once ? moment(row.once) : row.schedule)
     setText(p.cron, row.cron.startsWith(row.schedule) ? row.cron.slice(row.schedule.length) : row.cron)
+    p.next.classList.toggle("bad", Boolean(row.missing && row.next))
     p.next.title = row.next ? moment(row.next) : ""
     p.runs._to()
     setText(p.runs, ngettext("{n} run", "{n} runs", row.runs))

@@ -10,7 +10,7 @@ import {pageInAddress, paramInAddress} from "./route.js"
 export const ScriptsCard = {
   render({model}) {
     const root = h("section", "scripts"), canAct = model.role === "full"
-    let view = null, key = null, told = ""
+    let view = null, key = null, told = "", shown = {}
 
     function place() {
       const script = paramInAddress("script"), isAdd = canAct && !!paramInAddress("add")
@@ -29,6 +29,7 @@ export const ScriptsCard = {
       if (wanted !== key) {
         view?.close?.()
         key = wanted
+        shown = {mode, script}
         view = mode === "edit" ? makeEditor(model, script, {canSave: canAct})
           : mode === "detail" ? detailView(model, script) : mode === "add" ? addView(model) : listView(model)
         root.replaceChildren(view.node)
@@ -37,9 +38,10 @@ export const ScriptsCard = {
       draw()
     }
 
+    // As what is there was made, wherever the address has gone meanwhile.
     function draw() {
       if (!view) return
-      const {mode, script} = place()
+      const {mode, script} = shown
       if (mode === "list" || mode === "add") view.update?.()
       else if (model.detail.name === script) view.update(model.detail)
     }

@@ -2,6 +2,7 @@
 
 import {ask} from "./ask.js"
 import {focused, h, keyed, PATIENCE_MS, plainButton, setText, sureButton, watch} from "./dom.js"
+import {dropDraft, keepDraft, readDraft, SETTINGS} from "./drafts.js"
 import {_, ngettext} from "./language.js"
 
 const PAUSE_MS = 250
@@ -107,7 +108,7 @@ export const SettingsCard = {
     told.append(said, after, undo)
     root.append(hint, problem, file, told, list, foot)
     const page = {edits, faults: {}, canAct: model.can_act, edit}
-    let base = "", timer = 0, asked = 0
+    let base = "", timer = 0, asked = 0, isRestored = false
 
     function edit(name, value) {
       const row = rowOf(name)
@@ -119,11 +120,25 @@ export const SettingsCard = {
       // What is typed in stays above the changes, see its scroll margin.
       requestAnimationFrame(() => focused()?.scrollIntoView({block: "nearest"}))
     }
+    const keep = () => { if (edits.size) keepDraft(model.file, SETTINGS, "", JSON.stringify([...edits])); else dropDraft(model.file, SETTINGS, "") }
+    // What was typed before the page was loaded again, where the file does not say so by now.
+    function restore() {
+      if (isRestored || !model.can_act || !model.groups.length) return
+      isRestored = true
+      const kept = edits.size ? null : readDraft(model.file, SETTINGS)
+      for (const [name, value] of Array.isArray(kept?.value) ? kept.value : []) {
+        const row = rowOf(name), isNews = row?.can_edit && (value === null ? row.in_file : value !== row.typed || !row.in_file)
+        if (isNews && (value === null || typeof value === "string")) edits.set(name, value)
+      }
+      if (edits.size) look()
+      else keep()
+    }
     const rowOf = (name) => model.groups.flatMap((group) => group.rows).find((row) => row.name === name)
     const changes = () => Object.fromEntries(edits)
 
     // Have the server say what the file would be, and what is wrong with it; `save` waits for that.
     function look() {
+      keep()
       save.disabled = true
       const has = edits.size > 0
       if (has) told.hidden = true
@@ -154,6 +169,7 @@ export const SettingsCard = {
         asked += 1
         // What was typed on meanwhile is a change still, of the file as it is now.
         for (const [name, value] of Object.entries(sent)) if (edits.get(name) === value) edits.delete(name)
+        keep()
         saved(done, _("Saved."))
         if (edits.size) look()
       } catch (error) {
@@ -205,8 +221,7 @@ export const SettingsCard = {
       undo.hidden = !(model.can_undo && model.can_act)
     }
     told.hidden = true
-    watch(model, ["groups", "problem", "hint", "can_act", "can_undo"], draw)
-    if (edits.size) look()
+    watch(model, ["groups", "problem", "hint", "can_act", "can_undo"], () => { restore(); draw() })
     return root
   },
 }

@@ -12,6 +12,7 @@ const AT_THE_END = 0.02 // of a window: one that ends so near to now follows it
 const S = 1, MIN = 60, H = 3600, D = 86400
 const STEPS = [S, 2, 5, 10, 15, 30, MIN, 2 * MIN, 5 * MIN, 10 * MIN, 15 * MIN, 30 * MIN, H, 2 * H, 3 * H, 6 * H, 12 * H, D, 2 * D, 5 * D, 10 * D]
 const HERE = {sync: false}
+const PAINTED_MS = 1200 // the figure is painted whole each time that anything in it changes
 
 const SIGNS = {hold: "M5 3 V13 M11 3 V13", go: "M4.5 3 L13 8 L4.5 13 Z"}
 
@@ -25,7 +26,8 @@ function sign(name) {
   return svg
 }
 
-const known = (name) => Bokeh.documents.map((doc) => doc.get_model_by_name(name)).find(Boolean)
+// A page has one document; in a notebook each display has its own, and tells which.
+const known = (model, name) => (model.documents?.() ?? Bokeh.documents).map((doc) => doc.get_model_by_name(name)).find(Boolean)
 
 export const spanName = (s) => (s < MIN ? `${s} s` : s < H ? `${s / MIN} min` : s < D ? `${s / H} h` : `${s / D} d`)
 
@@ -85,10 +87,11 @@ export const StreamCard = {
       legend.append(key)
     }
     root.append(title, legend, spans, moves, empty)
-    const [source, live, x, y, times, lanes] = ["stream-ended", "stream-running", "stream-x", "stream-y", "stream-times", "stream-rows"].map(known)
+    const [source, live, x, y, times, lanes] = ["stream-ended", "stream-running", "stream-x", "stream-y", "stream-times", "stream-rows"].map((name) => known(model, name))
 
     let span = model.span, end = null, rows = [], ids = new Set(), late = [], names = [], bin_s = 0
     let asked = 0, waits = 0, own = false, timer = 0, held = null, hovered = false
+    let last = 0, drawnAt = 0
 
     const now = () => (held ?? clock())
     const edges = () => { const to = end ?? now(); return [to - span, to] }
@@ -167,7 +170,8 @@ export const StreamCard = {
       if (rows.length > 1.5 * model.most) soon()
     }
     const add = (some) => {
-      const fresh = some.filter((row) => !ids.has(row.id))
+      // Of what was added up nobody can tell which runs are in it.
+      const fresh = some.filter((row) => !ids.has(row.id) && (!bin_s || row.end > last))
       if (!fresh.length) return
       for (const row of fresh) { rows.push(row); ids.add(row.id) }
       if (name()) drawAll()
@@ -187,12 +191,11 @@ export const StreamCard = {
         if (turn !== asked) return
         bin_s = answer.bin_s
         rows = bin_s ? spread(decoded(answer.rows), bin_s) : decoded(answer.rows)
-        // Those that ended meanwhile; of what was added up nobody can tell which runs are in it.
-        const last = rows.length ? rows.at(-1).end : 0
+        last = rows.length ? rows.at(-1).end : 0
         ids = new Set(rows.map((row) => row.id))
         name()
         drawAll()
-        if (end === null) add(late.filter((row) => !bin_s || row.end > last))
+        if (end === null) add(late) // those that ended meanwhile
         root.classList.remove("waits")
         beat()
       } catch (error) {
@@ -210,9 +213,11 @@ export const StreamCard = {
       soon()
       beat()
     }
-    const beat = () => { clearInterval(timer); timer = setInterval(pass, 1000 * Math.min(10, Math.max(0.5, span / 600, rows.length / 3000))) }
+    const beat = () => { clearInterval(timer); timer = setInterval(pass, 1000 * Math.min(10, Math.max(1, span / 600, rows.length / 3000))) }
     const pass = () => {
       if (document.hidden || held !== null || hovered || !root.isConnected || !root.offsetParent) return
+      if (performance.now() - drawnAt < PAINTED_MS) return // with what ended, just now
+      drawnAt = performance.now()
       if (end === null) place()
       drawRunning()
       tidy()
@@ -254,7 +259,7 @@ export const StreamCard = {
     const taps = [[source, tapped(source)], [live, tapped(live)]]
     const seen = () => { if (!document.hidden && end === null) soon() }
     // Nothing slides away under a pointer.
-    const plot = document.querySelector(".k-stream .k-plot")
+    const plot = model.plot?.() ?? document.querySelector(".k-stream .k-plot")
     const enter = (event) => { hovered = event.pointerType === "mouse" }, leave = () => { hovered = false; pass() }
     plot.addEventListener("pointerenter", enter)
     plot.addEventListener("pointerleave", leave)
@@ -276,7 +281,9 @@ export const StreamCard = {
       if (!message.add) return
       const some = decoded(message.add)
       late = [...late, ...some].filter((row) => row.end > clock() - LATE_S).slice(-5000)
-      if (end === null && held === null) add(some)
+      if (end !== null || held !== null) return
+      add(some)
+      if (!hovered) { drawnAt = performance.now(); place() }
     })
     watch(model, ["workers", "running"], () => {
       if (held !== null) return

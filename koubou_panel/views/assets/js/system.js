@@ -35,10 +35,12 @@ export const SystemCard = {
       setText(facts, [...model.facts, ...up].join(" · "))
       facts.title = model.booted_at ? _("Started {when}", {when: moment(model.booted_at)}) : ""
     }
+    // Not what is shown: what was asked for may be on its way.
+    let asked = model.span
     const follow = () => {
       if (paramInAddress("page") !== "system") return
       const span = paramInAddress("span") || LIVE
-      if (span !== model.span) model.send_msg({type: "span", name: span})
+      if (span !== asked) model.send_msg({type: "span", name: asked = span})
     }
     watch(model, ["host", "facts", "now", "booted_at", "spans", "span", "figures", "figure"], () => {
       setText(host, model.host || _("This machine"))

@@ -1,14 +1,15 @@
 // One task: its head, and a line to type for it.
 
 import {ask} from "./ask.js"
-import {copyText, everySecond, focused, h, icon, keyed, plainButton, setText, statusWord, sureButton, watch} from "./dom.js"
+import {copyText, drawMark, everySecond, focused, h, icon, keyed, plainButton, setText, sureButton, watch} from "./dom.js"
+import {faultPart} from "./fault.js"
 import {_} from "./language.js"
 import {bellButton} from "./notify.js"
 import {cancelButton, progressBar, progressText} from "./overview.js"
 import {openRun} from "./run.js"
 import {addressOf, openTask, taskInAddress, taskLink} from "./route.js"
 import {FORGET_MS, forgetFigures} from "./theme.js"
-import {about, ago, clock, elapsed, moment} from "./time.js"
+import {againIn, ago, clock, elapsed, moment} from "./time.js"
 
 export const TaskCard = {
   render({model}) {
@@ -33,12 +34,10 @@ export const TaskCard = {
     const drawTimes = () => {
       const t = model.task
       if (!t.id) return
-      const wait = t.not_before ? t.not_before - clock() : 0
-      let at = ""
-      if (wait > 0) at = _("runs again in {time}", {time: about(Math.ceil(wait))})
-      else if (t.status === "pending") at = _("submitted {ago}", {ago: ago(t.created_at)})
-      else if (t.finished_at) at = ago(t.finished_at)
-      else if (t.started_at) at = _("for {time}", {time: elapsed(clock() - t.started_at)})
+      let at = againIn(t)
+      if (!at && t.status === "pending") at = _("submitted {ago}", {ago: ago(t.created_at)})
+      else if (!at && t.finished_at) at = ago(t.finished_at)
+      else if (!at && t.started_at) at = _("for {time}", {time: elapsed(clock() - t.started_at)})
       setText(when, at)
       words.title = _("submitted {moment}", {moment: moment(t.created_at)})
       setText(meta, progressText(t))
@@ -75,7 +74,7 @@ export const TaskCard = {
       }
       drawer.setAttribute("aria-label", t.label)
       root.dataset.task = t.id
-      if (mark._is !== t.mark) mark.replaceChildren(icon(mark._is = t.mark, statusWord(t.status)))
+      drawMark(mark, t)
       setText(name, t.label)
       root.className = `taskcard is-${t.mark}`
       setText(what, t.words)
@@ -90,7 +89,6 @@ export const TaskCard = {
         setText(link.lastChild, r.words)
       })
       reruns.hidden = !t.reruns.length
-      drawGiven(given, t.given)
       keyed(facts, t.facts, ([label]) => label, ([label]) => {
         const pair = h("div")
         pair.append(h("dt", "", label), h("dd"))
@@ -112,6 +110,7 @@ export const TaskCard = {
       if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !document.documentElement.classList.contains("k-has-task")) return
       openTask(model, "")
     }
+    watch(model, ["given"], () => drawGiven(given, model.given))
     watch(model, ["task"], draw)
     everySecond(root, drawTimes)
     model.on("msg:custom", ({gone}) => { if (taskInAddress() === gone) history.replaceState(null, "", addressOf("")) })
@@ -130,28 +129,6 @@ function openable(model, id) {
   const link = taskLink(model, "waited")
   link._open(id)
   return link
-}
-
-// The error first, then where it was raised; all of the traceback when it is asked for.
-function faultPart() {
-  const node = h("details", "fault"), summary = h("summary"), error = h("span", "said"), place = h("span", "place"), trace = h("pre", "trace")
-  trace.tabIndex = 0
-  summary.append(error, place)
-  node.append(summary, trace)
-  return {
-    node,
-    draw(f) {
-      node.hidden = !f.error
-      setText(error, f.error || "")
-      setText(place, f.place || "")
-      place.hidden = !f.place
-      setText(trace, f.trace || "")
-      trace.hidden = !f.trace
-      node.classList.toggle("plain", !f.trace)
-      trace.setAttribute("aria-label", _("Traceback"))
-      summary.title = f.trace ? _("Show the whole traceback") : ""
-    },
-  }
 }
 
 function drawGiven(list, entries) {
@@ -193,6 +170,8 @@ function copyPart(model) {
   }
   const open = async () => {
     button.setAttribute("aria-expanded", "true")
+    ways.replaceChildren()  // those of another time may be another task's
+    code.hidden = note.hidden = copy.hidden = true
     node.hidden = false
     const task = model.task.id
     const isOther = () => node.hidden || model.task.id !== task
@@ -203,8 +182,6 @@ function copyPart(model) {
       choose(copies, copies[0])
     } catch (error) {
       if (isOther()) return
-      ways.replaceChildren()
-      code.hidden = copy.hidden = true
       note.hidden = false
       setText(note, error.message)
     }

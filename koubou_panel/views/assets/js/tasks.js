@@ -3,12 +3,23 @@
 import {ask} from "./ask.js"
 import {everySecond, h, icon, keyed, plainButton, setText, watch} from "./dom.js"
 import {_, language, ngettext} from "./language.js"
+import {keepInReach} from "./modal.js"
 import {queryBox} from "./query.js"
 import {addressOfPage, go, openTask, pageInAddress, paramInAddress, taskLink} from "./route.js"
+import {newKey} from "./run.js"
 import {ago, clock, duration, elapsed, moment} from "./time.js"
 
-const SIZES = [25, 50, 100], USUAL = 50
+const SIZES = [25, 50, 100], USUAL = 50, TWICE_MS = 600, TWICE_PX = 12
 const number = (n) => n.toLocaleString(language())
+// Names this tab to the server, also after it was loaded again.
+let tabName = ""
+const tab = () => {
+  try {
+    tabName ||= sessionStorage.getItem("koubou-tab") || newKey()
+    sessionStorage.setItem("koubou-tab", tabName)
+  } catch { /* this browser keeps nothing */ }
+  return tabName
+}
 const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone
 const STATUS = /(?:^|\s)status:\S*/gi
 
@@ -126,7 +137,7 @@ function pager(change) {
 // What is done with many: the question, and the time in which it can be taken back.
 function bulkBar(model, scope) {
   const root = h("div", "many"), words = h("span", "words"), buttons = h("span", "acts"), fault = h("p", "amiss")
-  const question = h("div", "sure"), text = h("p"), yes = plainButton("yes", "", () => confirm()), no = plainButton("no", _("Back"), () => end())
+  const question = h("div", "sure"), text = h("p"), yes = plainButton("yes", "", (event) => { scope.pressed(event); confirm() }), no = plainButton("no", _("Back"), (event) => { scope.pressed(event); end() })
   question.setAttribute("role", "alertdialog")
   question.setAttribute("aria-label", _("Please confirm"))
   question.append(text, yes, no)
@@ -137,6 +148,8 @@ function bulkBar(model, scope) {
   const say = (error) => { fault.hidden = !error; setText(fault, error || "") }
   const end = () => { question.hidden = true; meant = null; opener?.focus({preventScroll: true}) }
   const intend = async (action, button) => {
+    root._end()
+    if (!await scope.settle()) return
     root._end()
     const ids = scope.chosen(), q = scope.q(), mine = turn
     try {
@@ -162,7 +175,7 @@ function bulkBar(model, scope) {
     const action = meant
     end()
     try {
-      await ask(model, "confirm", {action})
+      await ask(model, "confirm", {action, tab: tab()})
       scope.clear()
     } catch (error) { say(error.message) }
   }
@@ -173,12 +186,12 @@ function bulkBar(model, scope) {
   root.append(words, buttons, question, fault)
   root._show = (list, chosen) => {
     const n = number(chosen || list.total || 0), total = list.is_counted === false ? _("{n} or more", {n}) : n
-    setText(words, chosen ? _("{n} chosen", {n}) : list.total === undefined ? "" : ngettext("{total} task", "{total} tasks", list.total, {total}))
+    setText(words, chosen ? _("{n} chosen", {n}) : list.total === undefined || scope.isWrong() ? "" : ngettext("{total} task", "{total} tasks", list.total, {total}))
     setText(retry, chosen ? _("Run again…") : _("Run all again…"))
     setText(cancel, chosen ? _("Cancel…") : _("Cancel all…"))
     drop.hidden = !chosen
     const isBusy = model.bulk.id !== undefined
-    for (const button of [retry, cancel]) { button.hidden = !model.can_act; button.disabled = isBusy || scope.isLooking() || !(chosen || list.total) }
+    for (const button of [retry, cancel]) { button.hidden = !model.can_act; button.disabled = isBusy || scope.isLooking() || scope.isWrong() || !(chosen || list.total) }
   }
   root._end = () => { turn += 1; question.hidden = true; meant = null; say("") }
   return root
@@ -192,21 +205,23 @@ function heldBar(model) {
   })
   // Its words change all the time: that it has begun is spoken.
   spoken.setAttribute("role", "status")
-  root._spoken = spoken
+  const bar = h("div", "heldbar")
+  bar.append(root, spoken)
+  root._bar = bar
   root.append(words, undo, line)
   root.popover = "manual"  // above an open task
   let id, since = 0, told
   const raise = () => {
-    const isShown = root.matches(":popover-open"), isWanted = !root.hidden && !document.documentElement.classList.contains("k-alone")
-    if (isShown && !isWanted) root.hidePopover()
-    else if (!isShown && isWanted && root.isConnected) root.showPopover()
+    const isShown = root.matches(":popover-open")
+    if (isShown && root.hidden) root.hidePopover()
+    else if (!isShown && !root.hidden && root.isConnected) root.showPopover()
   }
   root._show = () => {
     const b = model.bulk
     root.hidden = b.id === undefined
     raise()
     if (root.hidden) { id = undefined; return }
-    if (id !== b.id) { id = b.id; since = performance.now(); undo.disabled = false }
+    if (id !== b.id) { id = b.id; since = performance.now() - 1000 * (b.undo_s - b.left_s); undo.disabled = false }
     const n = number(b.count), left = Math.max(0, b.undo_s - (performance.now() - since) / 1000)
     const isHeld = b.stage === "held"
     undo.hidden = !isHeld
@@ -222,6 +237,7 @@ function heldBar(model) {
     told = `${id} ${b.stage}`
   }
   everySecond(root, root._show, 250)
+  root._stay = () => model.on("lifecycle:remove", keepInReach(bar, root._show))
   return root
 }
 
@@ -235,7 +251,8 @@ export const TasksCard = {
     const change = (values) => go(addressOf({...asked(), ...values}))
     const box = queryBox(model, {label: _("Search tasks"), placeholder: _("status:failed kind:script since:1h words"), apply: (q) => (q === asked().q ? search() : change({q, at: 0}))})
     const chips = filters(change), pages = pager(change)
-    const scope = {q: () => found.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); many._end(); draw() }, isLooking: () => root.classList.contains("looking")}
+    let pressed = null, searching = null
+    const scope = {q: () => found.q || "", chosen: () => [...chosen], clear: () => { chosen.clear(); many._end(); draw() }, isLooking: () => root.classList.contains("looking"), isWrong: () => root.classList.contains("wrong"), settle: () => settle(), pressed: (event) => { pressed = event }}
     const many = bulkBar(model, scope), held = heldBar(model)
     const newer = plainButton("newer-tasks", "", () => { scroll(); if (asked().at) change({at: 0}); else search() })
     newer.hidden = true
@@ -262,7 +279,13 @@ export const TasksCard = {
     table.append(thead, body)
     table.setAttribute("aria-label", _("Tasks, newest first"))
     hold.append(newer, table, empty)
-    root.append(head, box, chips, many, hold, pages, held, held._spoken)
+    // The question goes, and the table comes up under the second click of a double one: that opens nothing.
+    hold.addEventListener("click", (event) => {
+      const isSecond = pressed && event.timeStamp - pressed.timeStamp < TWICE_MS && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) < TWICE_PX
+      if (isSecond) { event.preventDefault(); event.stopPropagation() }
+    }, true)
+    root.append(head, box, chips, many, hold, pages, held._bar)
+    held._stay()
 
     const choose = (id, on) => { if (on) chosen.add(id); else chosen.delete(id); many._end(); drawMany() }
     const drawMany = () => {
@@ -289,7 +312,8 @@ export const TasksCard = {
       draw()
     }
     let turn = 0
-    const search = async () => {
+    const search = () => { searching = look(); return searching }
+    const look = async () => {
       const mine = ++turn
       list = asked()
       box._set(list.q)
@@ -300,12 +324,19 @@ export const TasksCard = {
         const page = await ask(model, "search", {...list, zone: zone()})
         if (mine !== turn) return
         box._fault("")
+        root.classList.remove("wrong")
         take(page)
       } catch (error) {
-        if (mine === turn) box._fault(error.message)
+        if (mine === turn) { box._fault(error.message); root.classList.add("wrong") }
       } finally {
         if (mine === turn) { root.classList.remove("looking"); drawMany() }
       }
+    }
+    // What is typed and not sent yet is searched for first: all that is acted on is what the line reads.
+    const settle = async () => {
+      const q = box._text()
+      if (!chosen.size && q !== asked().q) { change({q, at: 0}); await searching }
+      return !scope.isLooking() && !scope.isWrong()
     }
     const follow = () => {
       if (pageInAddress() !== "tasks") return
@@ -332,6 +363,7 @@ export const TasksCard = {
       }
     })
     everySecond(root, () => { for (const row of body.children) drawTimes(row) })
+    if (model.can_act) ask(model, "held", {tab: tab()}).catch(() => {})  // the page may have been loaded again meanwhile
     addEventListener("popstate", follow)
     model.on("lifecycle:remove", () => removeEventListener("popstate", follow))
     search()

@@ -9,6 +9,7 @@ export const clock = () => Date.now() / 1000 + skew_s
 const two = (n) => String(n).padStart(2, "0")
 export function duration(s) {
   s = Math.max(0, s)
+  if (s < 0.0995) return `${Math.round(1000 * s)} ms`
   if (s < 9.95) return `${s.toFixed(1)} s`
   s = Math.round(s)
   if (s < 60) return `${s} s`
@@ -29,6 +30,11 @@ export function ago(at) {
   if (s < 3600) return _("{n} min ago", {n: Math.floor(s / 60)})
   return s < 86400 ? _("{n} h ago", {n: Math.floor(s / 3600)}) : _("{n} d ago", {n: Math.floor(s / 86400)})
 }
+// When a task that waits for its next try runs again; empty where it waits for none.
+export function againIn({not_before}) {
+  const wait = not_before ? not_before - clock() : 0
+  return wait > 0 ? _("runs again in {time}", {time: about(Math.ceil(wait))}) : ""
+}
 // How long something has been there: seconds are told in its first minute only.
 export function age(s) {
   if (s < 60) return `${Math.max(0, Math.floor(s))} s`
@@ -41,3 +47,8 @@ export const locale = () => {
   return navigator.languages.find((name) => name.split("-")[0] === wanted) || language()
 }
 export const moment = (at) => new Date(at * 1000).toLocaleString(locale())
+// The time alone, where that was today.
+export function shortMoment(at) {
+  const day = new Date(at * 1000), isToday = day.toDateString() === new Date(clock() * 1000).toDateString()
+  return day.toLocaleString(locale(), {...(isToday ? {} : {dateStyle: "short"}), timeStyle: "short"})
+}

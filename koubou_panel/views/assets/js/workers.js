@@ -57,7 +57,8 @@ function poolControls(model) {
 // In the place of a worker's lane while it is asked how it shall restart.
 function restartChoice(model, row) {
   const box = h("span", "choice")
-  const send = (at_once) => { model.send_msg({type: "restart", worker_id: row.dataset.worker, at_once}); row._ask(false) }
+  // Whoever has it cancelled has one task in mind: by the time that this arrives it may run another.
+  const send = (at_once) => { model.send_msg({type: "restart", worker_id: row.dataset.worker, at_once, task_id: at_once ? box._task : ""}); row._ask(false) }
   const after = plainButton("", _("Restart after its task"), () => send(false))
   const now = sureButton("", {
     rest: (b) => { b.textContent = _("Restart now") },
