@@ -92,6 +92,7 @@ async def run(shop, name="hello", **parameters):
     task_id = shop.next_id()
     await shop.do(RunScript(name, task_id, parameters), ME)
     await until(lambda: shop.state.tasks[task_id].is_finished)
+    await shop.hub.stored()  # output is counted, removed and searched by what the archive knows
     return shop.state.tasks[task_id]
 
 
