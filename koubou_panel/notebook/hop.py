@@ -75,7 +75,6 @@ class HoppedShop:
         self._calls: set[Future[Any]] = set()
         self._ids = TaskIds()
         self.is_over = False
-        self._is_renewing = False
         self._relay = Relay(self._wake, most)
         self._unsubscribe: Callable[[], None] = thread.call(self._begin())
         self.catch_up()
@@ -123,24 +122,19 @@ class HoppedShop:
         """Take in at once what waits here; it happens by itself when the loop turns."""
         if self.is_over:
             return
-        news, is_behind = self._relay.take()
         try:
-            for piece in news:
+            for piece in self._relay.take():
                 self._take(piece)
         except CorruptStream:
             log.exception("what came from the workshop's thread does not fit; its state is copied anew")
-            is_behind = True
-        if is_behind and not self._is_renewing:
-            self._is_renewing = True
+            self._relay.drop()
+        if self._relay.ask():
             with suppress(RuntimeError):
                 self._thread.loop.call_soon_threadsafe(self._renew)
 
     def _renew(self) -> None:
         """On the workshop's loop: copy the state again."""
-        try:
-            self._relay.on_reset(self._shop.state)
-        finally:
-            self._is_renewing = False  # the copy may be dropped again before it is taken
+        self._relay.on_reset(self._shop.state)
 
     def _take(self, news: News) -> None:
         if isinstance(news, Snapshot):

@@ -33,6 +33,7 @@ class Relay:
         self._size = 0
         self._is_woken = False
         self._is_behind = False
+        self._is_asked = False
 
     def on_reset(self, state: State) -> None:
         """Copy the state; what waited is in it."""
@@ -40,7 +41,7 @@ class Relay:
         with self._lock:
             self._waiting = [copy]
             self._size = 0
-            self._is_behind = False
+            self._is_behind = self._is_asked = False
             is_first, self._is_woken = not self._is_woken, True
         if is_first:
             self._wake()
@@ -66,10 +67,22 @@ class Relay:
         if is_first:
             self._wake()
 
-    def take(self) -> tuple[list[News], bool]:
-        """What waits, in order, and whether more was dropped, so that the state is to be copied anew. Any thread."""
+    def drop(self) -> None:
+        """Keep nothing before the next reset: what was told does not fit. Any thread."""
+        with self._lock:
+            self._waiting = []
+            self._is_behind = True
+
+    def take(self) -> list[News]:
+        """What waits, in order. Any thread."""
         with self._lock:
             taken, self._waiting = self._waiting, []
             self._size = 0
             self._is_woken = False
-            return taken, self._is_behind
+            return taken
+
+    def ask(self) -> bool:
+        """Whether the state is to be copied anew, said once until it was. Any thread."""
+        with self._lock:
+            is_new, self._is_asked = self._is_behind and not self._is_asked, self._is_behind
+            return is_new

@@ -53,6 +53,16 @@ class There:
         self.hops.shut()
 
 
+class Follower(Collector):
+    """What the state held when it was last given, and what was told since."""
+
+    def on_reset(self, state):
+        """Begin anew: on a busy machine this loop is left behind by one that does nothing but talk."""
+        super().on_reset(state)
+        self.held = words(state)
+        self.facts.clear()
+
+
 @pytest.fixture
 def there():
     """A workshop on a thread."""
@@ -113,12 +123,11 @@ async def test_nothing_is_lost_or_doubled_while_it_begins(there) -> None:
     talking = there.thread.start(talk())
     for _ in range(30):
         with hopped(there) as door:
-            collector = Collector()
-            door.subscribe(collector)
-            held = words(door.state)
-            await until(lambda facts=collector.facts: len(facts) > 5)
-            told = [f.fact.details for f in collector.facts if f.fact.event == "noted"]
-            all_of = [int(word) for word in [*held, *told]]
+            follower = Follower()
+            door.subscribe(follower)
+            await until(lambda follower=follower: len(follower.facts) > 5)
+            told = [f.fact.details for f in follower.facts if f.fact.event == "noted"]
+            all_of = [int(word) for word in [*follower.held, *told]]
             assert all_of == list(range(all_of[0], all_of[0] + len(all_of)))
             at = [metrics.at for metrics in door.state.metrics]
             assert at == sorted(set(at))
@@ -136,10 +145,10 @@ async def test_a_loop_that_is_held_up_costs_no_memory(there, monkeypatch) -> Non
     for number in range(300):  # this loop does not turn meanwhile
         there.call(there.note, str(number))
     there.thread.call(there.shop.hub.stored())
-    assert door._relay.take() == ([], True)
+    assert door._relay.take() == []
     there.call(there.note, "unheard")
     there.thread.call(there.shop.hub.stored())
-    assert door._relay.take() == ([], True)
+    assert door._relay.take() == []
     copies = []
     monkeypatch.setattr(door, "_renew", lambda renew=door._renew: (copies.append(1), renew()))
     for _ in range(3):
