@@ -31,3 +31,9 @@ def attached(shop, home):
 def either(request):
     """Each of the two: nobody can tell them apart."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """For `shop.submit(wait_for, gate)`, which lasts until `gate.touch()`."""
+    return tmp_path / "gate"

@@ -17,6 +17,7 @@ from koubou_panel.notebook.display import EXEC
 from koubou_panel.notebook.extension import PLAIN, extension, language, missing
 from koubou_panel.notebook.showroom import Showroom, Viewer
 from koubou_panel.views.ends import KERNEL_ENDED, NO_LABEXTENSION, READY, SWITCHED_OFF
+from tests.gate import wait_for
 
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
 
@@ -238,17 +239,6 @@ def _updates(room):
     return [(content["transient"]["display_id"], content["data"]) for update, content in published if update]
 
 
-@pytest.fixture
-def gate(tmp_path):
-    """Gives a task that lasts until the gate opens, which is when its display is out; `gate.touch()` opens it."""
-    return tmp_path / "gate"
-
-
-def _wait_for(path):
-    while not path.exists():
-        time.sleep(0.01)
-
-
 def _cell_ends(room):
     for call in room.kernel.after_cell:
         call(None)
@@ -259,7 +249,7 @@ def test_a_display_is_told_the_end_of_its_task(shop, room, gate):
 
     def work():
         sys.stdout.write("<b>half</b> way\n")
-        _wait_for(gate)
+        wait_for(gate)
         return 42
 
     _bundle, display_id = _shown(room, shop.submit(work))
@@ -278,7 +268,7 @@ def test_a_display_is_told_the_end_of_its_task(shop, room, gate):
 def test_a_task_that_ends_within_the_cell_is_told_before_the_cell_is_done(shop, room, gate, monkeypatch):
     """What runs a notebook without a page hears nothing after that."""
     monkeypatch.setattr(endings, "AFTER_S", 60.0)
-    future = shop.submit(_wait_for, gate)
+    future = shop.submit(wait_for, gate)
     _shown(room, future)
     _cell_ends(room)
     assert _updates(room) == []
@@ -291,7 +281,7 @@ def test_a_task_that_ends_within_the_cell_is_told_before_the_cell_is_done(shop, 
 
 def test_a_failed_task_is_kept_with_its_traceback(shop, room, gate):
     """Under the error itself; also of another handle's task."""
-    future = shop.submit_with(int, "x1", options={"after": shop.submit(_wait_for, gate)})
+    future = shop.submit_with(int, "x1", options={"after": shop.submit(wait_for, gate)})
     task_id = shop.task(future).task_id  # it is stored by now
     with Workshop(shop.home.root) as attached:
         _shown(room, attached.task(task_id))
@@ -305,7 +295,7 @@ def test_a_failed_task_is_kept_with_its_traceback(shop, room, gate):
 def test_long_output_is_kept_from_its_end_and_says_so(shop, room, gate):
     """With how much came before, and where that is."""
     code = "for n in range(5000): print('line', n)"
-    future = shop.submit_with(exec, code, options={"after": shop.submit(_wait_for, gate)})
+    future = shop.submit_with(exec, code, options={"after": shop.submit(wait_for, gate)})
     _shown(room, future)
     gate.touch()
     _until(lambda: _updates(room))
@@ -342,7 +332,7 @@ def test_a_task_that_was_left_is_not_told_to_have_ended(tmp_path, room):
 def test_an_end_is_told_though_the_workshop_went_with_it(tmp_path, room, gate):
     """A `with` block that ends in the same cell takes no output away."""
     with Workshop(tmp_path / "home", workers=1) as shop:
-        waited = {"after": shop.submit(_wait_for, gate)}
+        waited = {"after": shop.submit(wait_for, gate)}
         _shown(room, shop.submit_with(print, "the last word", options=waited))
         gate.touch()
     _cell_ends(room)
@@ -352,7 +342,7 @@ def test_an_end_is_told_though_the_workshop_went_with_it(tmp_path, room, gate):
 def test_a_display_id_of_the_users_own_is_kept_to(shop, room, gate):
     """What they show under it later is not covered by the task's end."""
     publisher = room.kernel.shell.display_pub
-    first, second = shop.submit(_wait_for, gate), shop.submit(_wait_for, gate)
+    first, second = shop.submit(wait_for, gate), shop.submit(wait_for, gate)
     publisher.publish(*first._repr_mimebundle_(), transient={"display_id": "mine"})
     publisher.publish(*second._repr_mimebundle_(), transient={"display_id": "other"})
     publisher.publish({"text/plain": "something else"}, transient={"display_id": "other"}, update=True)

@@ -12,13 +12,15 @@ import pytest
 from koubou_panel import TaskFailure, Workshop
 from koubou_panel.errors import Refused
 from koubou_panel.notebook import sender
+from tests.gate import wait_for
 
 LIMIT_S = 90.0
 WORKERS = 1
 
 
-def in_callback(future, function):
-    """What `function` gives or raises in a callback of `future`."""
+def in_callback(either, gate, function):
+    """What `function` gives or raises in a callback of a future, called with that."""
+    future = either.submit(wait_for, gate)
     found = []
     called = threading.Event()
 
@@ -30,14 +32,14 @@ def in_callback(future, function):
         called.set()
 
     future.add_done_callback(call)
+    gate.touch()
     assert called.wait(LIMIT_S)
     return found[0]
 
 
-def test_a_callback_may_look_at_the_task(either):
+def test_a_callback_may_look_at_the_task(either, gate):
     """The record is there, in its end; the workshop goes on."""
-    future = either.submit(time.sleep, 0.2)
-    assert in_callback(future, lambda ended: ended.task.status) == "completed"
+    assert in_callback(either, gate, lambda ended: ended.task.status) == "completed"
     assert either.submit(pow, 2, 3).result(LIMIT_S) == 8
 
 
@@ -50,17 +52,17 @@ def test_a_callback_may_look_at_the_task(either):
         lambda shop: shop.submit(pow, 2, 2).result(),
     ],
 )
-def test_a_callback_may_not_wait(either, wait):
+def test_a_callback_may_not_wait(either, gate, wait):
     """What would wait for the thread that it is on says so; the workshop goes on."""
-    error = in_callback(either.submit(time.sleep, 0.2), lambda _: wait(either))
+    error = in_callback(either, gate, lambda _: wait(either))
     assert isinstance(error, RuntimeError)
     assert "another thread" in str(error)
     assert either.submit(pow, 2, 3).result(LIMIT_S) == 8
 
 
-def test_a_dependent_is_cancelled_right_after_its_submit(either):
+def test_a_dependent_is_cancelled_right_after_its_submit(either, gate):
     """However early it is asked, the task does not run, and what it was to follow does."""
-    first = either.submit(time.sleep, 0.5)
+    first = either.submit(wait_for, gate)
     second = either.submit(operator.is_, first, None)
     third = either.submit(operator.is_, second, None)
     assert second.cancel()
@@ -68,6 +70,7 @@ def test_a_dependent_is_cancelled_right_after_its_submit(either):
         second.result(LIMIT_S)
     with pytest.raises(TaskFailure, match="cancelled"):
         third.result(LIMIT_S)
+    gate.touch()
     assert first.result(LIMIT_S) is None
 
 
@@ -208,12 +211,13 @@ def test_a_shutdown_cancels_what_has_not_begun(shop, home):
     assert (slow.result(LIMIT_S), others.result(LIMIT_S)) == (None, 4)
 
 
-def test_a_shutdown_without_waiting_ends_with_the_last_task(tmp_path):
+def test_a_shutdown_without_waiting_ends_with_the_last_task(tmp_path, gate):
     """Until then its tasks can be asked about, as of any executor; then the home is free."""
     shop = Workshop(tmp_path / "home", workers=1)
-    running = shop.submit(time.sleep, 0.3)
+    running = shop.submit(wait_for, gate)
     shop.shutdown(wait=False)
     assert running.task.status in ("pending", "in_progress")
+    gate.touch()
     assert running.result(LIMIT_S) is None
     shop.shutdown()
     with Workshop(tmp_path / "home", workers=1) as again:

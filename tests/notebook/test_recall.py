@@ -15,6 +15,7 @@ from koubou_panel import Workshop
 from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.notebook import results
 from koubou_panel.notebook.task import LiveTask
+from tests.gate import wait_for
 
 LIMIT_S = 90.0
 EARLIER = """
@@ -92,21 +93,24 @@ def test_an_unknown_task_is_refused(either, ask):
     assert refused.value.code == "not_found"
 
 
-def test_one_that_has_not_ended_may_be_waited_for(either):
+def test_one_that_has_not_ended_may_be_waited_for(either, gate):
     """For a while; the message says which it is."""
-    task_id = either.submit(time.sleep, 0.5).task_id
+    task_id = either.submit(wait_for, gate).task_id
     with pytest.raises(TimeoutError, match=f"{task_id} has not ended after 0.01 s"):
         either.result(task_id, timeout=0.01)
+    gate.touch()
     assert either.result(task_id, LIMIT_S) is None
 
 
-def test_a_task_that_waits_has_one_future(either):
+def test_a_task_that_waits_has_one_future(either, gate):
     """Who asks for it is given the one that there is, and another handle's settles all the same."""
-    future = either.submit(time.sleep, 0.3)
+    future = either.submit(wait_for, gate)
     assert either.future(future.task_id) is future
     assert either.record(future.task_id), "it is there for others too"
     with Workshop(either.home.root) as other:
-        assert other.future(future.task_id).result(LIMIT_S) is None
+        others = other.future(future.task_id)
+        gate.touch()
+        assert others.result(LIMIT_S) is None
 
 
 def test_a_shutdown_does_not_wait_for_others_tasks(either):
@@ -140,13 +144,14 @@ def test_a_result_is_one_object(either):
     assert bad.exception(LIMIT_S) is bad.exception()
 
 
-def test_a_live_task_is_read_anew(either):
+def test_a_live_task_is_read_anew(either, gate):
     """Its attributes are the record's of that moment; a mistyped one is told."""
-    future = either.submit(_say_and_wait)
+    future = either.submit(_say_and_wait, gate)
     task = either.task(future.task_id)
     assert isinstance(task, LiveTask)
     assert task.status in ("pending", "in_progress")
     assert repr(task).startswith(f"<LiveTask {future.task_id} '_say_and_wait' ")
+    gate.touch()
     assert future.result(LIMIT_S) is None
     assert (task.status, task.is_finished, task.output) == ("completed", True, "said\n")
     assert task.record == either.record(future.task_id)
@@ -156,20 +161,21 @@ def test_a_live_task_is_read_anew(either):
         _ = task.statuss
 
 
-def test_a_future_is_running_while_its_task_is(either):
+def test_a_future_is_running_while_its_task_is(either, gate):
     """And shows so."""
-    future = either.submit(_say_and_wait)
+    future = either.submit(_say_and_wait, gate)
     deadline = time.monotonic() + LIMIT_S
     while not future.running():
         assert time.monotonic() < deadline
     assert "running" in repr(future)
+    gate.touch()
     future.result(LIMIT_S)
     assert not future.running()
 
 
-def _say_and_wait():
+def _say_and_wait(gate):
     print("said")  # noqa: T201 - it is looked for
-    time.sleep(0.5)
+    wait_for(gate)
 
 
 @pytest.mark.parametrize("failures", [1, 2])
