@@ -25,7 +25,7 @@ from koubou_panel.core.commands import (
 )
 from koubou_panel.core.events import Sample
 from koubou_panel.core.plan import Instruction, Recall, Retire, Spawn, Start, Stop
-from koubou_panel.core.records import Job, Outcome, Pool, Progress, Request, TaskId, WorkerId
+from koubou_panel.core.records import Job, Outcome, Pool, Progress, Request, Task, TaskId, WorkerId
 from koubou_panel.core.state import Folded, State
 from koubou_panel.home import Home
 from koubou_panel.shop.hub import Hub
@@ -178,6 +178,13 @@ async def submit(shop: LocalShop, *command: str, **fields: object) -> TaskId:
     """Submit a command and return its id once it is durable."""
     answer = await shop.do(submission(shop, *command, **fields), Caller("test"))
     return TaskId(answer or "")
+
+
+async def ended(shop: LocalShop, task_id: TaskId, limit_s: float = LIMIT_S) -> Task:
+    """The task, once it has ended, and that is stored and told to who follows the workshop."""
+    await until(lambda: shop.state.tasks[task_id].is_finished, limit_s)
+    await shop.hub.stored()
+    return shop.state.tasks[task_id]
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -286,6 +287,8 @@ class Scripts:
         page = await self._read(self._archive.find, TaskQuery(script=name, limit=1))
         if not page.tasks:
             find_entry(self._hub.state.scripts, name)
+        with suppress(Refused):  # a disk that is full is no reason to remove nothing
+            await self._hub.stored()  # the runs are the archive's, and one may just have ended
         return await self._read(remove_ended, self._archive, self._home, name)
 
     async def search(self, script: str, text: str, limit: int) -> OutputMatches:

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
 
 WAITS = (sys.executable, "-c", "import time; print('at work', flush=True); time.sleep(60)")
@@ -318,7 +318,7 @@ async def test_the_task_stream(chromium: object, tmp_path: Path) -> None:
     """History at load, live after; a click opens the task; a button or the wheel shows another window of time."""
     async with open_shop(tmp_path) as shop, open_dashboard(shop, tmp_path) as dashboard:
         before = await submit(shop, sys.executable, "-c", "import time; time.sleep(1)", name="ran before")
-        await until(lambda: shop.state.tasks[before].is_finished)
+        await ended(shop, before)
         async with open_page(chromium, way_in(dashboard.port)) as watch:
             page = watch.page
             await watch.shows(".stream .count", "1 run")

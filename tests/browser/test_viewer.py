@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
 
 LINES = 200_000
@@ -32,7 +32,7 @@ async def test_a_long_output_is_read(chromium: object, tmp_path: Path, options: 
     ):
         page = watch.page
         task_id = await submit(shop, sys.executable, "-u", "-c", PRINTS, name="prints much")
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         await page.goto(page.url.split("?")[0] + f"?task={task_id}")
         # The traceback is printed too: five lines after the last one.
         await watch.shows(".viewer .where", "of 200,00")
@@ -109,7 +109,7 @@ async def test_a_failed_function_is_read_from_its_error_on(chromium: object, tmp
     ):
         page = watch.page
         task_id = await submit(shop, "sh", "-c", "echo one; exit 3", name="fails")
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         await page.goto(page.url.split("?")[0] + f"?task={task_id}")
         await watch.shows(".taskcard .words", "failed after")
         await watch.shows(".taskcard .given", "sh -c 'echo one; exit 3'")

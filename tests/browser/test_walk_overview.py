@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, CancelTask
-from koubou_panel.testing import submit, until
+from koubou_panel.testing import ended, submit, until
 from tests.browser.floor import ASLEEP, Floor, clean_page, make_floor  # noqa: F401 - the fixtures of this module
 
 TALKS = "import sys\nfor n in range(5): print('{0} says', n, flush=True)\nsys.stdin.readline()"
@@ -53,7 +53,7 @@ async def test_numbers_lead_to_their_lists(floor: Floor) -> None:
     """A tile, what is wrong, and the name of a task that ended each open what they speak of."""
     page, watch = floor.page, floor.watch
     task_id = await submit(floor.shop, "sh", "-c", "exit 4", name="leads on")
-    await until(lambda: floor.shop.state.tasks[task_id].is_finished)
+    await ended(floor.shop, task_id)
     await floor.go()
     await page.locator("a.tile").nth(3).click()
     await watch.shows(".tasks tbody tr >> nth=0", "leads on")
@@ -113,7 +113,8 @@ async def test_the_output_of_one_task_is_chosen(floor: Floor) -> None:
     await floor.fits()
     for task_id in tasks:
         await shop.do(CancelTask(task_id), Caller("test"))
-    await until(lambda: all(shop.state.tasks[task_id].is_finished for task_id in tasks))
+    for task_id in tasks:
+        await ended(shop, task_id)
 
 
 async def test_the_charts_show_another_range(floor: Floor) -> None:

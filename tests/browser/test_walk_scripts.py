@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, RunScript, SaveScript
 from koubou_panel.core.script import Schedule, Script
-from koubou_panel.testing import until
+from koubou_panel.testing import ended, until
 from tests.browser.floor import Floor, clean_page, make_floor  # noqa: F401 - the fixtures of this module
 from tests.browser.pages import Watch
 
@@ -26,7 +26,7 @@ async def run_script(floor: Floor, name: str) -> None:
     """One run of it, to its end."""
     task_id = floor.shop.next_id()
     await floor.shop.do(RunScript(name, task_id), ME)
-    await until(lambda: floor.shop.state.tasks[task_id].is_finished)
+    await ended(floor.shop, task_id)
 
 
 async def edit(floor: Floor, name: str) -> None:

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 from koubou_panel.core.commands import Caller, CancelTask, SubmitTask
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
-from koubou_panel.testing import submit, until
+from koubou_panel.testing import ended, submit, until
 from tests.browser.floor import ASLEEP, Floor, clean_page, make_floor  # noqa: F401 - the fixtures of this module
 
 MANY = 60
@@ -26,7 +26,8 @@ async def add_many(floor: Floor, name: str, count: int) -> list[TaskId]:
     ]
     answers = await floor.shop.do_many([SubmitTask(request) for request in requests], Caller("test"))
     tasks = [TaskId(answer) for answer in answers]
-    await until(lambda: all(floor.shop.state.tasks[task_id].is_finished for task_id in tasks))
+    for task_id in tasks:
+        await ended(floor.shop, task_id)
     return tasks
 
 
@@ -162,7 +163,7 @@ async def test_a_task_is_copied_as(floor: Floor, way: str, words: str) -> None:
     page = floor.page
     known = [task for task in floor.shop.state.tasks.values() if task.request.name == "copied"]
     task_id = known[0].task_id if known else await submit(floor.shop, "echo", "it's so", name="copied")
-    await until(lambda: floor.shop.state.tasks[task_id].is_finished)
+    await ended(floor.shop, task_id)
     await floor.go()
     await floor.open_task(task_id)
     await page.get_by_role("button", name="Copy as").click()
@@ -243,7 +244,7 @@ async def test_a_failed_functions_traceback_is_opened(floor: Floor) -> None:
         task_id=floor.shop.next_id(), kind="function", created_at=0.0, payload=payload, name="raises"
     )
     task_id = await floor.shop.do(SubmitTask(request), Caller("test"))
-    await until(lambda: floor.shop.state.tasks[task_id].is_finished)
+    await ended(floor.shop, task_id)
     await floor.go()
     await floor.open_task(task_id)
     await watch.shows(".fault .said", "TypeError")
@@ -280,7 +281,7 @@ async def test_lines_are_found_in_the_logs(floor: Floor) -> None:
     """A search over what all tasks printed leads to the task; the live end is narrowed to one task and one sort."""
     page, watch, shop = floor.page, floor.watch, floor.shop
     done = await submit(shop, "sh", "-c", "echo before; echo needle one; echo after", name="has it")
-    await until(lambda: shop.state.tasks[done].is_finished)
+    await ended(shop, done)
     talks = [
         await submit(shop, "sh", "-c", f"echo WARNING {name} low; echo plain {name}; sleep 600", name=name)
         for name in ("paper", "toner")

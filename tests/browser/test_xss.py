@@ -23,7 +23,7 @@ from koubou_panel.home import Home
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.servers.policy import PagePolicy
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 from koubou_panel.views.escape import line
 from tests.browser.pages import Watch, open_dashboard, open_page, way_in
 from tests.browser.tour import DEEP, PAGES, settle, stops, turn_to, words
@@ -123,7 +123,8 @@ async def fill(shop: LocalShop, folder: Path) -> tuple[list[TaskId], TaskId]:
         )
         tasks.append(await submit(shop, *command, **fields, submitted_by=payload))
     tasks.append(await submit_failing(shop))
-    await until(lambda: all(shop.state.tasks[task_id].is_finished for task_id in tasks))
+    for task_id in tasks:
+        await ended(shop, task_id)
     given = await add_scripts(shop, folder)
     for name in ("pool", "model"):
         service = Service(name, "failed", restarts=5, message=f"SERVICE{ALL}\n{ALL}")
@@ -214,7 +215,8 @@ async def add_scripts(shop: LocalShop, folder: Path) -> TaskId:
     await shop.do(SaveScript(Script(name="filed", path=str(file))), Caller(ALL))
     task_id = shop.next_id()
     await shop.do(RunScript("filed", task_id), Caller(ALL))
-    await until(lambda: all(shop.state.tasks[one].is_finished for one in (given, task_id)))
+    for one in (given, task_id):
+        await ended(shop, one)
     return given
 
 

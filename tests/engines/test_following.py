@@ -10,11 +10,11 @@ import pytest
 
 from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.events import TaskProgressed
-from koubou_panel.core.records import Progress, Request, Task, TaskId
+from koubou_panel.core.records import Progress, Request, TaskId
 from koubou_panel.engines.following import ESTIMATES_EVERY_S, Following
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import Collector, open_shop, submit, until
+from koubou_panel.testing import Collector, ended, open_shop, submit, until
 
 
 @pytest.fixture
@@ -32,12 +32,6 @@ def python(code: str) -> tuple[str, ...]:
 def progress(shop: LocalShop, task_id: TaskId) -> Progress | None:
     """What the shop knows of a task's progress."""
     return shop.state.tasks[task_id].progress
-
-
-async def ended(shop: LocalShop, task_id: TaskId) -> Task:
-    """The task, once it has ended."""
-    await until(lambda: shop.state.tasks[task_id].is_finished)
-    return shop.state.tasks[task_id]
 
 
 async def test_a_bar_that_a_command_draws_is_its_progress(shop, tmp_path):

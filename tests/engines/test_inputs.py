@@ -20,7 +20,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.inputs import MOST_INPUT_BYTES
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import Collector, open_inline_shop, open_shop, submit, until
+from koubou_panel.testing import Collector, ended, open_inline_shop, open_shop, submit, until
 
 ME = Caller("test")
 
@@ -53,7 +53,7 @@ async def refusal(shop: LocalShop, task_id: TaskId, data: bytes = b"x", caller: 
 
 async def output(shop: LocalShop, task_id: TaskId) -> str:
     """All that the task printed, once it has ended well."""
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     assert shop.state.tasks[task_id].status == "completed", shop.state.tasks[task_id].message
     return (await shop.read_output(task_id, 0, 100_000)).text
 
@@ -93,7 +93,7 @@ async def test_input_while_much_is_printed(shop):
     for _ in range(50):
         await send(shop, task_id, data)
     await send(shop, task_id, is_last=True)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     digest, at = hashlib.sha256(), 0
     while (page := await shop.read_bytes(task_id, at, 1 << 20)).data:
         digest.update(page.data)
@@ -119,7 +119,7 @@ async def test_who_does_not_read_is_waited_for_until_its_end(shop):
     with pytest.raises(Refused) as refused:
         await waiting
     assert refused.value.code == "conflict"
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
 
 
 async def test_a_worker_that_does_not_read_fills_nothing(shop):
@@ -174,7 +174,7 @@ async def test_nothing_is_taken_after_the_end(shop):
 async def test_what_takes_no_input_is_refused(shop):
     """A finished task, a function, a command without input, too much at once, a reader, an unknown task."""
     task_id = await begin(shop, "true")
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     assert "only a running task takes input" in (await refusal(shop, task_id)).message
     plain = await submit(shop, "sleep", "60")
     await until(lambda: shop.state.tasks[plain].status == "in_progress")
@@ -203,7 +203,7 @@ async def test_nothing_of_it_is_stored(tmp_path):
         task_id = await begin(shop, "sh", "-c", "cat >/dev/null")
         shop.subscribe(told)
         await send(shop, task_id, b"a secret password", is_last=True)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         assert "SendInput" not in repr(told.facts)
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or b"a secret password" not in path.read_bytes()

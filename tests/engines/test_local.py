@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, ScaleWorkers, SubmitTask
-from koubou_panel.core.records import Request, Task, TaskId
+from koubou_panel.core.records import Request, TaskId
 from koubou_panel.engines.guard import _parents
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 
 ME = Caller("test")
 
@@ -49,12 +49,6 @@ async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
     fields.setdefault("name", function.__name__)
     request = Request(task_id=shop.next_id(), kind="function", created_at=0, payload=payload, **fields)
     return await shop.do(SubmitTask(request), ME)
-
-
-async def ended(shop: LocalShop, task_id: TaskId) -> Task:
-    """The task, once it has ended."""
-    await until(lambda: shop.state.tasks[task_id].is_finished)
-    return shop.state.tasks[task_id]
 
 
 async def running(shop: LocalShop, task_id: TaskId) -> None:

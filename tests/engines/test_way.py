@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from koubou_panel.engines.guard import NICE
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit
 
 TELL = """
 import os
@@ -23,7 +23,7 @@ async def test_a_command_and_its_session_are_nicer_than_the_workshop(tmp_path) -
     async with open_shop(tmp_path, workers=1) as shop:
         # What a session's niceness is set to a moment after the start is seen by the second look.
         task_id = await submit(shop, "sh", "-c", 'sleep 0.3; exec "$@"', "-", sys.executable, "-c", TELL)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         said = (await shop.read_output(task_id, 0, 100)).text.split()
     # Who is not root may set so many in a second, and then the session stays as it was.
     has_groups = Path("/proc/self/autogroup").exists() and os.geteuid() == 0

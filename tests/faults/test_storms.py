@@ -26,7 +26,7 @@ from koubou_panel.core.records import Limits, Request, TaskId
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 from koubou_panel.views.output import OutputTail
 from tests.servers.doors import TOKEN, open_door
 
@@ -188,7 +188,7 @@ async def watching(shop: LocalShop) -> AsyncIterator[Watch]:
     async def others() -> None:
         while not is_over.is_set():
             task_id = await submit(shop, "true")
-            await until(lambda task_id=task_id: shop.state.tasks[task_id].is_finished, LIMIT_S)
+            await ended(shop, task_id, LIMIT_S)
             watch.others += 1
 
     async def look() -> None:
@@ -359,7 +359,7 @@ async def test_a_storm_of_output(shop, kind, name, quota, capsys):
         task_id = await begin(shop, kind, name, Limits(output_bytes=quota))
         async with Followers(shop, door.url, task_id) as followers, watching(shop) as watch:
             (shop.home.root / "gate").touch()
-            await until(lambda: shop.state.tasks[task_id].is_finished, LIMIT_S)
+            await ended(shop, task_id, LIMIT_S)
             await until(lambda: followers.have_ended, LIMIT_S)
     task = shop.state.tasks[task_id]
     with capsys.disabled():

@@ -22,13 +22,13 @@ import pytest
 
 from koubou_panel import progress
 from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, SubmitTask
-from koubou_panel.core.records import Limits, Request, Task, TaskId, Worker
+from koubou_panel.core.records import Limits, Request, TaskId, Worker
 from koubou_panel.engines import marks
 from koubou_panel.engines.guard import _parents
 from koubou_panel.kinds.cgroup import Cages
 from koubou_panel.kinds.packing import pack, pickled_arguments, pickled_function
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 
 pytestmark = pytest.mark.faults
 
@@ -183,12 +183,6 @@ async def call(shop: LocalShop, function, *args, **fields) -> TaskId:
     fields.setdefault("name", function.__name__)
     request = Request(task_id=shop.next_id(), kind="function", created_at=0, payload=payload, **fields)
     return await shop.do(SubmitTask(request), ME)
-
-
-async def ended(shop: LocalShop, task_id: TaskId, limit_s: float = 20) -> Task:
-    """The task, once it has ended."""
-    await until(lambda: shop.state.tasks[task_id].is_finished, limit_s)
-    return shop.state.tasks[task_id]
 
 
 async def pid_in(path: Path) -> int:

@@ -9,7 +9,7 @@ import pytest
 from koubou_panel.core.commands import Caller, CancelTask, SubmitTask
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.kinds.model import Guide, leave_word
-from koubou_panel.testing import open_shop, until
+from koubou_panel.testing import ended, open_shop, until
 from tests.kinds.fake_ollama import GB, fake_ollama
 from tests.servers.models import busy_slots
 
@@ -32,10 +32,9 @@ async def submit(shop, kind: str = "prompt", *, timeout_s: float | None = None, 
     return task_id
 
 
-async def ended(shop, task_id: TaskId):
+async def end_of(shop, task_id: TaskId):
     """The task at its end, and what it printed."""
-    await until(lambda: shop.state.tasks[task_id].is_finished)
-    return shop.state.tasks[task_id], (await shop.read_output(task_id, 0, 1 << 20)).text
+    return await ended(shop, task_id), (await shop.read_output(task_id, 0, 1 << 20)).text
 
 
 async def test_many_prompts_at_once_are_all_answered(shop) -> None:
@@ -44,7 +43,7 @@ async def test_many_prompts_at_once_are_all_answered(shop) -> None:
         await submit(shop, prompt=f"Say {word}.", max_tokens=4) for word in ("one", "two", "three", "four")
     ]
     for task_id in ids:
-        task, text = await ended(shop, task_id)
+        task, text = await end_of(shop, task_id)
         assert (task.status, task.message) == ("completed", "")
         assert text.strip()
         assert 1 <= task.usage.completion_tokens <= 4
@@ -59,18 +58,18 @@ async def test_cancel_stops_the_model(shop, model_home) -> None:
     )
     assert shop.state.tasks[task_id].progress.unit == "tokens"
     await shop.do(CancelTask(task_id), ME)
-    task, text = await ended(shop, task_id)
+    task, text = await end_of(shop, task_id)
     assert (task.status, task.message) == ("cancelled", "cancelled by test")
     assert text.strip()
     assert task.usage.completion_tokens >= 1
     await until(lambda: busy_slots(model_home) == 0)
-    after, _ = await ended(shop, await submit(shop, prompt="Say yes.", max_tokens=2))
+    after, _ = await end_of(shop, await submit(shop, prompt="Say yes.", max_tokens=2))
     assert after.status == "completed"
 
 
 async def test_time_out_ends_a_prompt(shop, model_home) -> None:
     """A prompt that takes longer than it may fails with `timeout`, and keeps what came."""
-    task, _ = await ended(shop, await submit(shop, prompt=LONG, timeout_s=1.0))
+    task, _ = await end_of(shop, await submit(shop, prompt=LONG, timeout_s=1.0))
     assert (task.status, task.reason) == ("failed", "timeout")
     assert task.message == "reached its time-out of 1 s"
     await until(lambda: busy_slots(model_home) == 0)
@@ -83,7 +82,7 @@ async def test_wait_for_a_model_ends_with_the_time_out_and_says_what_was_tried(t
         task_id = await submit(shop, prompt="Hi", timeout_s=3.0)
         await until(lambda: shop.state.tasks[task_id].progress is not None)
         assert shop.state.tasks[task_id].progress.message == "starting the model"
-        task, text = await ended(shop, task_id)
+        task, text = await end_of(shop, task_id)
         assert (task.status, task.reason, text) == ("failed", "timeout", "")
         assert task.message.startswith(
             "reached its time-out of 3 s while it waited for a model: no model answers"
@@ -108,7 +107,7 @@ async def test_cancel_ends_a_pull(tmp_path) -> None:
             progress = shop.state.tasks[task_id].progress
             assert (progress.done, progress.total, progress.unit) == (GB, 3 * GB, "B")
             await shop.do(CancelTask(task_id), ME)
-            task, text = await ended(shop, task_id)
+            task, text = await end_of(shop, task_id)
             assert task.status == "cancelled"
             assert text == "pulling manifest\npulling aaa\n"
         assert await asyncio.to_thread(fake.hung_up.wait, 5)

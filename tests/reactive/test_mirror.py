@@ -10,7 +10,7 @@ from koubou_panel.core.records import Metrics, Progress, Use
 from koubou_panel.reactive import Mirror
 from koubou_panel.reactive.models import SHOW_WAITING
 from koubou_panel.reactive.series import KEEP_S
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 
 
 async def test_models_are_filled_at_once() -> None:
@@ -78,7 +78,7 @@ async def test_history_is_there_at_load() -> None:
             task_id = await submit(shop)
             await until(lambda task_id=task_id: task_id in shop.engine.jobs)
             shop.engine.finish(task_id, reason="exit" if n == 1 else None)
-            await until(lambda task_id=task_id: shop.state.tasks[task_id].is_finished)
+            await ended(shop, task_id)
             shop.hub.note(MetricsSampled(clock(), Metrics(clock(), {"cpu_percent": 10.0 * n})))
             clock.advance(2)
         await until(lambda: len(shop.state.metrics) == 3)
@@ -110,7 +110,8 @@ async def test_samples_of_a_worker_reach_its_model() -> None:
         mirror = Mirror(shop, now=shop.clock)
         worker_id = next(iter(shop.state.workers))
         shop.hub.note(WorkerSampled(shop.clock(), worker_id, 87.5, 1_000_000))
-        await until(lambda: mirror.is_dirty)
+        await until(lambda: shop.state.workers[worker_id].cpu_percent == 87.5)
+        await shop.hub.stored()
         assert mirror.flush().workers == {worker_id}
         assert mirror.model.workers[0].cpu_percent == 87.5
         mirror.close()
@@ -160,7 +161,7 @@ async def test_what_a_task_uses_reaches_its_model() -> None:
         assert [task.use.cpu_percent for task in mirror.model.running] == [0.0, 10.0]
         assert mirror.model.running[1].usage.peak_rss_bytes == 1_000
         shop.engine.finish(tasks[1])
-        await until(lambda: shop.state.tasks[tasks[1]].is_finished)
+        await ended(shop, tasks[1])
         mirror.flush()
         assert mirror.model.finished[0].use is None
         mirror.close()
@@ -181,7 +182,7 @@ async def test_a_pinned_task_keeps_its_model() -> None:
         assert [use.cpu_percent for _, _, use in mirror.flush().uses] == [0.0, 1.0, 2.0]
         assert mirror.flush().uses == []
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         mirror.flush()
         assert model.status == "completed"
         mirror.pin(None)
@@ -250,8 +251,7 @@ async def test_nothing_piles_up_where_nobody_looks() -> None:
         mirror.pin(shop.state.tasks[task_id])
         mirror.on_samples([TasksSampled(1.0, [(task_id, 1, Use(1.0, 1, 1.0))])])
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
-        await shop.hub.stored()
+        await ended(shop, task_id)
         for _ in range(2):
             mirror.skip()
             assert [len(mirror._new_metrics), len(mirror._dirty_tasks), len(mirror._told_at)] == [0, 0, 0]

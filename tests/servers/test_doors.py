@@ -14,7 +14,7 @@ from koubou_panel.core.ports import OutputPage
 from koubou_panel.core.records import CHANNELS, Metrics, Progress, Use
 from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.feed import STATS_EVERY_S, Feed
-from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
 from tests.servers.doors import DOORS, SCRIPT, TOKEN, closes, open_door
 
 CALLER = Caller("test")
@@ -114,7 +114,7 @@ async def test_a_task_is_cancelled_and_retried(client, shop):
     assert (await client.ask("retry", task_id=task_id))["data"]["code"] == "conflict"
     told = await client.ask("cancel", task_id=task_id)
     assert (told["type"], told["task_id"]) == ("accepted", task_id)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     again = await client.ask("retry", task_id=task_id, spec={"command": ["false"]})
     assert (again["type"], again["data"]["rerun_of"]) == ("submitted", task_id)
     assert shop.state.tasks[again["task_id"]].request.spec["command"] == ["false"]
@@ -212,7 +212,7 @@ async def test_what_follows_a_failure_is_cancelled(client, shop):
     second = (await client.ask("submit", after=[first], **SCRIPT))["task_id"]
     await until(lambda: first in shop.engine.jobs)
     shop.engine.finish(first, reason="exit", exit_code=3, message="exited with code 3")
-    await until(lambda: shop.state.tasks[second].is_finished)
+    await ended(shop, second)
     third = (await client.ask("submit", after=[second], **SCRIPT))["task_id"]
     for task_id in (second, third):
         record = (await client.ask("get_task", task_id=task_id))["data"]

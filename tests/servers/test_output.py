@@ -11,7 +11,7 @@ from koubou_panel.core.ports import OutputBytes
 from koubou_panel.core.records import Request, Task, TaskId
 from koubou_panel.servers import output
 from koubou_panel.servers.output import OutputHandler, file_name
-from koubou_panel.testing import open_inline_shop, open_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submit, until
 from tests.servers.test_dashboard import BEARER, get, open_dashboard
 
 
@@ -19,7 +19,7 @@ async def test_all_of_it_is_downloaded(tmp_path: Path) -> None:
     """The file is what was printed, byte for byte, over many pieces; it is called after the task, and never shown."""
     async with open_shop(tmp_path / "home", workers=1) as shop, open_dashboard(shop, tmp_path) as dashboard:
         task_id = await submit(shop, "true", name='../"evil"\r\n name')
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         data = bytes(range(256)) * 8_000
         path = output_path(shop.home.output, task_id)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ async def test_services_are_facts_of_the_workshop_in_every_epoch() -> None:
         unsubscribe = shop.subscribe(collector)
         notes.note(pool)
         await until(lambda: shop.state.services.get("pool") == pool)
+        await shop.hub.stored()
         assert [folded.fact.service for folded in collector.facts] == [pool]
         del shop.state.services["pool"]
         notes.on_reset(shop.state)

@@ -331,7 +331,8 @@ async def test_metrics_are_stored_a_few_at_a_time(shop):
     assert disk.commits == 0
     assert shop._archive.metrics_since(0.0) == []
     sample(9.0)
-    await until(lambda: disk.commits == 1)
+    await until(lambda: shop._archive.metrics_since(0.0))
+    assert disk.commits == 1
     assert [metrics.at for metrics in shop._archive.metrics_since(0.0)] == [float(at) for at in range(10)]
     sample(10.0)
     await submit(shop, "true")

@@ -21,7 +21,7 @@ from koubou_panel.settings import load
 from koubou_panel.shop import local
 from koubou_panel.shop.kept import DAY_S, USUAL, Found, Kept, Retention, old_files, useless_files
 from koubou_panel.supervising.children import children_of
-from koubou_panel.testing import open_shop, until
+from koubou_panel.testing import ended, open_shop, until
 
 MB = 1 << 20
 ME = Caller("test")
@@ -132,7 +132,7 @@ class Caught:
         return await self.shop.do(SubmitTask(request), ME)
 
     async def end_of(self, task_id) -> str:
-        await until(lambda: self.shop.state.tasks[task_id].is_finished)
+        await ended(self.shop, task_id)
         await self.shop.hub.stored()
         return self.shop.state.tasks[task_id].status
 

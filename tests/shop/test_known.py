@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from koubou_panel.core.commands import Caller, RunScript, SaveScript, SubmitTask
 from koubou_panel.core.script import Parameter, Script
 from koubou_panel.errors import Refused
-from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
 
 ONE = Caller("agent:one", from_network=True)
 OTHER = Caller("rest:curl", from_network=True)
@@ -54,8 +54,7 @@ async def test_a_key_of_a_page_stands_for_what_was_asked_for_too(shop):
         if first in shop.state.tasks:
             await until(lambda: first in shop.engine.jobs)
             shop.engine.finish(first)
-            await until(lambda: shop.state.tasks[first].is_finished)
-            await shop.hub.stored()
+            await ended(shop, first)
             shop.state.tasks.pop(first)
 
 
@@ -85,8 +84,7 @@ async def test_the_key_of_a_task_that_left_the_state_is_compared_too(shop):
     first = await shop.do(submission(shop, "true", idempotency_key="k"), ONE)
     await until(lambda: first in shop.engine.jobs)
     shop.engine.finish(first)
-    await until(lambda: shop.state.tasks[first].is_finished)
-    await shop.hub.stored()
+    await ended(shop, first)
     shop.state.tasks.pop(first)
     assert await shop.do(submission(shop, "true", idempotency_key="k"), ONE) == first
     with pytest.raises(Refused, match="another key"):

@@ -30,7 +30,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.shop import local as local_module
 from koubou_panel.shop.recovery import recover
-from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
 
 WORKER = WorkerId("worker-1")
 
@@ -156,7 +156,7 @@ async def test_history_is_found_after_a_restart(tmp_path):
     """Finished tasks are in the archive with their output."""
     async with open_shop(tmp_path / "home", workers=1) as shop:
         task_id = await submit(shop, "echo", "kept", name="keeper")
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
     async with open_shop(tmp_path / "home", workers=1, wait_ready=False) as shop:
         page = await shop.find(TaskQuery(text="keeper"))
         assert [task.task_id for task in page.tasks] == [task_id]

@@ -13,7 +13,7 @@ from koubou_panel.home import Home
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import output_search
 from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 
 
 @pytest.fixture
@@ -39,8 +39,7 @@ async def remote(shop, tmp_path):
 async def run(shop, script, **fields):
     """Run a line of shell to its end."""
     task_id = await submit(shop, "sh", "-c", script, **fields)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
-    await shop.hub.stored()
+    await ended(shop, task_id)
     return task_id
 
 

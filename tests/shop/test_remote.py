@@ -17,7 +17,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop import connection
 from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.testing import Collector, open_inline_shop, open_shop, until
+from koubou_panel.testing import Collector, ended, open_inline_shop, open_shop, until
 from koubou_panel.wire import link, questions
 
 CALLER = Caller("test")
@@ -307,7 +307,7 @@ async def test_command_that_names_its_task_is_resent_and_done_once(tmp_path, aga
         old = await shop.do(_submission(shop), CALLER)
         await until(lambda: old in shop.engine.jobs)
         shop.engine.finish(old)
-        await until(lambda: shop.state.tasks[old].is_finished)
+        await ended(shop, old)
         holding = _Holding(shop)
         async with _serving(holding, path):
             remote = await RemoteShop.connect(path, by="test")

@@ -19,7 +19,7 @@ from koubou_panel.samplers.process import Looks
 from koubou_panel.shop import sampling as module
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.sampling import Pace
-from koubou_panel.testing import Collector, open_shop, submit, until
+from koubou_panel.testing import Collector, ended, open_shop, submit, until
 
 MB = 1024 * 1024
 
@@ -51,7 +51,7 @@ async def test_a_command_has_a_curve_while_it_runs_and_afterwards(tmp_path):
             name == task_id for s in heard.samples if isinstance(s, TasksSampled) for name, _, _ in s.uses
         )
         (tmp_path / "end").touch()
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         usage = shop.state.tasks[task_id].usage
         assert usage.peak_rss_bytes > 120 * MB
         assert usage.peak_processes == 2
@@ -77,7 +77,7 @@ async def test_a_short_command_has_no_curve(tmp_path):
     """What ends within a second is never looked at, and costs nothing."""
     async with open_shop(tmp_path / "home", workers=1) as shop:
         task_id = await submit(shop, "true")
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         assert await shop.curve(task_id) is None
         assert shop.state.tasks[task_id].usage.peak_processes is None
 
@@ -88,7 +88,7 @@ async def test_a_run_that_passes_its_memory_limit_is_stopped(tmp_path):
         task_id = await submit(
             shop, sys.executable, "-c", HOG, str(tmp_path / "end"), limits=Limits(memory_bytes=50 * MB)
         )
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         assert shop.state.tasks[task_id].reason == "memory"
 
 

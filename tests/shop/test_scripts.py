@@ -31,7 +31,7 @@ from koubou_panel.shop import definition, rotation
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.shop.schedules import LONGEST_S, TURN_SCRIPTS, Schedules
 from koubou_panel.shop.scripts import MOST_SEARCHES
-from koubou_panel.testing import Collector, ManualClock, open_inline_shop, open_shop, until
+from koubou_panel.testing import Collector, ManualClock, ended, open_inline_shop, open_shop, until
 
 ME = Caller("me")
 
@@ -91,9 +91,7 @@ async def run(shop, name="hello", **parameters):
     """Run a script to its end; its task."""
     task_id = shop.next_id()
     await shop.do(RunScript(name, task_id, parameters), ME)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
-    await shop.hub.stored()  # output is counted, removed and searched by what the archive knows
-    return shop.state.tasks[task_id]
+    return await ended(shop, task_id)
 
 
 async def printed(shop, task):
@@ -430,7 +428,7 @@ async def test_a_schedule_runs_a_script_for_real(shop):
     await inline(shop, text="#!/bin/sh\necho $KOUBOU_FIRE_AT\n", schedule=Schedule(every_s=1.0))
     await until(lambda: entry_of(shop).runs)
     (task, *_) = (await shop.find(TaskQuery(script="hello"))).tasks
-    await until(lambda: shop.state.tasks[task.task_id].is_finished)
+    await ended(shop, task.task_id)
     assert task.request.submitted_by == "schedule"
     assert await printed(shop, task) == f"{task.request.fire_at!r}\n"
 
@@ -592,7 +590,7 @@ async def test_a_retried_run_of_a_schedule_is_stored(shop):
     await shop.do(EnableScript("hello", is_enabled=False), ME)
     task = (await shop.find(TaskQuery(script="hello"))).tasks[-1]
     new_id = await shop.do(RetryTask(task.task_id, shop.next_id()), ME)
-    await until(lambda: shop.state.tasks[new_id].is_finished)
+    await ended(shop, new_id)
     runs = (await shop.find(TaskQuery(script="hello"))).tasks
     assert new_id in [run.task_id for run in runs]
 
@@ -685,6 +683,22 @@ async def test_a_start_does_not_look_at_every_run_again(shop, monkeypatch):
     assert mark.read_text().split()[0] == str(first.done)
     mark.write_text(f"{first.done} 0\n")
     assert (await shop._read(rotation.rotate, *look, None, shop.clock())).done == first.done
+
+
+async def test_the_output_of_a_run_that_has_just_ended_is_removed(shop, monkeypatch):
+    """Its end may have to be stored first."""
+    await inline(shop)
+    go, commit = threading.Event(), shop._archive.commit
+    monkeypatch.setattr(shop._archive, "commit", lambda batches: (go.wait(20), commit(batches)))
+    go.set()
+    task_id = shop.next_id()
+    await shop.do(RunScript("hello", task_id), ME)
+    go.clear()
+    await until(lambda: shop.state.tasks[task_id].is_finished)
+    removing = asyncio.ensure_future(shop.remove_output("hello", ME))
+    await asyncio.wait({removing}, timeout=0.3)
+    go.set()
+    assert (await removing).runs == 1
 
 
 @pytest.mark.usefixtures("at_once")

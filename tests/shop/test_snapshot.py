@@ -12,7 +12,7 @@ from koubou_panel.core.events import MetricsSampled
 from koubou_panel.core.records import Metrics
 from koubou_panel.shop import snapshot
 from koubou_panel.shop.snapshot import since_of, take
-from koubou_panel.testing import ManualClock, open_inline_shop, submission, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submission, submit, until
 
 CALLER = Caller("test")
 NOW = 1_700_000_000.0
@@ -30,7 +30,7 @@ async def test_it_has_all_that_is_kept(monkeypatch) -> None:
         made = [await submit(shop) for _ in range(8)]
         await until(lambda: made[1] in shop.engine.jobs)
         shop.engine.finish(made[0])
-        await until(lambda: shop.state.tasks[made[0]].is_finished)
+        await ended(shop, made[0])
         del shop.state.tasks[made[0]]  # as with one that ended long ago
         shop.hub.note(MetricsSampled(NOW, Metrics(NOW, {"cpu_percent": 5.0, "cpu_percents": [5.0]})))
         await until(lambda: shop.state.metrics)
@@ -55,7 +55,7 @@ async def test_what_happens_meanwhile_is_left_out(monkeypatch) -> None:
             await submit(shop)
             if task_id in shop.engine.jobs:
                 shop.engine.finish(task_id)
-                await until(lambda: shop.state.tasks[task_id].is_finished)
+                await ended(shop, task_id)
             return await find(query)
 
         monkeypatch.setattr(shop, "find", busy)

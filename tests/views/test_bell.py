@@ -6,7 +6,7 @@ import pytest
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, submit, until
 from koubou_panel.views.bell import MOST_AT_ONCE, Bell
 from koubou_panel.views.cards import Message
 from koubou_panel.views.session import PageSession
@@ -27,7 +27,7 @@ async def end(shop: LocalShop, reason: str | None = None, name: str = "work") ->
     task_id = await submit(shop, name=name)
     await until(lambda: task_id in shop.engine.jobs)
     shop.engine.finish(task_id, **({"reason": reason} if reason else {}))
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     return task_id
 
 

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from koubou_panel.core.commands import Caller, RetryTask
 from koubou_panel.core.records import Request, TaskId
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, submit, until
 from koubou_panel.views.fault import fault
 from koubou_panel.views.given import given
 from koubou_panel.views.language import speaking
@@ -87,7 +87,7 @@ async def test_other_runs_are_told() -> None:
         first = await submit(shop)
         await until(lambda: first in shop.engine.jobs)
         shop.engine.finish(first, reason="exit")
-        await until(lambda: shop.state.tasks[first].is_finished)
+        await ended(shop, first)
         again, third = shop.next_id(), shop.next_id()
         for new in (again, third):
             await shop.do(RetryTask(first, new), Caller("test"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from koubou_panel.core.commands import Caller
-from koubou_panel.testing import open_inline_shop, open_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submit, until
 from koubou_panel.views.pages.logs import LogsPage, LogsView
 from koubou_panel.views.session import PageSession
 
@@ -42,7 +42,7 @@ async def test_hits_come_by_task_and_the_end_of_what_runs_live(tmp_path: Path) -
             "echo before; printf '<b>Disk\\033[31m full\\n'; echo after; exit 2",
             name="a\u202ejob",
         )
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         seen = Seen(shop)
         try:
             found: Any = await seen.ask("search", q="disk full status:failed", zone="Asia/Tokyo")

@@ -7,7 +7,7 @@ from koubou_panel.core.events import MetricsSampled, SystemNoted, TasksSampled, 
 from koubou_panel.core.records import Metrics, Progress, Use
 from koubou_panel.reactive import Mirror, Throughput
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 from koubou_panel.views import rows
 from koubou_panel.views.attention import crash_notices
 from koubou_panel.views.language import speaking
@@ -23,7 +23,7 @@ async def start(shop: LocalShop, **fields: object) -> str:
 async def finish(shop: LocalShop, task_id: str, **outcome: object) -> None:
     """End a task and wait until the shop knows."""
     shop.engine.finish(task_id, **outcome)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
 
 
 async def test_six_tiles_with_true_numbers() -> None:

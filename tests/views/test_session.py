@@ -15,7 +15,7 @@ from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.records import Use
 from koubou_panel.reactive import Throughput
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 from koubou_panel.views.session import PageSession
 
 
@@ -54,7 +54,7 @@ async def test_the_chart_has_what_ended_before_the_page_knew() -> None:
             task_id = await submit(shop)
             await until(lambda task_id=task_id: task_id in shop.engine.jobs)
             shop.engine.finish(task_id)
-            await until(lambda task_id=task_id: shop.state.tasks[task_id].is_finished)
+            await ended(shop, task_id)
         clock.advance(5)
         session = visit(shop)
         trend = session.view.trend
@@ -163,7 +163,7 @@ async def test_running_again_what_had_input_says_that_it_waits() -> None:
             task_id = await submit(shop, spec=spec)
             await until(lambda: task_id in shop.engine.jobs)  # noqa: B023 - it is over before the next
             shop.engine.finish(task_id)
-            await until(lambda: shop.state.tasks[task_id].is_finished)  # noqa: B023
+            await ended(shop, task_id)
             session.view.running._handle_msg({"type": "retry", "task_id": task_id})
             await until(lambda: shop.engine.jobs.keys() - {task_id})  # noqa: B023
             (again,) = shop.engine.jobs.keys() - {task_id}
@@ -345,7 +345,7 @@ async def test_a_task_is_opened_followed_and_closed() -> None:
         assert list(view.curves.source.data["cpu"]) == [42.0]
         assert len(view.plots) == 3
         shop.engine.finish(task_id, reason="exit", message="exited with code 3")
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         session.frame()
         assert "exited with code 3" in view.head.task["words"]
         figures = [weakref.ref(figure) for figure in view.curves.figures.values()]
@@ -369,7 +369,7 @@ async def test_what_a_task_was_given_is_sent_once() -> None:
         assert head.given
         head.param.watch(lambda event: sent.append(event.name), ["task", "given"])
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         session.frame()
         assert sent == ["task"]
         session.close()
@@ -382,7 +382,7 @@ async def test_a_task_of_long_ago_is_read_from_the_archive() -> None:
         task_id = await submit(shop, name="old")
         await until(lambda: task_id in shop.engine.jobs)
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         del shop.state.tasks[task_id]
         await open_task(session, task_id)
         assert session.drawer.view.head.task["label"] == "old"

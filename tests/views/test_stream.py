@@ -10,7 +10,7 @@ from koubou_panel.core.commands import Caller
 from koubou_panel.core.ports import MOST_SPANS, RunSpan, RunSpans
 from koubou_panel.core.records import TaskId, WorkerId
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, submit, until
 from koubou_panel.views.session import PageSession
 from koubou_panel.views.stream import HATCHES, MARKS, encoded
 
@@ -40,7 +40,7 @@ async def end(shop: LocalShop, *, name: str, **outcome: object) -> TaskId:
     task_id = await submit(shop, name=name)
     await until(lambda: task_id in shop.engine.jobs)
     shop.engine.finish(task_id, **outcome)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     return task_id
 
 
@@ -108,7 +108,7 @@ async def test_what_runs_is_on_its_workers_row() -> None:
         started = shop.state.tasks[task_id].started_at
         assert card.running == [[task_id, shop.state.tasks[task_id].worker_id, started, "runs"]]
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         session.frame()
         assert card.running == []
         session.close()

@@ -12,7 +12,7 @@ from bokeh.document import Document
 from koubou_panel.core.commands import Caller
 from koubou_panel.errors import Refused
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 from koubou_panel.views import bulk
 from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.pages.tasks import TasksCard, TasksPage, TasksView
@@ -99,8 +99,8 @@ async def finish(shop: LocalShop, *task_ids: str, **outcome: object) -> None:
     for task_id in task_ids:
         await until(lambda task_id=task_id: task_id in shop.engine.jobs)
         shop.engine.finish(task_id, **outcome)
-    await until(lambda: all(shop.state.tasks[task_id].is_finished for task_id in task_ids))
-    await shop.hub.stored()
+    for task_id in task_ids:
+        await ended(shop, task_id)
 
 
 async def test_a_line_finds_tasks(shop: LocalShop, visit: Visit) -> None:

@@ -5,7 +5,7 @@ from koubou_panel.core.events import SystemNoted
 from koubou_panel.core.records import SILENT_AFTER_S
 from koubou_panel.reactive import Mirror
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 from koubou_panel.views import rows, worker_rows
 
 
@@ -19,7 +19,7 @@ async def start(shop: LocalShop, **fields: object) -> str:
 async def finish(shop: LocalShop, task_id: str, **outcome: object) -> None:
     """End a task and wait until the shop knows."""
     shop.engine.finish(task_id, **outcome)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
 
 
 async def test_the_pool_in_words() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from koubou_panel.core.commands import Caller
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import ManualClock, open_inline_shop, submit, until
+from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
 from koubou_panel.views.pace import LISTS_S, Pace
 from koubou_panel.views.pages.workers import WorkersCard
 from koubou_panel.views.session import PageSession
@@ -34,7 +34,7 @@ async def test_a_worker_is_shown_with_what_it_runs() -> None:
         assert [row["task"] for row in card.rows] == ["work"]
         assert [run[0] for run in sent[-1]["running"]] == ["worker-1"]
         shop.engine.finish(task_id)
-        await until(lambda: shop.state.tasks[task_id].is_finished)
+        await ended(shop, task_id)
         beat(session)
         assert [run[3] for run in sent[-1]["ended"]] == ["ok"]
         session.close()
@@ -136,7 +136,7 @@ async def test_while_much_happens_the_page_is_drawn_seldom() -> None:
             asked.append(await submit(shop, name="work"))
             await until(lambda: asked[-1] in shop.engine.jobs)
             shop.engine.finish(asked[-1])
-            await until(lambda: shop.state.tasks[asked[-1]].is_finished)
+            await ended(shop, asked[-1])
             beat(session)
         assert len(sent) == 6
         assert session.deck.owes

@@ -12,7 +12,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.servers.access import Allow, Role
 from koubou_panel.servers.agents.delegate import Delegation, Options, caller_of, split_command
 from koubou_panel.shop.quota import Quota
-from koubou_panel.testing import open_inline_shop, open_shop, submission, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
 
 AGENT = Caller("rest:test", from_network=True)
 OTHER = Caller("agent:other", from_network=True)
@@ -213,7 +213,7 @@ async def test_retrying_counts_and_is_its_own_task(shop, delegation):
     task_id = await submit(shop, "true")
     await until(lambda: task_id in shop.engine.jobs)
     shop.engine.finish(task_id, reason="exit", exit_code=1)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
     again = await delegation.retry(task_id, OTHER)
     assert shop.state.tasks[again].request.submitted_by == "agent:other"
     assert delegation.quota.count("agent:other") == 1

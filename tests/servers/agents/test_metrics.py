@@ -11,7 +11,7 @@ from koubou_panel.core.commands import DrainPool
 from koubou_panel.core.events import MetricsSampled, ServiceChanged
 from koubou_panel.core.records import Metrics, Service, Usage
 from koubou_panel.servers.agents.metrics import LOOK_S, LoopLag
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, submit, until
 from tests.servers.agents.rest_door import open_door
 from tests.servers.agents.test_rest import ME
 
@@ -78,8 +78,7 @@ async def test_tokens_add_up(shop, rest):
         await until(lambda task_id=task_id: task_id in shop.engine.jobs)
         usage = Usage(prompt_tokens=5, completion_tokens=20)
         shop.engine.finish(task_id, reason=reason, usage=usage)
-        await until(lambda task_id=task_id: shop.state.tasks[task_id].is_finished)
-    await shop.hub.stored()
+        await ended(shop, task_id)
     assert (await scrape(rest))["koubou_tokens_total"] == {("prompt",): 10, ("completion",): 40}
 
 

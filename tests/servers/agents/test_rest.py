@@ -12,7 +12,7 @@ from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.access import Allow, Role, token_hash
 from koubou_panel.servers.agents import rest_http
 from koubou_panel.servers.agents.server import END_S
-from koubou_panel.testing import open_inline_shop, open_shop, submit, until
+from koubou_panel.testing import ended, open_inline_shop, open_shop, submit, until
 from tests.servers.agents.rest_door import JSON, READ, TOKEN, open_door
 
 ME = Caller("test")
@@ -134,7 +134,7 @@ async def test_who_goes_away_cancels_nothing(shop, door):
     await until(lambda: len(asyncio.all_tasks()) < before or before <= 12)
     assert shop.state.tasks[task_id].status == "in_progress"
     shop.engine.finish(task_id)
-    await until(lambda: shop.state.tasks[task_id].is_finished)
+    await ended(shop, task_id)
 
 
 async def test_a_script_of_the_catalogue_is_run(shop, rest, tmp_path):

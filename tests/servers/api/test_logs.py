@@ -7,7 +7,7 @@ import pytest
 from koubou_panel.core.commands import Caller, CancelTask
 from koubou_panel.core.records import TaskId
 from koubou_panel.servers.api.logs import last_lines, with_text
-from koubou_panel.testing import until
+from koubou_panel.testing import ended, until
 from tests.servers.api.rest import READ, open_everything, script_file
 
 COUNT = 'i=0; while [ $i -lt "$1" ]; do i=$((i+1)); echo "line $i of $1"; done\n'
@@ -27,7 +27,7 @@ async def ran(rest, n: int) -> TaskId:
     """A run that printed `n` lines and has ended."""
     told = await rest.post("/api/scripts/count/run", {"parameters": {"n": str(n)}})
     task_id = TaskId(told.body["task_id"])
-    await until(lambda: rest.shop.state.tasks[task_id].is_finished)
+    await ended(rest.shop, task_id)
     return task_id
 
 
@@ -148,7 +148,7 @@ async def test_output_is_removed_but_of_what_runs(rest, tmp_path):
     assert "was removed" in (await rest.get("/api/logs/count")).body["lines"][0]
     assert (await rest.delete("/api/logs/conut")).error["nearest"] == "count"
     await rest.shop.do(CancelTask(task_id), Caller("test"))
-    await until(lambda: rest.shop.state.tasks[task_id].is_finished)
+    await ended(rest.shop, task_id)
 
 
 def test_lines_of_pieces_are_put_together():

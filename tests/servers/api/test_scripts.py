@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from koubou_panel.core.records import TaskId
-from koubou_panel.testing import until
+from koubou_panel.testing import ended
 from tests.servers.api.rest import READ, open_everything, script_file
 
 SIX = {"interval": 3600, "enabled": True, "max_log_lines": 50, "timeout": 30}
@@ -33,7 +33,7 @@ async def run_to_end(rest, name: str, body: object = None) -> str:
     told = await rest.post(f"/api/scripts/{name}/run", body)
     assert (told.status, set(told.body)) == (202, {"task_id", "status"})
     task_id = TaskId(told.body["task_id"])
-    await until(lambda: rest.shop.state.tasks[task_id].is_finished)
+    await ended(rest.shop, task_id)
     return task_id
 
 
