@@ -52,15 +52,14 @@ class Drawer:
     async def _open(self, task_id: TaskId) -> None:
         try:
             task = await self._find(task_id)
+            why = _("There is no task {id} here.").format(id=line(task_id, 40))
         except KoubouError as error:
-            self._wanted = ""
-            self._toast(str(error))
-            return
+            task, why = None, str(error)
         if task_id != self._wanted:  # another was opened meanwhile
             return
         if task is None:
             self._wanted = ""
-            self._toast(_("There is no task {id} here.").format(id=line(task_id, 40)))
+            self._toast(why)
             self._locked(lambda: self._refuse(task_id))
             return
         self._locked(lambda: self._show(task))

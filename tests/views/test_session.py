@@ -13,6 +13,7 @@ from bokeh.server.callbacks import NextTickCallback
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.events import TasksSampled
 from koubou_panel.core.records import Use
+from koubou_panel.errors import Refused
 from koubou_panel.reactive import Throughput
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import ManualClock, ended, open_inline_shop, submit, until
@@ -393,6 +394,47 @@ async def test_a_task_of_long_ago_is_read_from_the_archive() -> None:
         assert told == ["There is no task nothing here."]
         assert session.drawer.view.head.task == {}
         session.close()
+
+
+async def test_a_task_that_cannot_be_read_closes_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the workshop is away, a task that the state holds no more is told as such, and no other stays open."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        first, older, told, sent = await submit(shop), shop.next_id(), [], []
+        await open_task(session, first)
+        session.drawer._toast = told.append
+        monkeypatch.setattr(session.drawer.view.head, "send", sent.append)
+        monkeypatch.setattr(shop, "get", away)
+        session.drawer.want(older)
+        await until(lambda: told)
+        await until(lambda: session.drawer.view.model is None)
+        assert (told, sent) == (["no workshop answers"], [{"gone": older}])
+        session.close()
+
+
+async def test_a_task_that_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails once another is open is not told, and that one is closed as ever."""
+    async with open_inline_shop(workers=1) as shop:
+        session = visit(shop)
+        task_id, told, gate, work = await submit(shop), [], asyncio.Event(), []
+        session.drawer._toast = told.append
+        session.drawer._spawn = lambda opening: work.append(session._spawn(opening))
+        monkeypatch.setattr(shop, "get", lambda _: away(gate=gate))
+        session.drawer.want(shop.next_id())
+        await open_task(session, task_id)
+        gate.set()
+        await until(work[0].done)
+        assert (told, session.drawer.view.model.task_id) == ([], task_id)
+        session.drawer.want("")
+        assert session.drawer.view.model is None
+        session.close()
+
+
+async def away(_task_id: str = "", *, gate: asyncio.Event | None = None) -> None:
+    """A workshop that does not answer, and says so once the gate is open."""
+    if gate is not None:
+        await gate.wait()
+    raise Refused("unavailable", "no workshop answers")
 
 
 @pytest.mark.parametrize("gone", [False, True])
