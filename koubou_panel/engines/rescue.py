@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from koubou_panel.core.records import WorkerId
@@ -19,7 +20,7 @@ def sweep(folder: Path) -> dict[WorkerId, int | None]:
     """How far each worker of the earlier workshop had begun, once all of them are dead. Blocks; not on the loop.
 
     A guard ends by itself when its workshop dies; if one was killed before it could, what it left behind still
-    holds the mark's lock and is killed here.
+    holds the mark's lock and is killed here. The marks stay, until what they prove is stored: see `clear`.
 
     Returns: claims begun by worker, None where the mark proves nothing (another boot, unreadable).
     """
@@ -28,9 +29,14 @@ def sweep(folder: Path) -> dict[WorkerId, int | None]:
         _wait_for_death(path)
         mark = marks.read(path)
         found[WorkerId(path.stem)] = mark[0] if mark else None
-        with contextlib.suppress(OSError):
-            path.unlink()
     return found
+
+
+def clear(folder: Path, workers: Iterable[WorkerId]) -> None:
+    """Remove the marks of these workers. One that stays does no harm: its name's next worker makes its own."""
+    for worker_id in workers:
+        with contextlib.suppress(OSError):
+            (folder / f"{worker_id}.mark").unlink()
 
 
 def _wait_for_death(path: Path) -> None:

@@ -29,7 +29,7 @@ from koubou_panel.core.events import (
 from koubou_panel.core.fold import evolve
 from koubou_panel.core.records import Status, Task, TaskId, Worker, WorkerId, WorkerStatus
 from koubou_panel.core.state import KEEP_METRICS, State
-from koubou_panel.engines.rescue import sweep
+from koubou_panel.engines.rescue import clear, sweep
 from koubou_panel.errors import Refused
 from koubou_panel.shop.clock import Clock
 
@@ -81,12 +81,14 @@ def begin(archive: Archive, marks: Path, workers: tuple[int, int] | None, clock:
     """
     stored = read(archive, new_epoch())
     state = stored.state
-    events = recover(state, sweep(marks), clock())
+    begun = sweep(marks)
+    events = recover(state, begun, clock())
     bounds = (state.pool.min_workers, state.pool.max_workers) if workers is None else workers
     pool = replace(state.pool, min_workers=bounds[0], max_workers=bounds[1], closing=False)
     if pool != state.pool:
         events.append(PoolChanged(clock(), pool, "koubou"))
     commit_now(archive, state, events)
+    clear(marks, begun)  # only now: they are the proof, also for the start after one that fails above
     return stored._replace(ended=archive.statuses(waited_for(state)))
 
 
