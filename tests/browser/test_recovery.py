@@ -16,7 +16,7 @@ from koubou_panel.home import Home
 from koubou_panel.servers.credentials import load_or_create_token
 from koubou_panel.servers.private import PrivateServer
 from koubou_panel.shop.local import LocalShop
-from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.testing import open_inline_shop, open_shop, submit, until
 from tests.browser.pages import open_dashboard, open_page, way_in
 from tests.ports import free_port
 
@@ -29,6 +29,12 @@ CUT = (
     "ERR_CONNECTION_RESET",
     "not connected so cannot send",
 )
+# At once, though it was a moment ago; gives the texts that it is to bring back.
+AGAIN = """() => {
+  sessionStorage.removeItem("koubou-again")
+  koubouAgain()
+  return JSON.parse(sessionStorage.getItem("koubou-typed")).kept.map(([, text]) => text)
+}"""
 
 
 @asynccontextmanager
@@ -208,3 +214,39 @@ async def test_without_a_network_the_pill_says_so(chromium: object, tmp_path: Pa
         await watch.page.context.set_offline(False)
         await watch.shows(".pill", "live")
         await expect(watch.page.locator(".rundialog .cut")).to_be_hidden()
+
+
+async def load_again(page: object) -> list[str]:
+    """Have the page load itself again, as after a restart of its server; the texts that it brings back."""
+    async with page.expect_navigation():
+        return await page.evaluate(AGAIN)
+
+
+async def test_what_was_typed_comes_back_to_its_own_field(chromium: object, tmp_path: Path) -> None:
+    """Loaded again by itself, a page has each text where it was typed; what it said itself was not typed."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path, home=shop.home, environ={}) as dashboard,
+        open_page(chromium, way_in(dashboard.port), forgive=CUT) as watch,
+    ):
+        page, address = watch.page, watch.page.url
+        command = page.get_by_label("A command to run")
+        await command.fill("echo typed")
+        assert await load_again(page) == ["echo typed"]
+        await expect(command).to_have_value("echo typed")
+        (shop.home.root / "settings.toml").write_text('model_url = "http://127.0.0.1:1/v1"\n')
+        await page.goto(address + "?page=settings")
+        await expect(page.locator("#setting-model_url")).to_have_value("http://127.0.0.1:1/v1")
+        await page.fill("#setting-grace_s", "12")
+        assert await load_again(page) == []
+        await watch.shows(".pending .diff .plus", "grace_s = 12.0")
+        await watch.shows(".pending h2", "1 change, not saved yet")
+        await expect(page.locator("#setting-model_file")).to_have_value("")
+        await page.goto(address + "?page=scripts&add=1")
+        form = page.locator(".scripts .add")
+        await form.get_by_text("How it runs").click()
+        await form.get_by_label("Arguments before its parameters").fill("--fast")
+        assert await load_again(page) == []
+        await watch.shows(".add .banner", "that was not saved")
+        await expect(form.get_by_label("What it is for")).to_have_value("")
+        await expect(form.get_by_label("Arguments before its parameters")).to_have_value("--fast")

@@ -69,11 +69,12 @@
   // -- what was typed and not yet sent comes back with the page --
   const KEPT_MS = 120000, TRIES = 40, TRY_MS = 250
   const nameOf = (field) => `${field.tagName} ${field.name} ${field.getAttribute("aria-label") || field.placeholder || ""}`
-  // Those that are seen: others may be emptied when what they are for is known.
+  // Those that are seen: others may be emptied when what they are for is known. Those of a form that keeps what is typed
+  // there by itself (`data-kept`) are its own affair: it fills them, too, and many of them have no name.
   function fields(root, found = []) {
     for (const node of root.querySelectorAll("*")) {
       const isField = node.matches("textarea:not(.ace_text-input), input:not([type]), input[type=text], input[type=search]")
-      if (isField && node.checkVisibility()) found.push(node)
+      if (isField && node.checkVisibility() && !node.closest("[data-kept]")) found.push(node)
       if (node.shadowRoot) fields(node.shadowRoot, found)
     }
     return found

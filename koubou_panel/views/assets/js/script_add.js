@@ -23,6 +23,7 @@ export function addView(model) {
   const form = definitionForm(model, {nameOf: () => "", isNew: true}), wrong = h("p", "wrong"), foot = h("footer"), submit = h("button", "primary", _("Add it"))
   let inline = false
   node.noValidate = true
+  node.dataset.kept = ""
   head.append(pageLink("back", () => addressOfPage("scripts"), _("‹ Scripts")), title)
   for (const [is, label] of [[false, _("A file by its path")], [true, _("A text of its own")]]) {
     const box = h("label", "radio"), input = h("input")

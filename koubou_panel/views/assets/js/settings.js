@@ -93,6 +93,7 @@ function restarts(model, box, services) {
 export const SettingsCard = {
   render({model}) {
     const root = h("div", "settingspage"), list = h("div", "groups"), hint = h("p", "empty"), problem = h("p", "problem")
+    root.dataset.kept = ""
     problem.setAttribute("role", "alert")
     const foot = h("section", "card pending"), count = h("h2"), diff = h("div", "diff"), said = h("p", "said")
     foot.setAttribute("aria-label", _("Changes that are not saved yet"))
