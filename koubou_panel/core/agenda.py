@@ -79,7 +79,7 @@ class Agenda:
         self._batches = batches
         self.ready: dict[int, deque[TaskId]] = {priority: deque() for priority in range(10, 0, -1)}
         self.delayed: list[tuple[float, int, TaskId]] = []
-        self.deadlines: list[tuple[float, TaskId, int]] = []
+        self.deadlines: list[tuple[float, TaskId, float]] = []
         self.stops: list[TaskId] = []
         self.long_stops: list[tuple[float, TaskId, int]] = []
         self.started: list[WorkerId] = []
@@ -211,7 +211,21 @@ class Agenda:
         lane.heard_at = at
         self.touched.add(task.worker_id)
         if task.request.timeout_s is not None:
-            heappush(self.deadlines, (at + task.request.timeout_s, task.task_id, task.run))
+            heappush(self.deadlines, (at + task.request.timeout_s, task.task_id, at))
+
+    def shift(self, gap_s: float) -> None:
+        """The clock was set, or went on while the machine slept: what has its time has as much of it left as before.
+
+        What is due at an hour of the day, as the start of a delayed task, stays due then.
+        """
+        self.deadlines[:] = [(at + gap_s, task_id, since) for at, task_id, since in self.deadlines]
+        self.long_stops[:] = [(at + gap_s, task_id, run) for at, task_id, run in self.long_stops]
+        for lane in self.lanes.values():
+            lane.heard_at += gap_s
+            lane.used_at += gap_s
+        if self.full_since is not None:
+            self.full_since += gap_s
+        self.respawn_at += gap_s
 
     def release(self, task: Task, worker_id: WorkerId | None, at: float) -> None:
         """Take a run off its worker's lane."""

@@ -155,23 +155,20 @@ def _follow(this: Round, most: int) -> None:
 def _time_out(this: Round) -> None:
     deadlines = this.agenda.deadlines
     while deadlines and deadlines[0][0] <= this.now:
-        at, task_id, run = heappop(deadlines)
+        _, task_id, since = heappop(deadlines)
         task = this.state.tasks.get(task_id)
-        if task is None or not _is_of(task, at, run) or task.stopping is not None:
+        if task is None or not _is_of(task, since) or task.stopping is not None:
             continue
-        this.events.append(StopRequested(this.now, task_id, run, "timeout"))
+        this.events.append(StopRequested(this.now, task_id, task.run, "timeout"))
     if len(deadlines) > MOST_STALE and len(deadlines) > 2 * this.state.counts["in_progress"]:
         tasks = this.state.tasks
-        deadlines[:] = [one for one in deadlines if one[1] in tasks and _is_of(tasks[one[1]], one[0], one[2])]
+        deadlines[:] = [one for one in deadlines if one[1] in tasks and _is_of(tasks[one[1]], one[2])]
         heapify(deadlines)
 
 
-def _is_of(task: Task, at: float, run: int) -> bool:
+def _is_of(task: Task, since: float) -> bool:
     """Whether a deadline is that of the present claim: one that was given back has the same number of its run."""
-    started_at, timeout_s = task.started_at, task.request.timeout_s
-    if task.status != "in_progress" or task.run != run or started_at is None or timeout_s is None:
-        return False
-    return at >= started_at + timeout_s
+    return task.status == "in_progress" and task.started_at == since
 
 
 def _stop(this: Round) -> None:

@@ -410,6 +410,20 @@ def test_a_time_out_stops_the_run_at_its_moment(make_world):
     assert world.task(task_id).stopping == "timeout"
 
 
+@pytest.mark.parametrize("gap_s", [8 * 3600.0, -8 * 3600.0])
+def test_a_jump_of_the_clock_leaves_a_run_the_time_that_it_had(make_world, gap_s):
+    """Whichever way: a laptop that slept has not run, and a clock that was set back has not undone anything."""
+    world = make_world(1)
+    task_id = world.submitted(timeout_s=30.0)
+    world.plan()
+    world.pass_time(10.0 + gap_s)
+    world.agenda.shift(gap_s)
+    world.pass_time(19.9)
+    assert only(Stop, world.plan()) == []
+    world.pass_time(0.2)
+    assert world.plan() == [Stop("worker-1", task_id, 1, "timeout")]
+
+
 def test_a_time_out_is_of_one_run(make_world):
     """A deadline of an attempt that has ended does not touch the next one."""
     world = make_world(1)
@@ -611,7 +625,7 @@ def test_an_agenda_of_a_loaded_state_knows_what_the_kept_one_knew(make_world):
     assert [lane.given for lane in loaded.lanes.values()] == [1, 1]
     assert list(loaded.ready[9]) == waiting[1:]
     assert list(loaded.ready[3]) == waiting[:1]
-    assert loaded.deadlines == [(world.now + 50.0, running, 1)]
+    assert loaded.deadlines == [(world.now + 50.0, running, world.now)]
     world.agenda = loaded
     assert only(Stop, world.plan()) == [Stop("worker-2", stopping, 1, "user")]
 

@@ -725,7 +725,7 @@ class Workshop(RuleBasedStateMachine):
     def it_wakes_when_something_is_due(self):
         """A delayed task or a time-out is not slept over."""
         due = [t.not_before for t in self.state.tasks.values() if t.status == "pending" and t.not_before]
-        due += [at for at, task_id, run in self.agenda.deadlines]
+        due += [at for at, _, _ in self.agenda.deadlines]
         assert all(self.wake_at is not None and self.wake_at <= at for at in due if at > self.now)
 
     @invariant()
