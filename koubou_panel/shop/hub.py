@@ -46,7 +46,7 @@ from koubou_panel.core.ports import Subscriber
 from koubou_panel.core.records import FINISHED, Metrics, Task, WorkerId
 from koubou_panel.core.state import Folded
 from koubou_panel.errors import Refused
-from koubou_panel.shop.clock import Clock
+from koubou_panel.shop.clock import Clock, Jumps
 from koubou_panel.shop.company import TOGETHER_S, Company
 from koubou_panel.shop.curves import Curves
 from koubou_panel.shop.known import Known
@@ -95,8 +95,12 @@ class Hub:
         clock: Clock,
         node: str,
         agent_tasks: int | None = None,
+        steady: Clock | None = None,
     ) -> None:
-        """A hub over what `archive` has stored; `start` gives it its engine; `agent_tasks` is for `Quota`."""
+        """A hub over what `archive` has stored; `start` gives it its engine; `agent_tasks` is for `Quota`.
+
+        By `steady`, which goes on only while the machine is awake, it sees that `clock` has jumped.
+        """
         self.state = stored.state
         self.agenda = Agenda.from_state(stored.state, batches, ended=stored.ended)
         self._loop = loop
@@ -109,6 +113,7 @@ class Hub:
         self._writer = Writer(archive, loop.call_soon_threadsafe)
         self._batches = batches
         self._clock = clock
+        self._jumps = Jumps(clock(), steady or clock)
         self._node = node
         self._engine: Engine | None = None
         self._inbox: deque[Ask | Report | Event] = deque()
@@ -119,6 +124,7 @@ class Hub:
         self._subscribers: list[Subscriber] = []
         self._in_flight = 0
         self._lost: list[Report] = []
+        self._overdue = 0
         self._is_failing = False
         self._failure: BaseException | None = None
         self._recovery: asyncio.Task[None] | None = None
@@ -188,10 +194,15 @@ class Hub:
             self._refuse_all()
             return
         now = self._clock()
+        if gap_s := self._jumps.since(now):
+            log.warning(
+                "the clock has jumped by %.0f s, or the machine slept; no run's time-out counts that", gap_s
+            )
+            self.agenda.shift(gap_s)
         self.known.turn(now)
         step = Step(Batch())
         try:
-            left = STEP_ITEMS
+            left, self._overdue = STEP_ITEMS + self._overdue, 0
             while left > 0 and self._inbox:
                 item = self._inbox.popleft()
                 left -= weight(item)
@@ -428,6 +439,8 @@ class Hub:
             subscriber.on_reset(self.state)
         lost, self._lost = self._lost, []
         self._inbox.extendleft(reversed(lost))
+        # All of it in one step: a plan that does not know yet who has died would give away the names of the dead.
+        self._overdue = sum(map(weight, self._inbox))
         self._wake()
 
     def prune(self) -> None:

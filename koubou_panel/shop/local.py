@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -109,6 +110,7 @@ class LocalShop:
         *,
         workers: tuple[int, int] | None = None,
         clock: Clock = utc_now,
+        steady: Clock = time.monotonic,
         open_files: int = 0,
         agent_tasks: int | None = None,
         retention: Retention = USUAL,
@@ -117,6 +119,8 @@ class LocalShop:
 
         Args:
             workers: (least, most); the stored bounds where not given, 1 to 3 at first.
+            clock: UTC seconds.
+            steady: seconds of which none pass while the machine sleeps: time-outs do not count those.
             open_files: how many files tasks may have open; 0: as many as this process.
             agent_tasks: how many unfinished tasks one agent may have; None: as many as it likes.
             retention: what is kept of the files of large values.
@@ -135,6 +139,7 @@ class LocalShop:
             clock=clock,
             node=platform.node() or "local",
             agent_tasks=agent_tasks,
+            steady=steady,
         )
         shop = cls(hub=hub, archive=archive, home=home, clock=clock)
         shop.engine = LocalEngine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+import time
 
 import pytest
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from koubou_panel.core.state import State
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.shop import local as local_module
+from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.recovery import recover
 from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
 
@@ -268,3 +270,21 @@ async def test_a_crowd_of_histories_leaves_readers_to_others(monkeypatch):
             go.set()
         await asyncio.gather(*asked)
         assert len(reading) == 8
+
+
+async def test_no_time_out_counts_the_hours_that_the_machine_slept(tmp_path):
+    """Then the clock goes on, and nothing else."""
+    home, slept_s = Home(tmp_path / "home"), 0.0
+    home.prepare()
+    shop = await LocalShop.open(home, workers=(1, 1), clock=lambda: time.time() + slept_s)
+    try:
+        gate = tmp_path / "gate"
+        wait = f"until [ -e {gate} ]; do sleep 0.02; done"
+        task_id = await submit(shop, "sh", "-c", wait, timeout_s=3_600.0)
+        await until(lambda: shop.state.tasks[task_id].status == "in_progress")
+        slept_s = 8 * 3_600.0
+        await submit(shop)  # the first thing after it
+        gate.touch()
+        assert (await ended(shop, task_id)).status == "completed"
+    finally:
+        await shop.close()
