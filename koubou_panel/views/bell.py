@@ -5,7 +5,8 @@ A hidden page is sent nothing but this, and this only as long as its browser ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from math import inf
 
 from msgspec import Struct
 
@@ -57,40 +58,52 @@ class Bell:
         self._left_out = 0
         self._was_busy = False
         self._is_sending = False
+        #: When the last task ended that the state in force has, UTC seconds: none of a later one was told yet.
+        self._last_end = inf
 
     async def ask(self, message: Message) -> Message:
-        """Tell of these from now on; answered is what ended while nobody was told (`since`, UTC seconds)."""
+        """Tell of these from now on; answered is what ended while nobody was told.
+
+        That is after `since`, UTC seconds, and up to `at`, when the workshop was last heard.
+        """
         self._wants = _wants(message)
+        now = self._visit.now()
+        heard_at = now - self._visit.shop.link.lag_s
         if self._wants == Wants():
             self.close()
-            return {"ended": []}
+            return {"ended": [], "at": heard_at}
         if self._unsubscribe is None:
             self._unsubscribe = self._visit.shop.subscribe(self)
-        since = message.get("since")
-        return {"ended": self._missed(float(since) if isinstance(since, (int, float)) else self._visit.now())}
+        asked = message.get("since")
+        since = float(asked) if isinstance(asked, (int, float)) else now
+        missed = self._missed(self._visit.shop.state, since, self._wants.ids)
+        return {"ended": [_told(task) for task in missed[-MOST_AT_ONCE:]], "at": heard_at}
 
     def close(self) -> None:
         """Follow no more."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+            self._was_busy, self._last_end = False, inf
 
-    def _missed(self, since: float) -> list[dict[str, object]]:
+    def _missed(self, state: State, since: float, whenever: Container[str] = ()) -> list[Task]:
+        """What is to be told of what ended after that, or of these tasks whenever they ended; the oldest end first."""
         tasks = [
             task
-            for task in self._visit.shop.state.tasks.values()
+            for task in state.tasks.values()
             if task.finished_at is not None
-            and (task.finished_at > since or task.task_id in self._wants.ids)
+            and (task.finished_at > since or task.task_id in whenever)
             and self._wants.is_for(task)
         ]
-        tasks.sort(key=lambda task: task.finished_at or 0.0)
-        return [_told(task) for task in tasks[-MOST_AT_ONCE:]]
+        return sorted(tasks, key=lambda task: task.finished_at or 0.0)
 
     # -- as a subscriber --------------------------------------------------------------------------------------
 
     def on_reset(self, state: State) -> None:
-        """The state was replaced: what ended meanwhile is asked for by the browser itself."""
-        self._was_busy = _is_busy(state)
+        """The state was replaced, as after a crash of the workshop: gather what ended meanwhile."""
+        for task in self._missed(state, self._last_end):
+            self._gather(task)
+        self._go_on(state)
 
     def on_samples(self, samples: Sequence[Sample]) -> None:
         """Nothing of it is an end."""
@@ -100,11 +113,13 @@ class Bell:
         for fact, _seq, record in folded:
             if isinstance(fact, (TaskCompleted, TaskFailed, TaskCancelled)) and isinstance(record, Task):
                 self._gather(record)
-        is_busy = _is_busy(self._visit.shop.state)
-        if self._was_busy and not is_busy and self._wants.idle and folded:
-            self._ended.append(
-                {"key": f"idle:{folded[-1].fact.at}", "kind": "idle", "at": folded[-1].fact.at}
-            )
+        self._go_on(self._visit.shop.state)
+
+    def _go_on(self, state: State) -> None:
+        is_busy, self._last_end = _is_busy(state), _last_end(state)
+        if self._was_busy and not is_busy and self._wants.idle:
+            at = self._last_end
+            self._ended.append({"key": f"idle:{at}", "kind": "idle", "at": at})
         self._was_busy = is_busy
         if self._ended and not self._is_sending:
             self._is_sending = True
@@ -126,6 +141,10 @@ class Bell:
 
 def _is_busy(state: State) -> bool:
     return bool(state.counts["pending"] or state.counts["in_progress"])
+
+
+def _last_end(state: State) -> float:
+    return (state.tasks[state.finished[-1]].finished_at or 0.0) if state.finished else 0.0
 
 
 def _told(task: Task) -> dict[str, object]:

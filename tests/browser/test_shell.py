@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, SaveScript
+from koubou_panel.core.ports import Link
 from koubou_panel.core.script import Script
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.testing import open_shop, until
+from tests.browser.chromium import PATIENCE_MS
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
 from tests.browser.tour import DEEP
 
@@ -31,6 +34,8 @@ CLICK_SYSTEM = f"""async () => {{ {DEEP}
   const loading = document.querySelector(".k-view-system > .k-loading")
   return loading.checkVisibility() && loading.innerText
 }}"""
+NOTES_SOON = """const every = setInterval
+setInterval = (act, wait_ms) => every(act, wait_ms === 10000 ? 100 : wait_ms)"""
 ASK_OTHERS = """async () => {
   const refused = new Set(), far = "http://other.invalid/"
   const put = (name, values) => document.body.append(Object.assign(document.createElement(name), values))
@@ -209,6 +214,24 @@ async def test_what_was_asked_for_is_told_once(chromium: object, tmp_path: Path)
         await page.wait_for_selector(".taskcard", state="hidden")
         await page.click(".toast >> text=sh failed")
         await watch.shows(".taskcard h3", "sh")
+
+
+async def test_what_ends_while_the_workshop_is_away_is_asked_for_again(
+    chromium: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser notes up to when the workshop was heard, and not how late it is."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), script=NOTES_SOON) as watch,
+    ):
+        monkeypatch.setattr(LocalShop, "link", Link("reconnecting", 60.0))
+        page = watch.page
+        await watch.shows(".pill", "reconnecting")
+        await page.click(".bell")
+        await page.check(".bellpanel [name=fails]")
+        noted = await page.wait_for_function("JSON.parse(localStorage.getItem('koubou-bell-at'))")
+        assert 60 <= time.time() - await noted.json_value() < 60 + PATIENCE_MS / 1000
 
 
 async def other_list(page: object, task_id: str) -> bool:

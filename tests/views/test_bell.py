@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from koubou_panel.core.commands import Caller
+from koubou_panel.core.fold import evolve
+from koubou_panel.core.ports import Link
+from koubou_panel.core.state import State
 from koubou_panel.shop.local import LocalShop
+from koubou_panel.shop.recovery import recover
 from koubou_panel.testing import ended, open_inline_shop, submit, until
 from koubou_panel.views.bell import MOST_AT_ONCE, Bell
 from koubou_panel.views.cards import Message
@@ -85,6 +90,41 @@ async def test_what_ended_while_nobody_could_be_told_is_told_after() -> None:
         session.close()
 
 
+async def test_what_a_crash_of_the_workshop_left_is_told_once() -> None:
+    """What failed with it, not what was told before it, nor what went well; and that nothing is left to do."""
+    async with open_inline_shop(workers=2) as shop:
+        bell, rung, session = bell_of(shop)
+        await end(shop, "exit", name="before")
+        await bell.ask({**NOTHING, "fails": True, "idle": True})
+        ends, lost = [await submit(shop, name=name) for name in ("told", "lost")]
+        await until(lambda: {ends, lost} <= shop.engine.jobs.keys())
+        shop.clock.advance(10)
+        shop.engine.finish(ends, reason="exit")
+        await until(lambda: rung)
+        shop.clock.advance(10)
+        fine = await end(shop, name="fine")
+        state = State.from_snapshot(shop.state.snapshot())
+        state.tasks[fine] = replace(state.tasks[fine], finished_at=shop.clock() + 20)
+        for fact in recover(state, {}, shop.clock() + 20):
+            evolve(state, fact)
+        for _ in range(2):
+            bell.on_reset(state)
+        events = [event for message in rung for event in message["bell"]]
+        assert [event.get("label", event["kind"]) for event in events] == ["told", "lost", "idle"]
+        bell.close()
+        session.close()
+
+
+async def test_it_is_known_up_to_when_the_workshop_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a browser asks again for what ends while the workshop is away."""
+    async with open_inline_shop(workers=1) as shop:
+        bell, _rung, session = bell_of(shop)
+        monkeypatch.setattr(LocalShop, "link", Link("reconnecting", 30.0))
+        assert (await bell.ask({**NOTHING, "fails": True}))["at"] == shop.clock() - 30
+        bell.close()
+        session.close()
+
+
 async def test_nothing_left_to_do_is_told_once() -> None:
     """When the last task ends; an idle workshop says nothing."""
     async with open_inline_shop(workers=1) as shop:
@@ -121,6 +161,6 @@ async def test_what_makes_no_sense_asks_for_nothing(message: Message) -> None:
     """A browser's message is a stranger's word."""
     async with open_inline_shop(workers=1) as shop:
         bell, _rung, session = bell_of(shop)
-        assert await bell.ask(message) == {"ended": []}
+        assert (await bell.ask(message))["ended"] == []
         assert bell._unsubscribe is None
         session.close()

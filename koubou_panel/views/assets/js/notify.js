@@ -148,11 +148,16 @@ export function bell(model, toast) {
       found = await ask(model, "bell", {fails, scripts, idle, ids: watched(), since: read(AT, null)})
     } catch { return window.koubouAgain?.() }
     catchUp(found)
-    write(AT, clock())
+    write(AT, found.at)
   }
   const renewing = setInterval(renew, RENEW_MS)
   model.on("msg:custom", ({bell: events, more}) => { if (events) hear(events, more) })
-  const timer = setInterval(() => { if (asked && performance.now() - window.koubouBeat < NOTE_AT_MS) write(AT, clock()) }, NOTE_AT_MS)
+  // Up to when the workshop was heard: what it says once it is back ended after that.
+  const note = () => {
+    const {at, lag_s} = model.freshness
+    if (asked && performance.now() - window.koubouBeat < NOTE_AT_MS) write(AT, at - lag_s)
+  }
+  const timer = setInterval(note, NOTE_AT_MS)
 
   // -- the panel --
   const head = h("header"), choices = h("div", "tellmes"), system = h("p", "hint"), heading = h("h3", "", _("The last that you were told")), list = h("div", "told"), none = h("p", "hint", _("Nothing yet."))
