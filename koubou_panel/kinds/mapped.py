@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import sys
 import weakref
 from functools import cache
 from typing import Any
@@ -22,7 +23,8 @@ def mapped(fd: int, size_bytes: int) -> memoryview:
         OSError: there is no room for it.
     """
     libc = _libc()
-    address = libc.mmap(None, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
+    flags = mmap.MAP_PRIVATE | _NO_RESERVE
+    address = libc.mmap(None, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0)
     if address == _FAILED:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -34,6 +36,8 @@ def mapped(fd: int, size_bytes: int) -> memoryview:
 
 
 _FAILED = ctypes.c_void_p(-1).value
+# Or Linux asks for as much memory and swap, lest every page be changed. (`mmap` has the name from Python 3.13 on.)
+_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x40 if sys.platform == "darwin" else 0x4000)
 
 
 @cache

@@ -17,6 +17,7 @@ from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.kinds import spill
 from koubou_panel.kinds.call import Desk
 from koubou_panel.kinds.function import FunctionKind, result_of
+from koubou_panel.kinds.mapped import mapped
 from koubou_panel.kinds.packing import pickled_function, unpack_value
 
 MB = 1 << 20
@@ -290,6 +291,20 @@ def mappings_of(name):
     """How often this process has a file of that name mapped."""
     with Path("/proc/self/maps").open() as lines:
         return sum(name in line for line in lines)
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2", reason="this machine lends no memory"
+)
+def test_what_is_larger_than_the_memory_can_be_opened(tmp_path):
+    """As large as the disk has room for: what nobody looks at takes none of the memory and swap."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    sizes = {name: int(size.split()[0]) << 10 for name, size in (line.split(":") for line in lines)}
+    size_bytes = (sizes["MemTotal"] + sizes["SwapTotal"]) * 11 // 10
+    with (tmp_path / "large").open("xb") as file:
+        file.truncate(size_bytes)
+    with (tmp_path / "large").open("rb") as file:
+        assert len(mapped(file.fileno(), size_bytes)) == size_bytes
 
 
 def test_an_exception_that_is_too_large_is_told_with_its_size(crossing):
