@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from koubou_panel.engines.inputs import Answer
 from koubou_panel.engines.link import WorkerLink
 
 CHECK_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -159,6 +162,11 @@ class LocalEngine:
     # -- starting ---------------------------------------------------------------------------------------------
 
     def _spawn(self, worker_id: WorkerId) -> None:
+        if (living := self._links.get(worker_id)) is not None:
+            # Never two of one name: when its death is told, another is started.
+            log.error("%s was to be started while there is one of that name, which is ended", worker_id)
+            living.end("another was to be started by its name")
+            return
         link = self._links[worker_id] = WorkerLink(worker_id, self)
         self._empty.clear()
         task = self.loop.create_task(self._start_process(link))

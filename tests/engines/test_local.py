@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from koubou_panel.core.commands import Caller, CancelTask, RestartWorker, ScaleWorkers, SubmitTask
+from koubou_panel.core.plan import Spawn
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.engines.guard import _parents
 from koubou_panel.errors import Refused
@@ -285,6 +286,17 @@ async def test_a_worker_that_comes_up_after_it_was_given_up_is_ended(shop, monke
     gate.set()
     await until(lambda: late and late[0].returncode is not None)
     assert len(shop.engine.workers()) == sum(w.status == "idle" for w in shop.state.workers.values()) == 3
+
+
+async def test_of_one_name_there_is_one_worker(shop):
+    """Who is to be started while one of that name lives is started when that one has ended: nobody is left over."""
+    others = _children() - set(shop.engine.pids().values())
+    worker_id, pid = next(iter(shop.engine.pids().items()))
+    shop.engine.carry_out(Spawn(worker_id))
+    await until(lambda: shop.engine.pids().get(worker_id, pid) != pid)
+    await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == 2)
+    pids = set(shop.engine.pids().values())
+    await until(lambda: _children() - others == pids)
 
 
 @pytest.mark.parametrize("at_once", [False, True])

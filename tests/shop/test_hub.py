@@ -20,14 +20,16 @@ from koubou_panel.core.commands import (
     RetryTask,
     RunsSampled,
     SubmitTask,
+    WorkerHeard,
 )
 from koubou_panel.core.events import MetricsSampled, TaskCompleted, TaskSubmitted
 from koubou_panel.core.ids import make_task_id
-from koubou_panel.core.records import Metrics, TaskId, Use
+from koubou_panel.core.plan import Spawn
+from koubou_panel.core.records import Metrics, TaskId, Use, WorkerId
 from koubou_panel.errors import Refused
 from koubou_panel.shop import hub as hub_module
 from koubou_panel.shop.known import FRESH_S, Known
-from koubou_panel.testing import Collector, ManualClock, open_inline_shop, submission, submit, until
+from koubou_panel.testing import Collector, ManualClock, ended, open_inline_shop, submission, submit, until
 
 ME = Caller("test")
 
@@ -248,6 +250,35 @@ async def test_a_worker_that_dies_while_storing_fails_is_not_forgotten(shop, mon
     await until(lambda: shop.state.tasks[running].is_finished)
     assert shop.state.tasks[running].reason == "killed"
     await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_name_is_not_given_away_before_its_worker_is_known_to_be_dead(shop, monkeypatch, is_late):
+    """Its death is the last of more reports than one step takes: nothing is planned before all of them are in."""
+    monkeypatch.setattr(hub_module, "RECOVERY_S", 0.01)
+    disk = Disk(shop._archive)
+    running = await submit(shop, "true")
+    await until(lambda: running in shop.engine.jobs)
+    worker_id = shop.engine.jobs[running][0]
+
+    def tell():
+        for _ in range(hub_module.STEP_ITEMS):
+            shop.hub.report(WorkerHeard(WorkerId("worker-2")))
+        shop.engine.kill(worker_id)
+
+    reload = shop.hub._reload
+    monkeypatch.setattr(shop.hub, "_reload", lambda *stored: (tell() if is_late else None, reload(*stored)))
+    disk.is_full = True
+    with pytest.raises(Refused, match="could not store"):
+        await submit(shop, "true")
+    if not is_late:
+        tell()
+    shop.engine.done.clear()
+    disk.is_full = False
+    assert (await ended(shop, running)).reason == "killed"
+    await until(lambda: sum(worker.status == "idle" for worker in shop.state.workers.values()) == 2)
+    await shop.hub.stored()
+    assert [one.worker_id for one in shop.engine.done if type(one) is Spawn] == [worker_id]
 
 
 async def test_a_bug_in_a_step_loses_no_state(shop, monkeypatch):
