@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -115,6 +116,52 @@ async def test_work_is_started_from_the_page(
         await until(lambda: len(shop.state.tasks) == 3)
         last = max(shop.state.tasks.values(), key=lambda task: task.order)
         assert (last.request.spec["command"], last.request.rerun_of) == (["echo", "three"], first.task_id)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_what_is_open_when_a_form_was_taken_is_left_alone(
+    chromium: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, leaves: bool
+) -> None:
+    """Closed while it is sent, or left for another kind: its draft alone is done with, and it can be run anew."""
+    gate = asyncio.Event()
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port)) as watch,
+    ):
+        page, do = watch.page, shop.do
+        script = Script(name="plain", path="", is_inline=True)
+        await shop.do(SaveScript(script, text="#!/bin/sh\necho on\n"), Caller("test"))
+
+        async def held(*asked: object) -> object:
+            await gate.wait()
+            return await do(*asked)
+
+        monkeypatch.setattr(shop, "do", held)
+        await page.goto(page.url.split("?")[0] + "?run=script:plain")
+        await expect(page.locator("[name=script]")).to_have_value("plain")
+        await page.click(".rundialog .start")
+        await expect(page.locator(".rundialog .start")).to_be_disabled()
+        if leaves:
+            await page.keyboard.press("Escape")
+            await page.wait_for_selector(".rundialog", state="hidden")
+        else:
+            await page.click(".kinds >> text=Command")
+            await page.fill("[name=command]", "echo kept")
+        gate.set()
+        await page.wait_for_function("localStorage.getItem('koubou-run-last') !== null")
+        assert "task=" not in page.url
+        if leaves:
+            await page.click(".bar > .run")
+        else:
+            await page.reload()
+            await expect(page.locator("[name=command]")).to_have_value("echo kept")
+            await page.click(".kinds >> text=Script")
+            await page.select_option("[name=script]", "plain")
+        await expect(page.locator("[name=script]")).to_have_value("plain")
+        await page.click(".rundialog .start")
+        await watch.shows(".taskcard h3", "plain")
+        assert len(shop.state.tasks) == 2
 
 
 @pytest.mark.parametrize("options", SIZES)

@@ -165,19 +165,20 @@ export const RunCard = {
         if (first && form.getRootNode().activeElement === bad._input && bad._value() === stood) first._input.focus()
         return
       }
+      const sent = kept, used = kindOf() === "script" ? `script:${scriptName()}` : kindOf()
       start.disabled = true
       try {
         const {task_id} = await ask(model, "submit", {form: values()})
-        const used = kindOf() === "script" ? `script:${scriptName()}` : kindOf()
         quietly(() => localStorage.setItem("koubou-run-last", used))
-        sessionStorage.removeItem(draftKey(kept))
+        sessionStorage.removeItem(draftKey(sent))
+        if (kept !== sent) return  // it was closed meanwhile, or another form is open
         key = newKey()
         what = kept = ""
         go(addressOfPage(undefined, {run: "", task: task_id}), {replace: true})
       } catch (error) {
-        show(error)?._input.focus()
+        if (kept === sent) show(error)?._input.focus()
       } finally {
-        start.disabled = false
+        if (kept === sent) start.disabled = false  // else whoever fills in the next form says
       }
     }
     form.addEventListener("keydown", (event) => {
