@@ -70,7 +70,7 @@ class Modules:
             with suppress(OSError, NotImplementedError):
                 Path(cache_from_source(own[name][0])).unlink()
         for name in own:
-            sys.modules.pop(name, None)  # a task may have removed it itself
+            remove(name)
         self._seen = set(sys.modules)
         self._mark = None
         importlib.invalidate_caches()
@@ -81,6 +81,32 @@ class Modules:
         file = getattr(module, "__file__", None)
         is_own = isinstance(file, str) and file.endswith(".py") and not file.startswith(self._foreign)
         return file if is_own else None
+
+
+def names_below(folders: tuple[str, ...]) -> list[str]:
+    """What is imported from these folders alone: modules, and packages that have no `__init__.py`."""
+    return [name for name, module in list(sys.modules.items()) if _is_below(module, folders)]
+
+
+def _is_below(module: ModuleType, folders: tuple[str, ...]) -> bool:
+    file: str | None = getattr(module, "__file__", None)
+    if file is not None:
+        return file.startswith(folders)
+    try:
+        places = [f"{place}{os.sep}" for place in getattr(module, "__path__", ())]
+    except KeyError:  # a task removed the package that it is in
+        return False
+    return bool(places) and all(place.startswith(folders) for place in places)
+
+
+def remove(name: str) -> None:
+    """Have a module imported anew; it need not be there, as a task may have removed it itself."""
+    sys.modules.pop(name, None)
+    package, _, child = name.rpartition(".")
+    known = getattr(sys.modules.get(package), "__dict__", {})
+    # A package that stays, as one without `__init__.py`, would give it to `from package import child`.
+    if isinstance(known.get(child), ModuleType):
+        del known[child]
 
 
 def _stamp(file: str) -> Stamp | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import math
 import os
 import pickle
@@ -294,3 +295,28 @@ def test_functions_with_a_cache_go_by_value():
     assert unpack_value(run(names["use"], 20).value) == (6765, {"maxsize": 9, "typed": True}, 18)
     by_name = fnmatch._compile_pattern
     assert unpack_value(run(lambda: by_name is fnmatch._compile_pattern).value) is True
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """What a worker finds in a module: `found(folder, name)`, for a caller who imports from that folder."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    modules = sys.modules.copy()
+    kind = FunctionKind()
+
+    def ask(folder, name):
+        function = pickled_function(lambda: importlib.import_module(name).HERE)
+        payload = pack(function, pickled_arguments((), {}), [str(folder)])
+        return unpack_value(kind.run(Job("t", 1, 0, "function", {}, payload), None).value)
+
+    yield ask
+    sys.modules.update(modules)
+
+
+def test_two_callers_folders_of_one_name_are_two(found, tmp_path):
+    """Also where they have no `__init__.py`, or one of them has."""
+    for caller in "abc":
+        (tmp_path / caller / "folder_of_two").mkdir(parents=True)
+        (tmp_path / caller / "folder_of_two/part.py").write_text(f"HERE = {caller!r}\n")
+    (tmp_path / "c/folder_of_two/__init__.py").touch()
+    assert [found(tmp_path / caller, "folder_of_two.part") for caller in "abca"] == list("abca")

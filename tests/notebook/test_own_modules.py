@@ -47,6 +47,20 @@ def test_an_edited_module_is_seen_by_every_worker(either, module):
         assert [future.result(LIMIT_S) for future in found] == [number, number * 10, number] * 4
 
 
+def test_an_edited_module_of_a_folder_without_init_is_seen(shop, tmp_path, monkeypatch):
+    """Also by `from folder import module`, in the function and in a module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"folder_{tmp_path.name}"
+    (tmp_path / name).mkdir()
+    (tmp_path / f"of_{name}.py").write_text(f"from {name} import helpers\ndef g(): return helpers.f()\n")
+    (tmp_path / name / "helpers.py").write_text("def f(): return 0\n")
+    own = importlib.import_module(f"of_{name}")
+    for number in (1, 2):
+        (tmp_path / name / "helpers.py").write_text(f"def f(): return {number}\n")
+        found = [shop.submit(function) for function in (own.g, lambda: own.g() + 0) * 4]
+        assert [future.result(LIMIT_S) for future in found] == [number] * 8
+
+
 FAILS = """
 def g():
     import {name}
