@@ -27,7 +27,7 @@ from koubou_panel.core.records import Fault, Job, Outcome, TaskId, Usage
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.crossing import Packed, take_up
 from koubou_panel.kinds.limit import memory_limit
-from koubou_panel.kinds.modules import Modules, names_below, remove
+from koubou_panel.kinds.modules import Modules
 from koubou_panel.kinds.packing import (
     NO_ARGUMENTS,
     NO_RESULT,
@@ -184,9 +184,7 @@ class FunctionKind:
     def _serve(self, path: list[str]) -> None:
         """Import as another caller does: two callers' modules of one name are two modules."""
         theirs = tuple(f"{folder}{os.sep}" for folder in self._path if folder not in self._base)
-        for name in names_below(theirs):
-            remove(name)
-        self._modules = Modules()
+        self._modules.forget_below(theirs)
         self._loaded.clear()
         self._large = None
         self._path = path

@@ -63,6 +63,16 @@ class Modules:
         self._due = now + min((thread_time() - began) / SHARE, LONGEST_S)
         return bool(changed)
 
+    def forget_below(self, folders: tuple[str, ...]) -> None:
+        """Forget what is imported from these folders alone; what stays is as it is on the disk, and known."""
+        self._due = 0.0
+        self.forget_changed()
+        for name in _names_below(folders):
+            _remove(name)
+            self._own.pop(name, None)
+            self._seen.discard(name)
+        self._mark = None
+
     def _forget(self, changed: list[str]) -> None:
         own, self._own = self._own, {}
         for name in changed:
@@ -70,7 +80,7 @@ class Modules:
             with suppress(OSError, NotImplementedError):
                 Path(cache_from_source(own[name][0])).unlink()
         for name in own:
-            remove(name)
+            _remove(name)
         self._seen = set(sys.modules)
         self._mark = None
         importlib.invalidate_caches()
@@ -83,7 +93,7 @@ class Modules:
         return file if is_own else None
 
 
-def names_below(folders: tuple[str, ...]) -> list[str]:
+def _names_below(folders: tuple[str, ...]) -> list[str]:
     """What is imported from these folders alone: modules, and packages that have no `__init__.py`."""
     return [name for name, module in list(sys.modules.items()) if _is_below(module, folders)]
 
@@ -99,7 +109,7 @@ def _is_below(module: ModuleType, folders: tuple[str, ...]) -> bool:
     return bool(places) and all(place.startswith(folders) for place in places)
 
 
-def remove(name: str) -> None:
+def _remove(name: str) -> None:
     """Have a module imported anew; it need not be there, as a task may have removed it itself."""
     sys.modules.pop(name, None)
     package, _, child = name.rpartition(".")

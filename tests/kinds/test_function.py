@@ -298,9 +298,9 @@ def test_functions_with_a_cache_go_by_value():
 
 
 @pytest.fixture
-def found(monkeypatch):
-    """What a worker finds in a module: `found(folder, name)`, for a caller who imports from that folder."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
+def found(monkeypatch, tmp_path):
+    """What a worker, which has `base` on its own path, finds in a module: `found(folder, name)`, for a caller there."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "base")])
     modules = sys.modules.copy()
     kind = FunctionKind()
 
@@ -320,3 +320,11 @@ def test_two_callers_folders_of_one_name_are_two(found, tmp_path):
         (tmp_path / caller / "folder_of_two/part.py").write_text(f"HERE = {caller!r}\n")
     (tmp_path / "c/folder_of_two/__init__.py").touch()
     assert [found(tmp_path / caller, "folder_of_two.part") for caller in "abca"] == list("abca")
+
+
+def test_what_was_edited_before_the_next_callers_task_is_seen(found, tmp_path):
+    """Also in a folder that is the worker's own, as that of an editable installation is."""
+    (tmp_path / "base").mkdir()
+    for number in (1, 22, 333):
+        (tmp_path / "base/of_the_worker.py").write_text(f"HERE = {number}\n")
+        assert found(tmp_path / f"caller_{number}", "of_the_worker") == number
