@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol, cast
 
 from koubou_panel.core.commands import Command, RetryTask, RunScript, SubmitTask
@@ -39,6 +39,23 @@ class Desk(Protocol):
         """The client is gone."""
 
 
+class InTurn(list[Command]):
+    """The commands of a frame; `asked` is called once all have been asked, long before all are stored and answered.
+
+    A shop takes a command when it has asked the one before: who takes more than there are has asked them all.
+    """
+
+    def __init__(self, commands: Iterable[Command], asked: Callable[[], None]) -> None:
+        """Call `asked` whenever they have been gone through."""
+        super().__init__(commands)
+        self._asked = asked
+
+    def __iter__(self) -> Iterator[Command]:
+        """Each of them, then `asked`."""
+        yield from super().__iter__()
+        self._asked()
+
+
 class PrivateClient(asyncio.Protocol):
     """One connection. `write` sends a frame; `feed` sends one that may be lost, and is made good by a reset."""
 
@@ -57,6 +74,7 @@ class PrivateClient(asyncio.Protocol):
         self._state_task: asyncio.Task[None] | None = None
         self._questions: set[asyncio.Task[None]] = set()
         self._commands: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     @property
     def is_replica(self) -> bool:
@@ -236,20 +254,25 @@ class PrivateClient(asyncio.Protocol):
     async def _carry_out(self, message: link.Do) -> list[TaskId | link.Refusal | None]:
         results: list[TaskId | link.Refusal | None] = [None] * len(message.commands)
         places: list[int] = []
-        for place, command in enumerate(message.commands):
-            refusal = self._half.refuses(command)
-            if refusal is not None:
-                results[place] = link.refusal(refusal)
-            elif message.resent and (task_id := await self._known(command)):
-                results[place] = task_id
-            else:
-                places.append(place)
-        if not places:
-            return results
-        commands = [message.commands[place] for place in places]
-        if self.is_replica:
-            self._own.add(commands)
-        answers = await self._desk.shop.do_many(commands, message.caller)
+        await (
+            self._turn.acquire()
+        )  # a frame may name the tasks of the one before it, so it must not overtake that
+        with ExitStack() as turn:
+            turn.callback(self._turn.release)
+            for place, command in enumerate(message.commands):
+                refusal = self._half.refuses(command)
+                if refusal is not None:
+                    results[place] = link.refusal(refusal)
+                elif message.resent and (task_id := await self._known(command)):
+                    results[place] = task_id
+                else:
+                    places.append(place)
+            if not places:
+                return results
+            commands = [message.commands[place] for place in places]
+            if self.is_replica:
+                self._own.add(commands)
+            answers = await self._desk.shop.do_many(InTurn(commands, turn.close), message.caller)
         self._own.keep(commands, answers)
         for place, answer in zip(places, answers, strict=True):
             results[place] = link.refusal(answer) if isinstance(answer, Refused) else answer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from koubou_panel.core.commands import Caller, CancelTask, ScaleWorkers, SubmitTask
+from koubou_panel.core.commands import Caller, CancelTask, PausePool, ScaleWorkers, SubmitTask
 from koubou_panel.core.ports import Shop, TaskQuery
 from koubou_panel.core.records import Progress, Request, TaskId
 from koubou_panel.errors import Refused
@@ -132,6 +132,15 @@ async def test_refusals_keep_their_words(case) -> None:
         [submission(case.door), CancelTask(TaskId("nonesuch")), ScaleWorkers(2, 3)], CALLER
     )
     assert [getattr(answer, "code", None) for answer in answers] == [None, "not_found", None]
+
+
+async def test_many_that_follow_each_other_are_all_taken(case) -> None:
+    """Each may name the one before it, also where they are more than cross at once."""
+    await case.door.do(PausePool(), CALLER)
+    chain = [submission(case.door)]
+    for _ in range(1_499):
+        chain.append(submission(case.door, after=(chain[-1].request.task_id,)))
+    assert await case.door.do_many(chain, CALLER) == [command.request.task_id for command in chain]
 
 
 async def test_a_subscriber_is_reset_and_then_told_each_fact_once(case) -> None:

@@ -258,6 +258,57 @@ async def test_follower_is_told_of_its_task_alone(tmp_path) -> None:
         await raw.close()
 
 
+async def test_batches_that_are_sent_again_stay_in_their_order(tmp_path) -> None:
+    """The next one waits until it was looked up which tasks of the one before there are already."""
+    async with _server(tmp_path) as (shop, _):
+        parts = [_submission(shop) for _ in range(20)]
+        ids = tuple(command.request.task_id for command in parts)
+        whole = _submission(shop, after=ids)
+        raw = await _Raw.connect(tmp_path / "shop.sock")
+        raw.send(link.Do(1, CALLER, parts, resent=True), link.Do(2, CALLER, [whole], resent=True))
+        told = {
+            replies.call: replies.results for replies in [await raw.until(link.Replies) for _ in range(2)]
+        }
+        assert told == {1: list(ids), 2: [whole.request.task_id]}
+        await raw.close()
+
+
+async def test_command_waits_for_no_answer_to_those_before(tmp_path, monkeypatch) -> None:
+    """Commands are asked in the order they came in, not one after the other is answered."""
+    async with (
+        _server(tmp_path) as (shop, _),
+        await RemoteShop.connect(tmp_path / "shop.sock", by="test") as remote,
+    ):
+        gate, do_many = asyncio.Event(), shop.do_many
+
+        async def answer_late(commands, caller):
+            answers = await do_many(commands, caller)
+            await gate.wait()
+            return answers
+
+        monkeypatch.setattr(shop, "do_many", answer_late)
+        asking = [asyncio.create_task(remote.do_many([_submission(remote)], CALLER)) for _ in range(3)]
+        await until(lambda: sum(shop.state.counts.values()) == 3)
+        assert not any(task.done() for task in asking)
+        gate.set()
+        await asyncio.gather(*asking)
+
+
+async def test_command_that_fails_holds_up_no_other(tmp_path, monkeypatch) -> None:
+    """Those after a command that the workshop cannot carry out are carried out."""
+    async with (
+        _server(tmp_path) as (shop, _),
+        await RemoteShop.connect(tmp_path / "shop.sock", by="test") as remote,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(shop, "do_many", lambda commands, caller: 1 / 0)
+            with pytest.raises(Refused) as caught:
+                await remote.do(_submission(remote), CALLER)
+            assert caught.value.code == "internal"
+        task_id = await remote.do(_submission(remote), CALLER)
+        assert task_id in shop.state.tasks
+
+
 async def test_slow_replica_is_no_longer_fed_and_starts_anew(tmp_path, monkeypatch) -> None:
     """A replica that does not read holds up nobody, costs bounded memory, and is right again when it reads."""
     monkeypatch.setattr(private_client, "BEHIND_BYTES", 200_000)

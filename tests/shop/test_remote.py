@@ -105,6 +105,16 @@ async def test_many_commands_cross_in_order_each_with_its_answer(tmp_path) -> No
         assert sum(shop.state.counts.values()) == 2_501
 
 
+async def test_what_is_asked_first_is_there_for_what_is_asked_next(tmp_path) -> None:
+    """A task may follow those of a batch on its way, also where their ids must be looked up in the archive."""
+    async with _pair(tmp_path) as (_, remote, _):
+        parts = [_submission(remote) for _ in range(100)]
+        ids = tuple(command.request.task_id for command in parts)
+        whole = _submission(remote, after=ids)
+        first, then = await asyncio.gather(remote.do_many(parts, CALLER), remote.do_many([whole], CALLER))
+        assert (tuple(first), then) == (ids, [whole.request.task_id])
+
+
 async def test_single_commands_of_one_turn_cross_together(tmp_path, monkeypatch) -> None:
     """Commands asked for at once need few frames, and each waits for its own answer only."""
     frames = []
