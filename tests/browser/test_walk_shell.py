@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import pytest
 from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, CancelTask, ResumePool, SaveScript
 from koubou_panel.core.script import Script
 from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.views.pages import settings
 from tests.browser.floor import ASLEEP, Floor, clean_page, make_floor  # noqa: F401 - the fixtures of this module
 from tests.browser.pages import open_dashboard, open_page, way_in
 
@@ -220,6 +223,39 @@ async def test_the_host_and_the_services_lead_on(floor: Floor) -> None:
     await page.click(".told .undo")
     await watch.shows(".told .said", "as it was before")
     assert "grace_s" not in (floor.folder / "settings.toml").read_text()
+    await floor.fits()
+
+
+async def test_a_setting_is_saved_once_it_can_be(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the change or a save that fails is told, and Save is back by itself; the reason stays to be read."""
+    page, watch, file = floor.page, floor.watch, floor.folder / "settings.toml"
+
+    def fails_once(name: str) -> None:
+        whole, left = getattr(settings, name), [OSError(errno.ENOSPC, "no room")]
+
+        def full(*given: object, **named: object) -> object:
+            if left:
+                raise left.pop()
+            return whole(*given, **named)
+
+        monkeypatch.setattr(settings, name, full)
+
+    await floor.go("settings")
+    fails_once("preview_settings")
+    await page.fill("#setting-grace_s", "12")
+    await watch.shows(".told .said.bad", "That did not work")
+    await watch.shows(".pending .diff .plus", "grace_s = 12.0")
+    await expect(page.locator(".settingspage > .told")).to_be_hidden()
+    fails_once("change_settings")
+    await page.click(".pending .save")
+    await watch.shows(".told .said.bad", "That did not work")
+    await expect(page.locator(".pending .save")).to_be_enabled()
+    await watch.shows(".told .said.bad", "That did not work")
+    await page.click(".pending .save")
+    await watch.shows(".told .said", "Saved.")
+    assert "grace_s = 12" in file.read_text()
+    await page.click(".told .undo")
+    await watch.shows(".told .said", "as it was before")
     await floor.fits()
 
 

@@ -5,7 +5,7 @@ import {focused, h, keyed, PATIENCE_MS, plainButton, setText, sureButton, watch}
 import {dropDraft, keepDraft, readDraft, SETTINGS} from "./drafts.js"
 import {_, ngettext} from "./language.js"
 
-const PAUSE_MS = 250
+const PAUSE_MS = 250, AGAIN_MS = 2000
 // What is typed and not saved: it outlives a change of the language, with which the card is drawn anew.
 const edits = new Map()
 
@@ -110,6 +110,7 @@ export const SettingsCard = {
     root.append(hint, problem, file, told, list, foot)
     const page = {edits, faults: {}, canAct: model.can_act, edit}
     let base = "", timer = 0, asked = 0, isRestored = false
+    let refusal = ""  // of the last save: told until the next edit, or until one is done
 
     function edit(name, value) {
       const row = rowOf(name)
@@ -141,8 +142,9 @@ export const SettingsCard = {
     function look() {
       keep()
       save.disabled = true
+      refusal = ""
       const has = edits.size > 0
-      if (has) told.hidden = true
+      told.hidden = true
       clearTimeout(timer)
       if (has) timer = setTimeout(preview, PAUSE_MS)
       else page.faults = {}
@@ -157,8 +159,11 @@ export const SettingsCard = {
         page.faults = found.faults
         drawDiff(diff, found.diff)
         save.disabled = Object.keys(found.faults).length > 0 || found.diff.length === 0
-        say("")
-      } catch (error) { say(error.message, true) }
+        say(refusal, refusal !== "")
+      } catch (error) {
+        if (number !== asked || !edits.size) return
+        failed(error)
+      }
       draw()
     }
     async function put() {
@@ -174,12 +179,19 @@ export const SettingsCard = {
         saved(done, _("Saved."))
         if (edits.size) look()
       } catch (error) {
-        if (error.field) page.faults = {[error.field]: error.message}
-        say(error.message, true)
-        clearTimeout(timer)
-        if (error.code === "conflict") timer = setTimeout(preview, 8 * PAUSE_MS)
+        refusal = error.message
+        failed(error)
       }
       draw()
+    }
+    // What is wrong at no field is mended elsewhere: asked again until it can be saved. A card that is made anew asks by itself.
+    function failed(error) {
+      say(error.message, true)
+      if (error.field) page.faults = {[error.field]: error.message}
+      else {
+        clearTimeout(timer)
+        timer = setTimeout(() => { if (root.isConnected) preview() }, AGAIN_MS)
+      }
     }
     async function takeBack() {
       undo.disabled = true
@@ -189,6 +201,7 @@ export const SettingsCard = {
     }
     function saved({changed, services}, words) {
       page.faults = {}
+      refusal = ""
       say(changed.length ? words : _("The file said so already."))
       restarts(model, after, changed.length ? services : [])
     }
