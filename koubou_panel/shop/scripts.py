@@ -38,7 +38,7 @@ from koubou_panel.core.ports import (
     TaskQuery,
 )
 from koubou_panel.core.records import TaskId
-from koubou_panel.core.script import Script, find_entry
+from koubou_panel.core.script import Parameter, Script, find_entry
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.shop.clock import Clock
@@ -94,6 +94,8 @@ class Scripts:
         self._writing: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self._work: set[asyncio.Task[object]] = set()
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="searcher")
+        # Apart from the readers, which would all be taken by scripts that are slow to say what they take.
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="help")
         self._searches = 0
         self._stops: dict[str, threading.Event] = {}
         self._is_closing = threading.Event()
@@ -121,11 +123,14 @@ class Scripts:
         return lock
 
     async def close(self) -> None:
-        """Wait for the saves that have begun."""
+        """Wait for the saves that have begun; one whose turn to ask for help has not come yet is refused."""
         self._is_closing.set()
         self._searcher.shutdown(wait=False, cancel_futures=True)
-        while self._work:
-            await asyncio.wait(set(self._work))
+        try:
+            while self._work:
+                await asyncio.wait(set(self._work))
+        finally:
+            self._helper.shutdown(wait=False)
 
     # -- texts ------------------------------------------------------------------------------------------------
 
@@ -178,8 +183,14 @@ class Scripts:
         """A definition with all that its text says; its file is on the disk."""
         script = await self._read(_said, script, text)
         if wants_help(script, text):
-            script = replace(script, parameters=await self._read(ask_help, script))
+            asking = asyncio.get_running_loop().run_in_executor(self._helper, self._ask_help, script)
+            script = replace(script, parameters=await asking)
         return script
+
+    def _ask_help(self, script: Script) -> tuple[Parameter, ...]:
+        if self._is_closing.is_set():
+            raise Refused("unavailable", "the workshop ends and asks no script what it takes; save it again")
+        return ask_help(script)
 
     async def restore(self, name: str, version: str, base: str, caller: Caller) -> str:
         """Save a kept version as the present text."""

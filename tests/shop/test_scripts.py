@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -27,7 +28,7 @@ from koubou_panel.core.script import Parameter, Schedule, Script
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.servers.private import PrivateServer
-from koubou_panel.shop import definition, rotation
+from koubou_panel.shop import definition, rotation, scripts
 from koubou_panel.shop.remote import RemoteShop
 from koubou_panel.shop.schedules import LONGEST_S, TURN_SCRIPTS, Schedules
 from koubou_panel.shop.scripts import MOST_SEARCHES
@@ -336,6 +337,53 @@ async def test_a_help_that_does_not_end_is_ended(shop, tmp_path, monkeypatch):
     assert entry_of(shop, "slow").script.parameters == ()
     if pid.exists():
         await until(lambda: not _is_running(int(pid.read_text())))
+
+
+@pytest.fixture
+def slow_help(monkeypatch):
+    """Scripts do not say what they take before `go`; `wanted` are those that are to, `held` whose turn it is."""
+    slow = SimpleNamespace(go=threading.Event(), wanted=[], held=[], told=[])
+
+    def ask(script):
+        slow.held.append(script.name)
+        slow.told.append(slow.go.wait(20))
+        return ()
+
+    monkeypatch.setattr(scripts, "wants_help", lambda script, _: slow.wanted.append(script.name) or True)
+    monkeypatch.setattr(scripts, "ask_help", ask)
+    yield slow
+    slow.go.set()
+
+
+async def adding(shop, folder, count, slow):
+    """Begin to add so many scripts, until all are to be asked what they take."""
+    (folder / "s.py").touch()
+    added = [Script(name=f"s{number}", path=str(folder / "s.py")) for number in range(count)]
+    adds = [asyncio.ensure_future(shop.do(SaveScript(script), ME)) for script in added]
+    await until(lambda: len(slow.wanted) == count and slow.held)
+    return adds
+
+
+async def test_nobody_waits_for_scripts_that_are_slow_to_say_what_they_take(shop, tmp_path, slow_help):
+    """As many as there are readers: what else is read is answered meanwhile."""
+    adds = await adding(shop, tmp_path, shop._readers._max_workers, slow_help)
+    assert (await shop.read_output(shop.next_id(), 0, 100)).text == ""
+    slow_help.go.set()
+    await asyncio.gather(*adds)
+    assert all(slow_help.told), "the read was answered after the helps"
+
+
+async def test_a_script_whose_turn_to_be_asked_does_not_come_is_refused(shop, tmp_path, slow_help):
+    """A workshop that ends does not wait for all of them, nor keep one without what it takes."""
+    adds = await adding(shop, tmp_path, 2, slow_help)
+    closing = asyncio.ensure_future(shop._scripts.close())
+    await until(shop._scripts._is_closing.is_set)
+    slow_help.go.set()
+    answers = await asyncio.gather(*adds, return_exceptions=True)
+    await closing
+    assert [answer.code for answer in answers if isinstance(answer, Refused)] == ["unavailable"]
+    assert len(slow_help.held) == 1
+    assert list(shop.state.scripts) == slow_help.held
 
 
 def _is_running(pid):
