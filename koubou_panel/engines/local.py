@@ -220,7 +220,7 @@ class LocalEngine:
         """Start the guard, which starts the worker. Any thread."""
         fds = [str(fd) for fd in worker_fds]
         folders = [str(path) for path in (self._output, self._database) if path is not None]
-        worker = [sys.executable, "-m", "koubou_panel.worker", *fds, *folders]
+        worker = [sys.executable, "-P", "-m", "koubou_panel.worker", *fds, *folders]
         above = [
             sys.executable,
             "-I",

@@ -167,6 +167,59 @@ def test_what_lies_where_the_notebook_is_now_is_found(either, tmp_path, monkeypa
     assert either.submit(importlib.import_module(name).f).result(LIMIT_S) == "here"
 
 
+HOLDER = """
+import sys, same
+from koubou_panel import Workshop
+with Workshop(sys.argv[1], workers=1) as shop:
+    print(shop.submit(same.where).result(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_notebooks_modules_of_one_name_are_two(tmp_path):
+    """A task has that of its caller, also where the folder in which the workshop was opened has another."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "home")]
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(f"def where(): return {folder!r}\n")
+    with subprocess.Popen(
+        command, cwd=tmp_path / "first", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "first\n"
+        second = subprocess.run(
+            command,
+            cwd=tmp_path / "second",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        holder.communicate(timeout=LIMIT_S)
+    assert (second.stdout, second.stderr) == ("second\n", "")
+
+
+def test_what_lies_where_the_workshop_was_opened_hinders_no_worker(tmp_path):
+    """A file with the name of one of Python's own modules, in a folder from which nobody imports."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "queue.py").write_text("raise RuntimeError('not the one that was meant')\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom koubou_panel import Workshop\nwith Workshop(sys.argv[1], workers=1) as shop:\n"
+        " print(shop.submit(pow, 2, 2).result())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, script, str(tmp_path / "home")],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("4\n", "")
+
+
 def test_a_present_folder_that_was_removed_hinders_nothing(shop, tmp_path, monkeypatch):
     """There is nothing to import from it."""
     gone = tmp_path / "gone"
