@@ -161,9 +161,11 @@ def _read_page(process: subprocess.Popen[bytes]) -> bytes | None:
     try:
         if process.stdout is None:
             return None
+        output = select.poll()  # `select.select` takes no descriptor above 1023
+        output.register(process.stdout, select.POLLIN)
         while len(page) < MOST_HELP_BYTES:
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([process.stdout], [], [], left_s)[0]:
+            if left_s <= 0 or not output.poll(1_000 * left_s):
                 return None
             piece = os.read(process.stdout.fileno(), 1 << 16)
             if not piece:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import sqlite3
+import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -337,6 +340,32 @@ async def test_a_help_that_does_not_end_is_ended(shop, tmp_path, monkeypatch):
     assert entry_of(shop, "slow").script.parameters == ()
     if pid.exists():
         await until(lambda: not _is_running(int(pid.read_text())))
+
+
+MANY = 1_100
+
+
+@pytest.fixture
+def many_files():
+    """So many files are open that a new one has a number above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard <= MANY + 100:
+        pytest.skip(f"this user may open no {MANY} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, MANY + 100), hard))
+    with ExitStack() as files:
+        for _ in range(MANY):
+            files.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_script_says_what_it_takes_however_many_files_are_open(tmp_path):
+    """A workshop with many workers and clients has that many."""
+    path = tmp_path / "train.py"
+    path.write_text(ARGPARSE)
+    script = Script(name="train", path=str(path), interpreter=(sys.executable,))
+    assert [parameter.name for parameter in definition.ask_help(script)] == ["epochs", "data"]
 
 
 @pytest.fixture
