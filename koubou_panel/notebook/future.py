@@ -6,7 +6,7 @@ import asyncio
 from _thread import allocate_lock
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from contextlib import suppress
 from threading import TIMEOUT_MAX
 from typing import Any, Protocol
@@ -130,7 +130,11 @@ class TaskFuture(Future[Any]):
                         _tell(waiter, self)
                     break
             self._condition.wait_turn()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:  # noqa: BLE001 - `result` may raise a task's SystemExit, which would end this thread
+                LOGGER.exception("exception calling callback for %r", self)
 
     def running(self) -> bool:
         """Whether the task is at work now."""

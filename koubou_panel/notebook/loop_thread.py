@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Coroutine
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 SHUT = "the workshop handle was shut down; open another with koubou_panel.Workshop()"
+
+log = logging.getLogger(__name__)
 
 
 class LoopThread:
@@ -22,6 +25,7 @@ class LoopThread:
         """Begin at once."""
         self.is_closed = False
         self.why = SHUT
+        self._is_over = False
         self._begun: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._serve, name="koubou", daemon=True)
@@ -105,15 +109,22 @@ class LoopThread:
         _blank(self.loop)
 
     def _begin_last(self, last: Coroutine[Any, Any, None]) -> None:
-        self._last = self.loop.create_task(last)
-        self._last.add_done_callback(lambda _: self.loop.stop())
+        self._last = self.loop.create_task(_finish(last))
+        self._last.add_done_callback(lambda _: self._stop())
+
+    def _stop(self) -> None:
+        self._is_over = True  # a callback that exits in this very turn has the loop forget that it is to stop
+        self.loop.stop()
 
     def _serve(self) -> None:
         # Made here, where no interrupt can leave half of one behind.
         self.loop = asyncio.new_event_loop()
         self._begun.set_result(None)
-        self.loop.run_forever()
-        self.loop.run_until_complete(_cancel_rest())
+        while not self._is_over:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # all else that a callback raises the loop logs by itself
+                log.exception("exception in a callback on the workshop's thread, which goes on")
         self.loop.close()
         error = self._last.exception()
         if error is None:
@@ -124,6 +135,13 @@ class LoopThread:
 
 async def _nothing() -> None:
     """The last work of a thread that needs none."""
+
+
+async def _finish(last: Coroutine[Any, Any, None]) -> None:
+    try:
+        await last
+    finally:
+        await _cancel_rest()
 
 
 async def _cancel_rest() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, wait
@@ -12,6 +14,7 @@ import pytest
 from koubou_panel import TaskFailure, Workshop
 from koubou_panel.errors import Refused
 from koubou_panel.notebook import sender
+from koubou_panel.notebook.loop_thread import LoopThread
 from tests.gate import wait_for
 
 LIMIT_S = 90.0
@@ -58,6 +61,42 @@ def test_a_callback_may_not_wait(either, gate, wait):
     assert isinstance(error, RuntimeError)
     assert "another thread" in str(error)
     assert either.submit(pow, 2, 3).result(LIMIT_S) == 8
+
+
+@pytest.mark.parametrize("stop", [lambda: sys.exit(3), lambda: _raise(KeyboardInterrupt())])
+def test_a_callback_that_exits_ends_nothing(tmp_path, stop):
+    """What a task raised, `result` raises in its callback too: the workshop goes on, and can be shut down."""
+    shop = Workshop(tmp_path / "home", workers=1)
+    future = shop.submit(stop)
+    future.add_done_callback(lambda ended: ended.result())
+    assert isinstance(future.exception(LIMIT_S), (SystemExit, KeyboardInterrupt))
+    assert shop.submit(pow, 2, 3).result(LIMIT_S) == 8
+    shop.shutdown()
+
+
+def _raise(error):
+    raise error
+
+
+def test_the_thread_goes_on_where_a_callback_of_its_loop_exits():
+    """Before its end, in the very turn in which it is to end, and in what is cancelled then."""
+    thread = LoopThread()
+
+    async def lasting():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            sys.exit(4)
+
+    async def last():
+        asyncio.current_task().add_done_callback(lambda _: sys.exit(5))
+
+    thread.loop.call_soon_threadsafe(sys.exit, 3)
+    thread.start(lasting())
+    thread.start(asyncio.sleep(0)).result(LIMIT_S)
+    thread.end(last())
+    assert thread._ended.result(LIMIT_S) is None
+    assert thread.loop.is_closed()
 
 
 def test_a_dependent_is_cancelled_right_after_its_submit(either, gate):

@@ -206,3 +206,14 @@ def test_a_callback_may_ask_for_the_result_of_a_cancelled_future(keeper):
     assert len(raised) == 1
     with pytest.raises(CancelledError):
         future.result()
+
+
+def test_a_callback_that_exits_is_told_in_the_log(keeper, caplog):
+    """As any that fails: the next is called, and the thread that settles futures goes on."""
+    (future,) = futures_of(keeper, 1)
+    called = []
+    future.add_done_callback(lambda ended: ended.result())
+    future.add_done_callback(called.append)
+    future.settle(pickle.dumps((False, (SystemExit(3), ""))), succeeded=False)
+    assert called == [future]
+    assert "exception calling callback" in caplog.text
