@@ -140,12 +140,18 @@ class Following:
         begun, self.is_flushing = time.thread_time(), True
         try:
             self._mirror.flush()
-        except Exception:
-            log.exception("a watcher of shop.state failed")
+        except BaseException as error:
             self._mirror.on_samples(())  # what stood behind it is set the next time
-        self.is_flushing = False
-        self._flushed_at = time.monotonic()
-        self._cost_s = time.thread_time() - begun
+            if not isinstance(error, Exception):  # an interrupt, or it exits
+                raise
+            log.exception("a watcher of shop.state failed")
+        finally:
+            self.is_flushing = False
+            self._flushed_at = time.monotonic()
+            self._cost_s = time.thread_time() - begun
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._mirror.is_dirty:
             self._soon()
         elif not self._hopped.is_over:

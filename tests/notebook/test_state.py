@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from contextlib import AsyncExitStack
@@ -183,6 +184,35 @@ async def test_a_watcher_that_fails_holds_up_nobody(there, caplog) -> None:
     there.finish(there.submit(), exit_code=0)
     await until(lambda: heard == [1])
     assert "a watcher of shop.state failed" in caplog.text
+
+
+def test_a_watcher_that_exits_ends_no_thread(there, caplog) -> None:
+    """In a script it is told in the log; the models go on, and stand still after the shutdown."""
+    found = there.state
+    found.param.watch(lambda _: sys.exit(3), "completed")
+    for _ in range(2):
+        there.finish(there.submit(), exit_code=0)
+    assert there.state.completed == 2
+    there.close()
+    there.states._own._ended.result(LIMIT_S)
+    assert found.link_status == "closed"
+    assert "SystemExit" in caplog.text
+
+
+async def test_an_interrupted_watcher_holds_up_no_other(there) -> None:
+    """A cell that was interrupted is told so, and the next, that blocks too, has what it asks for."""
+    found, heard, interrupts = there.state, [], [KeyboardInterrupt()]
+    found.metrics.param.watch(lambda _: _raise(interrupts.pop()) if interrupts else None, "at")
+    found.param.watch(lambda event: heard.append(event.new), "completed")
+    there.call(there.shop.hub.note, MetricsSampled(1.0, Metrics(1.0, {"cpu_percent": 1.0})))
+    there.finish(there.submit(), exit_code=0)
+    with pytest.raises(KeyboardInterrupt):
+        _ = there.state
+    assert (there.state.completed, heard) == (1, [1])
+
+
+def _raise(error):
+    raise error
 
 
 async def test_a_watcher_may_ask_for_the_state(there) -> None:
