@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from msgspec.structs import replace
 from playwright.async_api import expect
 
@@ -147,6 +150,58 @@ async def test_a_definition_is_not_overwritten(floor: Floor) -> None:
             await expect(page.locator(".defined").get_by_label("Time-out")).to_have_value(theirs)
             await page.locator(".defined footer").get_by_role("button", name="Cancel").click()
     await floor.fits()
+
+
+async def test_a_late_answer_leaves_the_next_form_alone(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form is cancelled while its save waits: whatever the answer is, the next form stays open and can be saved."""
+    page, watch, shop = floor.page, floor.watch, floor.shop
+    await add_script(floor, "late")
+    defined, facts, do = page.locator(".defined"), page.locator(".defined .facts2"), shop.do
+    save, cancel = defined.locator("footer .primary"), defined.get_by_role("button", name="Cancel")
+
+    async def open_form(time_out: str) -> None:
+        await defined.get_by_role("button", name="Change").click()
+        await defined.locator("summary", has_text="How it runs").click()
+        await defined.get_by_label("Time-out").fill(time_out)
+
+    async def save_and_cancel(time_out: str) -> asyncio.Event:
+        """It waits until what is given is set."""
+        asked, gate = asyncio.Event(), asyncio.Event()
+
+        async def held(command: SaveScript, caller: Caller) -> object:
+            asked.set()
+            await gate.wait()
+            return await do(command, caller)
+
+        await open_form(time_out)
+        monkeypatch.setattr(shop, "do", held)
+        await save.click()
+        await asked.wait()
+        monkeypatch.setattr(shop, "do", do)
+        await cancel.click()
+        return gate
+
+    await floor.go()
+    await floor.go("scripts", script="late")
+    gate = await save_and_cancel("10m")
+    known = shop.state.scripts["late"]
+    await do(SaveScript(replace(known.script, timeout_s=1200.0), revision=known.revision), Caller("them"))
+    await expect(facts).to_contain_text("20m")
+    await open_form("30m")
+    await expect(save).to_be_enabled()
+    gate.set()  # what is answered now is that it was changed meanwhile
+    await save.click()
+    await page.wait_for_selector(".defined .change", state="hidden")
+    assert shop.state.scripts["late"].script.timeout_s == 1800.0
+    gate = await save_and_cancel("40m")
+    await open_form("50m")
+    gate.set()
+    await expect(facts).to_contain_text("40m")
+    await save.click()
+    await watch.shows(".defined .say", "It was changed meanwhile")
+    await cancel.click()
 
 
 async def test_parameters_are_declared(floor: Floor) -> None:

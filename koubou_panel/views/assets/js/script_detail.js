@@ -64,6 +64,7 @@ export function detailView(model, name) {
 
     function open() {
       form = definitionForm(model, {nameOf: () => name, isNew: false})
+      submit.disabled = false
       fill()
       holder.replaceChildren(form.node)
       shell.hidden = false
@@ -91,19 +92,24 @@ export function detailView(model, name) {
       facts.hidden = change.hidden = false
     }
     async function save(on) {
-      form.clear()
+      const mine = form  // it may be shut, and another one open, before the answer is here
+      mine.clear()
       say.replaceChildren()
       submit.disabled = true
       try {
-        await ask(model, "save", {name, revision: on, form: form.get()})
-        shut()
+        await ask(model, "save", {name, revision: on, form: mine.get()})
+        if (form === mine) shut()
       } catch (error) {
-        if (error.code === "conflict" && error.field === "revision") {
-          say.append(h("p", "wrong", _("It was changed meanwhile: nothing was overwritten.")),
-            plainButton("", _("Show it as it is now"), fill), sure("", () => _("Save mine over it"), () => _("Sure?"), () => save(detail.revision)))
-        } else if (!form.wrong(error)) say.append(h("p", "wrong", error.message))
+        if (form === mine) refused(error)
+      } finally {
+        if (form === mine) submit.disabled = false
       }
-      submit.disabled = false
+    }
+    function refused(error) {
+      if (error.code === "conflict" && error.field === "revision") {
+        say.append(h("p", "wrong", _("It was changed meanwhile: nothing was overwritten.")),
+          plainButton("", _("Show it as it is now"), fill), sure("", () => _("Save mine over it"), () => _("Sure?"), () => save(detail.revision)))
+      } else if (!form.wrong(error)) say.append(h("p", "wrong", error.message))
     }
     shell.onsubmit = (event) => { event.preventDefault(); save(revision) }
 
