@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from koubou_panel.core.commands import Caller, CancelTask
-from koubou_panel.testing import open_shop, submit, until
+from koubou_panel.testing import ended, open_shop, submit, until
 from tests.browser.pages import DESKTOP, PHONE, Watch, open_dashboard, open_page, way_in
 
 WORKS = (
@@ -168,6 +168,32 @@ async def test_a_cancelled_task_is_read_like_any_other(
         assert lows[0] <= parts[1]["y"]
         assert lows[1] <= parts[2]["y"]
         assert lows[2] <= card["y"] + card["height"]
+
+
+async def test_a_phone_is_turned_while_a_task_is_open(chromium: object, tmp_path: Path) -> None:
+    """Where the view covers the page that is out of reach, and where it stands beside it, it is not."""
+    async with (
+        open_shop(tmp_path, workers=1) as shop,
+        open_dashboard(shop, tmp_path) as dashboard,
+        open_page(chromium, way_in(dashboard.port), **PHONE) as watch,
+    ):
+        page, upright = watch.page, PHONE["viewport"]
+        task_id = await submit(shop, "echo", "on", name="turned")
+        await ended(shop, task_id)
+        await page.goto(page.url.split("?")[0] + f"?task={task_id}")
+        await watch.shows(".taskcard .words", "completed")
+        for size, root in (
+            (upright, "html.k-alone"),
+            ({"width": upright["height"], "height": upright["width"]}, "html:not(.k-alone)"),
+            (upright, "html.k-alone"),
+        ):
+            await page.set_viewport_size(size)
+            await page.wait_for_selector(root)
+            for part in (".k-main", ".bar > .bell"):
+                assert await page.locator(part).evaluate("node => node.inert") is (root == "html.k-alone")
+        await page.click(".taskcard .close")
+        await page.wait_for_selector(".k-drawer", state="hidden")
+        assert not await page.locator(".k-main").evaluate("node => node.inert")
 
 
 async def test_what_was_begun_for_one_task_is_not_done_to_another(chromium: object, tmp_path: Path) -> None:

@@ -43,7 +43,16 @@ export const TaskCard = {
       setText(meta, progressText(t))
       meta.hidden = bar.hidden || !meta.textContent
     }
+    const html = document.documentElement, phone = matchMedia("(max-width: 700px)")
     let opener = null, shown
+    // On a phone it covers the page, which is then out of reach for keys and screen readers too.
+    const cover = () => {
+      const isAlone = shown !== undefined && phone.matches
+      for (const part of document.querySelectorAll(".k-main")) part.inert = isAlone
+      if (html.classList.contains("k-alone") === isAlone) return
+      html.classList.toggle("k-alone", isAlone)
+      dispatchEvent(new Event("koubou-alone"))
+    }
     const draw = () => {
       const t = model.task, isOpen = t.id !== undefined
       if (shown !== t.id) {
@@ -53,15 +62,9 @@ export const TaskCard = {
         fault.node.open = false
       }
       shown = t.id
-      const html = document.documentElement, wasOpen = html.classList.contains("k-has-task"), drawer = document.querySelector(".k-drawer")
+      const wasOpen = html.classList.contains("k-has-task"), drawer = document.querySelector(".k-drawer")
       html.classList.toggle("k-has-task", isOpen)
-      // On a phone it covers the page, which is then out of reach for keys and screen readers too.
-      const isAlone = isOpen && matchMedia("(max-width: 700px)").matches
-      for (const part of document.querySelectorAll(".k-main")) part.inert = isAlone
-      if (html.classList.contains("k-alone") !== isAlone) {
-        html.classList.toggle("k-alone", isAlone)
-        dispatchEvent(new Event("koubou-alone"))
-      }
+      cover()
       if (isOpen && !wasOpen) {
         opener = focused()
         drawer.focus({preventScroll: true})
@@ -107,7 +110,7 @@ export const TaskCard = {
     }
     const fromAddress = () => model.send_msg({type: "open", task_id: taskInAddress()})
     const escape = (event) => {
-      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !document.documentElement.classList.contains("k-has-task")) return
+      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !html.classList.contains("k-has-task")) return
       openTask(model, "")
     }
     watch(model, ["given"], () => drawGiven(given, model.given))
@@ -116,9 +119,11 @@ export const TaskCard = {
     model.on("msg:custom", ({gone}) => { if (taskInAddress() === gone) history.replaceState(null, "", addressOf("")) })
     addEventListener("popstate", fromAddress)
     addEventListener("keydown", escape)
+    phone.addEventListener("change", cover)
     model.on("lifecycle:remove", () => {
       removeEventListener("popstate", fromAddress)
       removeEventListener("keydown", escape)
+      phone.removeEventListener("change", cover)
     })
     if (taskInAddress()) fromAddress()
     return root
