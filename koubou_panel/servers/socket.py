@@ -22,6 +22,7 @@ from koubou_panel.wire.session import Limits
 CLOSE_TIMEOUT_S = 2.0
 PING_EVERY_S = 20.0
 WAITING_CONNECTIONS = 1024
+MOST_STRANGERS = 256
 
 
 class SocketServer:
@@ -75,7 +76,7 @@ class SocketServer:
         check = process_request(self.guard)
         try:
             self._server = await serve(
-                lambda connection: self._serve(feed, connection),
+                lambda connection: self._serve(feed, cast("BoundedConnection", connection)),
                 self._host,
                 self._port,
                 process_request=check,
@@ -87,6 +88,7 @@ class SocketServer:
                 server_header=None,
                 ssl=self._tls,
                 backlog=WAITING_CONNECTIONS,
+                create_connection=make_connection(),
                 start_serving=False,
             )
         except BaseException:
@@ -106,7 +108,7 @@ class SocketServer:
         if self.feed is not None and self._given_feed is None:
             await self.feed.close()
 
-    async def _serve(self, feed: Feed, connection: ServerConnection) -> None:
+    async def _serve(self, feed: Feed, connection: BoundedConnection) -> None:
         """One connection, to its end."""
         verdict = connection_verdict(connection)
         port = TransportPort(connection)
@@ -128,9 +130,43 @@ class SocketServer:
         try:
             with suppress(ConnectionClosed):
                 while True:
+                    if peer.is_open:
+                        connection.know()
                     await peer.receive(await connection.recv())
         finally:
             feed.leave(peer)
+
+
+class BoundedConnection(ServerConnection):
+    """One connection. `strangers` holds those of its port that have not shown who they are, the oldest first.
+
+    Any process of the machine can connect: without a bound it could use up the files that the workshop may open.
+    """
+
+    strangers: dict[BoundedConnection, None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take in a stranger; where there are too many, who has been one for longest must go."""
+        super().connection_made(transport)
+        self.strangers[self] = None
+        if len(self.strangers) > MOST_STRANGERS:
+            oldest = next(iter(self.strangers))
+            oldest.know()
+            oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.know()
+        super().connection_lost(exc)
+
+    def know(self) -> None:
+        """Count it among the strangers no more."""
+        self.strangers.pop(self, None)
+
+
+def make_connection() -> type[BoundedConnection]:
+    """The connections of one port, whose strangers are counted together."""
+    return type("PortConnection", (BoundedConnection,), {"strangers": {}})
 
 
 class TransportPort:

@@ -17,6 +17,7 @@ from koubou_panel.errors import ProtocolFault
 from koubou_panel.wire.messages import MessageId
 
 MAX_DEPTH = 64
+MAX_INNER = 20_000
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_INPUT_CHARACTERS = 64 * 1024
 MAX_AFTER = 1_000
@@ -268,20 +269,20 @@ def read_frame(text: str) -> ClientFrame:
 
 
 def read_object(text: str) -> dict[str, object]:
-    """One JSON object, strictly: no NaN, no doubled key, no number out of range, at most 64 deep.
+    """One JSON object, strictly: no NaN, no doubled key, no number out of range, 64 deep and 20,000 lists at most.
 
     Raises:
         ProtocolFault: `bad_json`; `bad_request` if it is JSON but no object.
     """
     try:
         value = msgspec.json.decode(text)
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_shape(value)
         json.loads(text, object_pairs_hook=_refuse_doubles)
     except RecursionError:
         raise ProtocolFault("bad_json", f"nested more than {MAX_DEPTH} deep") from None
     except (msgspec.MsgspecError, ValueError) as problem:
         raise ProtocolFault("bad_json", f"not JSON: {problem}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
-        raise ProtocolFault("bad_json", f"nested more than {MAX_DEPTH} deep")
     if not isinstance(value, dict):
         raise ProtocolFault("bad_request", 'a frame is one JSON object: {"command": NAME, ...}')
     return value
@@ -296,17 +297,22 @@ def _refuse_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def _is_deep(value: object) -> bool:
-    level = [value]
+def _check_shape(value: object) -> None:
+    """Refuse what is too deep, and before the second reading, which is slow, what has too many lists and objects."""
+    level, count = _inner([value]), 0
     for _ in range(MAX_DEPTH):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        level = inner
-    return any(isinstance(item, dict | list) for item in level)
+        count += len(level)
+        if count > MAX_INNER:
+            raise ProtocolFault("bad_json", f"more than {MAX_INNER} lists and objects in one frame")
+        level = [inner for item in level for inner in _inner(item)]
+    if level:
+        raise ProtocolFault("bad_json", f"nested more than {MAX_DEPTH} deep")
+
+
+def _inner(value: object) -> list[object]:
+    """The lists and objects that stand directly in a list or an object."""
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [item for item in held if isinstance(item, dict | list)]
 
 
 def _is_id(found: object) -> TypeGuard[MessageId | None]:

@@ -13,14 +13,15 @@ from typing import Literal
 from msgspec import Struct
 
 from koubou_panel.core.records import FACT_CHANNELS, Channel, Role
-from koubou_panel.errors import Refused
-from koubou_panel.wire.commands import read_frame
+from koubou_panel.errors import ProtocolFault, Refused
+from koubou_panel.wire.commands import ClientFrame, read_frame
 from koubou_panel.wire.desk import Desk
 from koubou_panel.wire.effects import Answer, Call, Close, Effect, Send, View
 from koubou_panel.wire.replies import CLOSE_UNAUTHORIZED, authenticate, handle
 
 CLOSE_UNSUPPORTED = 1003
 CLOSE_POLICY = 1008
+STRANGER_CHARACTERS = 4_096
 
 
 class Limits(Struct, frozen=True):
@@ -84,7 +85,7 @@ class Session:
         verdict = self._gauge.take(now)
         if verdict == "close":
             return [Close(CLOSE_POLICY, "too many commands")]
-        frame = read_frame(text)
+        frame = self._read(text)
         if verdict == "refuse":
             words = (
                 f"more than {self._limits.commands_per_s:g} commands a second; this one was not carried out"
@@ -95,6 +96,12 @@ class Session:
         else:
             return list(handle(self._desk, frame))
         return []
+
+    def _read(self, text: str) -> ClientFrame:
+        """What a frame says; of a client that has shown no token only what may be an `auth` is worth the reading."""
+        if self.role is None and len(text) > STRANGER_CHARACTERS:
+            return ClientFrame(None, ProtocolFault("unauthorized", "too long for auth"))
+        return read_frame(text)
 
     def receive_binary(self) -> Close:
         """What a binary frame leads to."""

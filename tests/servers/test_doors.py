@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 
@@ -14,8 +15,11 @@ from koubou_panel.core.ports import OutputPage
 from koubou_panel.core.records import CHANNELS, Metrics, Progress, Use
 from koubou_panel.core.script import Parameter, Script
 from koubou_panel.servers.feed import STATS_EVERY_S, Feed
+from koubou_panel.servers.socket import MOST_STRANGERS
 from koubou_panel.testing import ended, open_inline_shop, open_shop, submission, submit, until
-from tests.servers.doors import DOORS, SCRIPT, TOKEN, closes, open_door
+from koubou_panel.wire import commands
+from koubou_panel.wire.session import Limits
+from tests.servers.doors import DOORS, SCRIPT, TOKEN, Client, closes, open_door
 
 CALLER = Caller("test")
 
@@ -473,6 +477,52 @@ async def test_a_reader_that_pauses_misses_nothing(door, shop):
             seqs.append((await client.next("task_update"))["seq"])
         assert seqs == list(range(1, last + 1))
         assert (await client.ask("ping"))["type"] == "pong"
+
+
+# -- strangers ------------------------------------------------------------------------------------------------
+
+
+async def test_a_strangers_long_frame_is_refused_unread(door, monkeypatch):
+    """Who has shown no token is not worth the reading of more than an `auth` can be; that is read."""
+    read, read_object = [], commands.read_object
+    monkeypatch.setattr(commands, "read_object", lambda text: read.append(len(text)) or read_object(text))
+    auth = json.dumps({"command": "auth", "token": TOKEN, "x": []})
+    async with door.connect(token=None) as connection:
+        await connection.send(auth.replace("[]", "[" + ",".join(["{}"] * 340_000) + "]"))
+        told = json.loads(await connection.recv())
+        assert (told["type"], told["data"]["code"]) == ("error", "unauthorized")
+        assert (await closes(connection)).code == 4401
+    assert read == []
+    async with door.connect(token=None) as connection:
+        await connection.send(auth)
+        assert json.loads(await connection.recv())["type"] == "authenticated"
+    assert read == [len(auth)]
+
+
+async def test_strangers_are_bounded_and_keep_nobody_out(shop):
+    """Of those who have shown no token the oldest must go for the newest; who has shown one stays, or gets in."""
+    async with (
+        open_door("socket", shop, limits=Limits(auth_s=600)) as door,
+        door.client() as before,
+        door.connect(token=None) as by_frame,
+        door.connect(token=None) as mute,
+    ):
+        early = Client(by_frame)
+        assert (await early.ask("auth", token=TOKEN))["type"] == "authenticated"
+        silent = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(300)]
+        try:
+            await until(lambda: sum(reader.at_eof() for reader, _ in silent) >= 300 - MOST_STRANGERS)
+            assert await closes(mute) is None
+            async with door.client() as after:
+                for client in (before, early, after):
+                    assert (await client.ask("ping"))["type"] == "pong"
+            gone = [reader.at_eof() for reader, _ in silent]
+            assert 300 - MOST_STRANGERS <= sum(gone) <= 301 - MOST_STRANGERS
+            assert gone == sorted(gone, reverse=True)
+        finally:
+            for _, writer in silent:
+                writer.close()
+        await until(lambda: len(door.feed._peers) == 2)
 
 
 # -- the end --------------------------------------------------------------------------------------------------

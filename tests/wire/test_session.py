@@ -23,7 +23,7 @@ from koubou_panel.core.curve import Curve
 from koubou_panel.core.ports import OutputPage, TaskPage, TaskQuery
 from koubou_panel.core.records import CHANNELS, NO_LIMITS, Limits, TaskId, Use
 from koubou_panel.errors import Refused
-from koubou_panel.wire.commands import COMMANDS
+from koubou_panel.wire.commands import COMMANDS, MAX_INNER
 from koubou_panel.wire.effects import Do, Find, Follow, Get, GetCurve, Read, Unfollow
 from koubou_panel.wire.session import Limits as Rate
 from tests.wire.pair import House, Line, noted, started, submitted
@@ -467,6 +467,7 @@ MEMORY = "limits.memory_bytes"
         ("[" * DEEP + "]" * DEEP, "bad_json"),
         ("[" * 100_000, "bad_json"),
         ("1" * 5_000, "bad_json"),
+        ('{"command": "ping", "x": [' + "[]," * MAX_INNER + "0]}", "bad_json"),
         ("[]", "bad_request"),
         ('"ping"', "bad_request"),
         ("null", "bad_request"),
@@ -479,6 +480,11 @@ def test_bad_frames_are_told_apart(line, text, code):
     """What is no JSON of ours is `bad_json`, what is no command is `bad_request`; the line stays."""
     assert line.reply(text)["data"]["code"] == code
     assert line.reply({"command": "ping"})["type"] == "pong"
+
+
+def test_brackets_in_a_text_are_none(line):
+    """What looks like JSON in a text is not counted as lists and objects."""
+    assert line.reply({"command": "ping", "x": "[{" * MAX_INNER})["type"] == "pong"
 
 
 @pytest.mark.parametrize(
