@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from _thread import allocate_lock
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from contextlib import suppress
@@ -203,17 +203,17 @@ class TaskFuture(Future[Any]):
             return
         if timeout_s is None or timeout_s > 0:
             self.keeper.check_may_wait()
-        ended = allocate_lock()
-        ended.acquire()
-        callback = _releaser(ended)
-        self.add_done_callback(callback)
+        waiter = _Waiter()
         try:
-            ended.acquire(timeout=-1 if timeout_s is None else min(max(timeout_s, 0), TIMEOUT_MAX))
+            with self._condition:
+                if self._state not in OPEN:
+                    return
+                self._waiters.append(waiter)
+            waiter.ended.acquire(timeout=-1 if timeout_s is None else min(max(timeout_s, 0), TIMEOUT_MAX))
         finally:
             with self._condition:
-                # After its end they are being called: taking one away then would skip the next.
-                if self._state in OPEN:
-                    self._done_callbacks = [other for other in self._done_callbacks if other is not callback]
+                if waiter in self._waiters:  # else interrupted before
+                    self._waiters.remove(waiter)
         if self._state in OPEN:
             raise TimeoutError(f"task {self.task_id} has not ended after {timeout_s:g} s")
 
@@ -272,13 +272,23 @@ def _fresh(error: BaseException) -> BaseException:
     return error.with_traceback(None) if isinstance(error.__cause__, RemoteTraceback) else error
 
 
-def _releaser(lock: Any) -> Callable[[Future[Any]], None]:
-    """A callback that nothing else equals, so that it can be taken back."""
-    return lambda _: lock.release()
+class _Waiter:
+    """Wakes the one thread that waits for one future, before callbacks are called: they may wait for that thread."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        self.ended = allocate_lock()
+        self.ended.acquire()
+
+    def add_result(self, future: TaskFuture) -> None:
+        self.ended.release()
+
+    add_exception = add_cancelled = add_result
 
 
 def _tell(waiter: Any, future: TaskFuture) -> None:
-    """Have a call of `concurrent.futures.wait` or `as_completed` know that `future` has ended."""
+    """Have who waits (`_wait`, `concurrent.futures.wait`, `as_completed`) know that `future` has ended."""
     if future._state == CANCELLED_AND_NOTIFIED:  # noqa: SLF001 - of this module
         waiter.add_cancelled(future)
     elif future._exception is not None:  # noqa: SLF001

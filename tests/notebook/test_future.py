@@ -108,7 +108,7 @@ async def test_no_callback_is_lost_to_a_thread_that_waits(keeper):
     is_done, called = threading.Event(), []
     waiting = threading.Thread(target=lambda: (future.result(LIMIT_S), is_done.set()))
     waiting.start()
-    await until(lambda: future._done_callbacks)
+    await until(lambda: future._waiters)
     future.add_done_callback(lambda _: called.append(is_done.wait(LIMIT_S)))
     future.add_done_callback(lambda _: called.append("second"))
     future.add_done_callback(lambda _: called.append("third"))
@@ -117,13 +117,44 @@ async def test_no_callback_is_lost_to_a_thread_that_waits(keeper):
     assert called == [True, "second", "third"]
 
 
-def test_one_that_waited_in_vain_leaves_nothing_behind(keeper):
-    """Its own callback is taken back, and nobody else's."""
+async def test_a_callback_may_wait_for_who_waits_for_the_result(keeper):
+    """However early it was added: those that wait wake first, as the standard library has it."""
+    (future,) = futures_of(keeper, 1)
+    go_on, called, found = threading.Event(), [], []
+    future.add_done_callback(lambda _: called.append(go_on.wait(LIMIT_S)))
+    waiting = [threading.Thread(target=lambda: found.append(future.result(LIMIT_S))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    await until(lambda: len(future._waiters) == 3)
+    settling = threading.Thread(target=lambda: future.settle(pickle.dumps((True, 7))))
+    settling.start()
+    for thread in waiting:
+        thread.join(LIMIT_S)
+    assert (called, found, future._waiters) == ([], [7, 7, 7], [])
+    go_on.set()
+    settling.join(LIMIT_S)
+    assert called == [True]
+
+
+class Interrupted:
+    """A lock at which whoever waits is interrupted."""
+
+    def acquire(self, timeout=0):
+        """Taken at once, or never."""
+        if timeout:
+            raise KeyboardInterrupt
+
+
+def test_one_that_waited_in_vain_leaves_nothing_behind(keeper, monkeypatch):
+    """Nor does one that was interrupted; others' callbacks are left alone."""
     (future,) = futures_of(keeper, 1)
     future.add_done_callback(print)
     with pytest.raises(TimeoutError):
         future.result(0.01)
-    assert future._done_callbacks == [print]
+    monkeypatch.setattr("koubou_panel.notebook.future.allocate_lock", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        future.result()
+    assert (future._waiters, future._done_callbacks) == ([], [print])
 
 
 def test_an_interrupt_in_wait_does_not_keep_others_from_ending(keeper, monkeypatch):
