@@ -11,6 +11,7 @@ import inspect
 import linecache
 import symtable
 from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 SIMPLE = (
@@ -126,24 +127,39 @@ def run_cell(source: str, title: str, namespace: dict[str, Any], keep: list[str]
     *statements, last = ast.parse(source, title).body or [ast.Pass(lineno=1, col_offset=0)]
     is_silent = source.rstrip().endswith(";") or not isinstance(last, ast.Expr)
     body = statements if isinstance(last, ast.Expr) else [*statements, last]
-    _do(compile(ast.Module(body, []), title, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), namespace)
-    value = None
+    codes = [compile(ast.Module(body, []), title, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)]
     if isinstance(last, ast.Expr):
-        code = compile(ast.Expression(last.value), title, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        value = _do(code, namespace)
+        codes.append(compile(ast.Expression(last.value), title, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+    value = _do(codes, namespace)
     value = None if is_silent else value
     if not keep:
         return value
     return _sendable(value), {name: _kept(name, namespace) for name in keep}
 
 
-def _do(code: Any, namespace: dict[str, Any]) -> Any:
-    value = eval(code, namespace)  # noqa: S307 - the person's own cell
-    if not inspect.CO_COROUTINE & code.co_flags:
-        return value
-    import asyncio
+def _do(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
+    """What the last of a cell's parts gives; where one awaits, all of them are on one loop."""
+    if any(_awaits(code) for code in codes):
+        import asyncio
 
-    return asyncio.run(value)
+        return asyncio.run(_do_awaiting(codes, namespace))
+    value = None
+    for code in codes:
+        value = eval(code, namespace)  # noqa: S307 - the person's own cell
+    return value
+
+
+async def _do_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
+    value = None
+    for code in codes:
+        value = eval(code, namespace)  # noqa: S307 - the person's own cell
+        if _awaits(code):
+            value = await value
+    return value
+
+
+def _awaits(code: CodeType) -> bool:
+    return bool(inspect.CO_COROUTINE & code.co_flags)
 
 
 def _kept(name: str, namespace: dict[str, Any]) -> Any:

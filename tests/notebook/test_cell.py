@@ -8,6 +8,15 @@ import pytest
 
 from koubou_panel.notebook.cell import names_used, run_cell, taken
 
+WORK = """
+import asyncio
+async def work():
+    global loop
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)
+    return 3
+"""
+
 
 @pytest.mark.parametrize(
     ("cell", "used"),
@@ -65,6 +74,9 @@ def test_built_ins_are_left_out_unless_they_mean_something_else():
         ("y = x", None),
         ("", None),
         ("import asyncio\nawait asyncio.sleep(0)\nx", 2),
+        (f"{WORK}task = asyncio.create_task(work())\nawait task", 3),
+        (f"{WORK}await asyncio.sleep(0)\ntask = asyncio.create_task(work())\nawait task", 3),
+        (f"{WORK}await work()\nasyncio.get_running_loop() is loop", True),
         ("def f():\n    return x\nf()", 2),
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    n: int\nP(x).n", 2),
     ],
