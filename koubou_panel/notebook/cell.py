@@ -99,7 +99,10 @@ def _read(table: symtable.SymbolTable, statement: ast.stmt) -> Iterator[str]:
 
 
 def _global(table: symtable.SymbolTable) -> Iterator[str]:
-    yield from (s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced())
+    is_class = table.get_type() == "class"  # whose body reads from outside what it has not bound yet
+    for symbol in table.get_symbols():
+        if symbol.is_referenced() and (symbol.is_global() or (is_class and symbol.is_local())):
+            yield symbol.get_name()
     for child in table.get_children():
         yield from _global(child)
 

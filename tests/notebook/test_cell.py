@@ -33,6 +33,7 @@ async def work():
         ("[i * k for i in rows]", ["rows", "k"]),
         ("(lambda a, b=c: a + b + d)(1)", ["c", "d"]),
         ("class A(B):\n    x = y\n    def f(self):\n        return z", ["B", "y", "z"]),
+        ("class A:\n    x: int = x\n    def f(self):\n        k = 1\n        return k", ["x", "int"]),
         ("await work(n)\nasync with lock as held:\n    held", ["work", "n", "lock"]),
         ("async def f():\n    return await g()", ["g"]),
         ("f'{x!r} {y:>{width}}'", ["x", "y", "width"]),
