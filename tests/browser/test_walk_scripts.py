@@ -204,6 +204,58 @@ async def test_a_late_answer_leaves_the_next_form_alone(
     await cancel.click()
 
 
+async def test_a_definition_that_is_typed_is_kept(floor: Floor) -> None:
+    """It outlives a page that loads itself again and a look at the text, and overwrites nobody; then it is gone."""
+    page, watch, shop = floor.page, floor.watch, floor.shop
+    await add_script(floor, "kept")
+    defined = page.locator(".defined")
+    time_out, summary = defined.get_by_label("Time-out"), defined.locator("summary", has_text="How it runs")
+
+    async def type_it(minutes: int) -> None:
+        await defined.get_by_role("button", name="Change").click()
+        await summary.click()
+        await time_out.fill(f"{minutes}m")
+
+    async def is_offered(minutes: int) -> None:
+        await watch.shows(".defined .banner", "that was not saved")
+        await expect(time_out).to_have_value(f"{minutes}m")
+
+    await floor.go()
+    await floor.go("scripts", script="kept")
+    await type_it(5)
+    await defined.get_by_label("Environment", exact=True).fill("KEY=secret")
+    assert not await page.evaluate("JSON.stringify(localStorage).includes('secret')"), (
+        "a form may hold secrets"
+    )
+    known = shop.state.scripts["kept"]
+    await shop.do(SaveScript(replace(known.script, retries=2), revision=known.revision), Caller("them"))
+    async with page.expect_navigation():
+        await page.evaluate("() => { sessionStorage.removeItem('koubou-again'); koubouAgain() }")
+    await is_offered(5)
+    await page.locator(".detail").get_by_role("link", name="Edit the text").click()
+    await page.wait_for_selector(".code[data-ready='1']")
+    await page.locator(".editor .back").click()
+    await is_offered(5)
+    await floor.fits()
+    await defined.locator("footer .primary").click()
+    await watch.shows(".defined .say", "It was changed meanwhile")
+    await sure(page, ".defined .say", "Save mine over it")
+    await page.wait_for_selector(".defined .change", state="hidden")
+    await until(lambda: shop.state.scripts["kept"].script.timeout_s == 300.0)
+    assert shop.state.scripts["kept"].script.env == {"KEY": "secret"}
+    assert await page.evaluate(DRAFTS) == 0
+    await type_it(6)
+    await page.reload()
+    await is_offered(6)
+    await defined.get_by_role("button", name="Throw it away").click()
+    await page.wait_for_selector(".defined .change", state="hidden")
+    assert await page.evaluate(DRAFTS) == 0
+    await type_it(7)
+    assert await page.evaluate(DRAFTS) == 1
+    await defined.get_by_role("button", name="Cancel").click()
+    assert await page.evaluate(DRAFTS) == 0
+
+
 async def test_parameters_are_declared(floor: Floor) -> None:
     """One is added and saved, then taken away; a text that declares its own is read again."""
     page, shop = floor.page, floor.shop

@@ -5,6 +5,7 @@ const PREFIX = "koubou-draft "
 // What is no script's text, but a form's, has a name that no script can have.
 export const ADDING = "?add"
 export const SETTINGS = "?settings"
+export const changing = (script) => `?change ${script}`
 
 const storeOf = (name) => (name.startsWith("?") ? sessionStorage : localStorage)
 const keyOf = (home, name, base) => PREFIX + JSON.stringify([home, name, base])

@@ -2,7 +2,7 @@
 
 import {ask} from "./ask.js"
 import {everySecond, h, icon, keyed, plainButton, setText, sureButton} from "./dom.js"
-import {hasDraft} from "./drafts.js"
+import {changing, dropDraft, hasDraft, keepDraft, readDraft} from "./drafts.js"
 import {_, ngettext} from "./language.js"
 import {addressOfPage, go, pageLink, taskLink} from "./route.js"
 import {definitionForm, dueWords} from "./script_form.js"
@@ -31,6 +31,7 @@ export function detailView(model, name) {
   if (canAct) actions.append(sure("button danger", () => _("Remove"), () => _("Remove it? Its file, runs and output stay"), async () => {
     try {
       await ask(model, "remove", {name})
+      dropDraft(model.home, changing(name), "")
       go(addressOfPage("scripts"))
     } catch (error) { tell(error.message) }
   }))
@@ -50,12 +51,14 @@ export function detailView(model, name) {
 
   function definitionPart() {
     const {box, heading} = part("defined", _("Definition")), facts = h("dl", "facts2"), holder = h("div"), say = h("div", "say"), foot = h("footer")
-    let form = null, revision = 0
-    const change = plainButton("button", _("Change"), open)
+    const kept = changing(name)
+    let form = null, revision = 0, filled = "", offered = null, isDrawn = false
+    const change = plainButton("button", _("Change"), () => { open(); form.node.querySelector("input")?.focus({preventScroll: true}) })
     const submit = h("button", "primary", _("Save")), cancel = plainButton("", _("Cancel"), shut), shell = h("form", "change")
     submit.type = "submit"
     say.setAttribute("role", "alert")
     shell.noValidate = true
+    shell.dataset.kept = ""
     shell.hidden = true
     foot.append(submit, cancel)
     shell.append(holder, say, foot)
@@ -69,22 +72,45 @@ export function detailView(model, name) {
       holder.replaceChildren(form.node)
       shell.hidden = false
       facts.hidden = change.hidden = true
-      form.node.querySelector("input")?.focus({preventScroll: true})
     }
     function fill() {
       revision = detail.revision
       form.set(detail.form, detail.takes)
+      filled = said()
       say.replaceChildren()
     }
+    const said = () => JSON.stringify(form.get())
+    // In the tab, until it is saved, cancelled or thrown away.
+    function keep() {
+      if (!form) return
+      if (said() !== filled) keepDraft(model.home, kept, "", JSON.stringify({revision, typed: form.get()}))
+      else {
+        dropDraft(model.home, kept, "")
+        offered?.box.remove()
+      }
+    }
     function takeOver() {
-      const {name: of, at, revision: on, typed} = handedOn || {}
+      const again = handedOn?.name === name && Date.now() - handedOn.at < HANDED_ON_MS ? handedOn : null, was = again || readDraft(model.home, kept)
       handedOn = null
-      if (of !== name || Date.now() - at > HANDED_ON_MS) return
-      open()
-      revision = on
-      form.giveBack(typed, detail.takes)
+      if (!was) return
+      try {
+        open()
+        revision = was.value.revision
+        form.giveBack(was.value.typed, detail.takes)
+      } catch { return shut() }  // of an earlier version of the form
+      if (!again && said() === filled) return shut()
+      const at = again ? again.offeredAt : was.at
+      if (at) offer(at)
+    }
+    function offer(at) {
+      const box = h("div", "banner warn")
+      box.append(icon("warn"), h("p", "", _("There is a draft of yours from {when} that was not saved.", {when: moment(at)})), plainButton("button", _("Throw it away"), shut))
+      shell.prepend(box)
+      offered = {box, at}
     }
     function shut() {
+      dropDraft(model.home, kept, "")
+      offered?.box.remove()
       form = null
       shell.hidden = true
       holder.replaceChildren()
@@ -112,6 +138,7 @@ export function detailView(model, name) {
       } else if (!form.wrong(error)) say.append(h("p", "wrong", error.message))
     }
     shell.onsubmit = (event) => { event.preventDefault(); save(revision) }
+    for (const kind of ["input", "change", "click"]) shell.addEventListener(kind, keep)
 
     const fact = (label, value, cls = "") => {
       if (!value) return []
@@ -121,10 +148,11 @@ export function detailView(model, name) {
     }
     return {
       node: box,
-      close() { if (form) handedOn = {name, at: Date.now(), revision, typed: form.get()} },
+      close() { if (form) handedOn = {name, at: Date.now(), value: {revision, typed: form.get()}, offeredAt: offered?.box.isConnected ? offered.at : null} },
       draw() {
         const f = detail.form, form_ = detail
-        if (handedOn) takeOver()
+        if (canAct && !isDrawn) takeOver()
+        isDrawn = true
         facts.replaceChildren(
           ...fact(_("Schedule"), detail.once ? _("once, {when}", {when: moment(detail.once)}) : [detail.schedule, detail.cron && detail.cron !== detail.schedule ? h("code", "", detail.cron) : ""]),
           ...fact(_("If a run goes on"), detail.timed ? {skip: _("skip the new one"), queue: _("queue it: it runs afterwards"), together: _("run both")}[f.overlap] : ""),
