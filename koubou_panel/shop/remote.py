@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Self, cast
 
-from koubou_panel.core.commands import Caller, Command, SendInput
+from koubou_panel.core.commands import Caller, Command, SendInput, SubmitTask
 from koubou_panel.core.curve import Curve
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import (
@@ -45,6 +45,8 @@ from koubou_panel.wire import questions
 from koubou_panel.wire.replica import Replica
 
 FRAME_COMMANDS = 1_000
+# Of arguments in one frame. One that cannot be sent is cut in two, and the next overtakes its second half.
+FRAME_BYTES = 32 << 20
 FRAMES_ON_THE_WAY = 8
 FRAME_VALUES = 256
 ANSWER_S = 5.0
@@ -444,6 +446,13 @@ class _Batch:
 def _parts(commands: Sequence[Command]) -> Iterator[list[Command]]:
     """Runs of commands that may cross in one frame."""
     for _, run in groupby(commands, key=is_repeatable):
-        held = list(run)
-        for at in range(0, len(held), FRAME_COMMANDS):
-            yield held[at : at + FRAME_COMMANDS]
+        part: list[Command] = []
+        size = 0
+        for command in run:
+            more = len(command.request.payload) if isinstance(command, SubmitTask) else 0
+            if part and (len(part) >= FRAME_COMMANDS or size + more > FRAME_BYTES):
+                yield part
+                part, size = [], 0
+            part.append(command)
+            size += more
+        yield part

@@ -8,7 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from koubou_panel.core.commands import Caller, CancelTask, RetryTask, RunScript, ScaleWorkers, SubmitTask
+from koubou_panel.core.commands import (
+    Caller,
+    CancelTask,
+    PausePool,
+    RetryTask,
+    RunScript,
+    ScaleWorkers,
+    SubmitTask,
+)
 from koubou_panel.core.events import ScriptSaved, TasksSampled
 from koubou_panel.core.ports import TaskQuery
 from koubou_panel.core.records import Limits, Request, TaskId, Use
@@ -45,10 +53,8 @@ async def _pair(tmp_path, *, replica=True):
 
 
 def _submission(shop, **more):
-    request = Request(
-        task_id=shop.next_id(), kind="script", created_at=0.0, spec={"command": ["true"]}, **more
-    )
-    return SubmitTask(request)
+    fields = {"kind": "script", "spec": {"command": ["true"]}} | more
+    return SubmitTask(Request(task_id=shop.next_id(), created_at=0.0, **fields))
 
 
 def _looks(state):
@@ -113,6 +119,20 @@ async def test_what_is_asked_first_is_there_for_what_is_asked_next(tmp_path) -> 
         whole = _submission(remote, after=ids)
         first, then = await asyncio.gather(remote.do_many(parts, CALLER), remote.do_many([whole], CALLER))
         assert (tuple(first), then) == (ids, [whole.request.task_id])
+
+
+async def test_chain_with_large_arguments_crosses_in_order(tmp_path, monkeypatch) -> None:
+    """What a task follows is there also where so many commands as else cross together are too large for that."""
+    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 200_000)
+    monkeypatch.setattr("koubou_panel.shop.remote.FRAME_BYTES", 100_000)
+    monkeypatch.setattr("koubou_panel.shop.remote.FRAME_COMMANDS", 100)
+    async with _pair(tmp_path) as (_, remote, _):
+        await remote.do(PausePool(), CALLER)
+        large = {"kind": "function", "spec": {}, "payload": b"x" * 3_000}
+        chain = [_submission(remote, **large)]
+        for _ in range(299):
+            chain.append(_submission(remote, after=(chain[-1].request.task_id,), **large))
+        assert await remote.do_many(chain, CALLER) == [command.request.task_id for command in chain]
 
 
 async def test_single_commands_of_one_turn_cross_together(tmp_path, monkeypatch) -> None:
