@@ -78,7 +78,8 @@ class Agenda:
         """An empty agenda; `batches(kind)` says whether tasks of a kind may share a window."""
         self._batches = batches
         self.ready: dict[int, deque[TaskId]] = {priority: deque() for priority in range(10, 0, -1)}
-        self.delayed: list[tuple[float, int, TaskId]] = []
+        self.delayed: list[tuple[float, int, TaskId]] = []  # cancelled ones too, until their time
+        self.early: set[TaskId] = set()  # those of them that still wait for it
         self.deadlines: list[tuple[float, TaskId, float]] = []
         self.stops: list[TaskId] = []
         self.long_stops: list[tuple[float, TaskId, int]] = []
@@ -88,7 +89,6 @@ class Agenda:
         self.followers: dict[TaskId, dict[TaskId, None]] = {}
         self.released: deque[TaskId] = deque()
         self.doomed: deque[tuple[TaskId, TaskId]] = deque()
-        self.cancelled_delays = 0
         self.lanes: dict[WorkerId, Lane] = {}
         self.touched: set[WorkerId] = set()
         self.pace_s: dict[str, float] = {}
@@ -198,6 +198,7 @@ class Agenda:
         """Let a pending task wait: for its turn, or first for its time."""
         if task.not_before is not None:
             heappush(self.delayed, (task.not_before, task.order, task.task_id))
+            self.early.add(task.task_id)
         else:
             self.ready[task.request.priority].append(task.request.task_id)
 
@@ -321,8 +322,7 @@ def _on_completed(agenda: Agenda, fact: TaskCompleted, task: Task) -> None:
 def _on_ended(agenda: Agenda, fact: TaskFailed | TaskCancelled, task: Task) -> None:
     agenda.release(task, task.worker_id, fact.at)
     agenda.unfollow(fact.task_id)
-    if task.worker_id is None and task.not_before is not None:
-        agenda.cancelled_delays += 1
+    agenda.early.discard(fact.task_id)
     if agenda.followers:
         agenda.missed(fact.task_id)
 

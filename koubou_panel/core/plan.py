@@ -123,14 +123,12 @@ def plan(
 
 
 def _wake_delayed(this: Round) -> None:
-    delayed = this.agenda.delayed
+    delayed, early = this.agenda.delayed, this.agenda.early
     while delayed and delayed[0][0] <= this.now:
         _, _, task_id = heappop(delayed)
-        task = this.state.tasks.get(task_id)
-        if task is not None and task.status == "pending":
-            this.agenda.ready[task.request.priority].append(task_id)
-        else:
-            this.agenda.cancelled_delays -= 1
+        if task_id in early:
+            early.remove(task_id)
+            this.agenda.ready[this.state.tasks[task_id].request.priority].append(task_id)
 
 
 def _follow(this: Round, most: int) -> None:

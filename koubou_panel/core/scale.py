@@ -68,8 +68,7 @@ def _idle(state: State, agenda: Agenda) -> list[Worker]:
 
 def _waiting(state: State, agenda: Agenda) -> int:
     """Tasks that only wait for a worker."""
-    delayed = len(agenda.delayed) - agenda.cancelled_delays
-    return max(0, state.counts["pending"] - len(agenda.unmet) - delayed)
+    return max(0, state.counts["pending"] - len(agenda.unmet) - len(agenda.early))
 
 
 def _watch(state: State, agenda: Agenda, head: Task | None, now: float) -> None:

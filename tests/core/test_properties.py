@@ -67,7 +67,7 @@ from koubou_panel.core.records import (
     Usage,
     Use,
 )
-from koubou_panel.core.scale import UP
+from koubou_panel.core.scale import UP, _waiting
 from koubou_panel.core.schedule import latest_due
 from koubou_panel.core.script import Schedule, Script, request_of
 from koubou_panel.core.state import State
@@ -299,6 +299,19 @@ class Workshop(RuleBasedStateMachine):
         """It is refused for an ended task only."""
         is_over = task_id in self.ended
         assert self.do(CancelTask(task_id)) is not is_over
+
+    def tried_again(self):
+        """The tasks that have failed and are to run again, in order: before their time, or held up since."""
+        return [t.task_id for t in self.state.tasks.values() if t.status == "pending" and t.not_before]
+
+    @precondition(lambda self: self.tried_again())
+    @rule(draw=st.data(), wait_s=st.sampled_from([0.0, 2.5, 400.0]))
+    def cancel_what_is_tried_again(self, draw, wait_s):
+        """A person has seen enough of one, at once or when its time has come."""
+        task_id = draw.draw(st.sampled_from(self.tried_again()))
+        self.now += wait_s
+        self.step([])
+        assert self.do(CancelTask(task_id))
 
     @rule(target=tasks, task_id=consumes(tasks))
     def run_again(self, task_id):
@@ -661,6 +674,13 @@ class Workshop(RuleBasedStateMachine):
         waiting = [t for t in pending if (t.not_before or 0) <= self.now]
         idle = [name for name, worker in self.state.workers.items() if worker.status == "idle"]
         assert not (waiting and idle)
+
+    @invariant()
+    def the_pool_counts_what_waits(self):
+        """Those that wait for a worker alone: neither for their time nor for another task, whatever was cancelled."""
+        pending = [t for t in self.state.tasks.values() if t.status == "pending" and not t.waits_for]
+        waiting = [t for t in pending if (t.not_before or 0) <= self.now]
+        assert _waiting(self.state, self.agenda) == len(waiting)
 
     @invariant()
     def a_held_pool_starts_nothing_and_says_so(self):

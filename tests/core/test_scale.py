@@ -319,3 +319,22 @@ def test_what_was_cancelled_counts_for_nothing(world):
     world.do(ResumePool())
     world.plan()
     assert alive(world) == ["worker-1"]
+
+
+@pytest.mark.parametrize("is_due", [False, True])
+def test_what_was_cancelled_after_a_failure_counts_for_nothing(world, is_due):
+    """Whether it waited to be tried again, or had its time and waited for a worker."""
+    opened(world, 1, 8)
+    failed = [world.started(retries=1) for _ in range(9)]
+    for task_id in failed:
+        world.end(task_id, reason="exit")
+    world.do(PausePool())
+    world.pass_time(60.0 if is_due else 0.0).plan()
+    for task_id in failed:
+        world.do(CancelTask(task_id))
+    world.do(ResumePool())
+    world.pass_time(60.0).plan()
+    for _ in range(2):
+        world.submitted()
+    world.plan()
+    assert alive(world) == ["worker-1"]
