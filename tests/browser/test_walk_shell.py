@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from tests.browser.pages import open_dashboard, open_page, way_in
 ME = Caller("test")
 GROUND = "getComputedStyle(document.body).backgroundColor"
 CHOSEN = ".palette .option[aria-selected=true]"
+EACH_TEXT = """node => {
+  window.said = []
+  new MutationObserver(() => said.push(node.textContent)).observe(node, {childList: true})
+}"""
 
 
 async def open_palette(floor: Floor, *, by_key: str = "/") -> None:
@@ -257,6 +262,32 @@ async def test_a_setting_is_saved_once_it_can_be(floor: Floor, monkeypatch: pyte
     await page.click(".told .undo")
     await watch.shows(".told .said", "as it was before")
     await floor.fits()
+
+
+async def test_a_look_that_was_overtaken_says_nothing(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a change that fails after one has typed on is nobody's affair any more."""
+    page, watch = floor.page, floor.watch
+    look, asked, gate = settings.preview_settings, threading.Event(), threading.Event()
+
+    def held(*_given: object) -> object:
+        asked.set()
+        gate.wait(90)  # a test that fails ends, too
+        raise OSError(errno.ENOSPC, "no room")
+
+    await floor.go("settings")
+    monkeypatch.setattr(settings, "preview_settings", held)
+    await page.fill("#setting-grace_s", "13")
+    await until(asked.is_set)
+    monkeypatch.setattr(settings, "preview_settings", look)
+    await page.fill("#setting-grace_s", "14")
+    await watch.shows(".pending .diff .plus", "grace_s = 14.0")
+    await page.locator(".settingspage .said").evaluate(EACH_TEXT)
+    gate.set()
+    await page.click(".pending .save")
+    await watch.shows(".told .said", "Saved.")
+    assert await page.evaluate("said") == ["Saved."]
+    await page.click(".told .undo")
+    await watch.shows(".told .said", "as it was before")
 
 
 async def test_many_workers_are_turned_over(floor: Floor, tmp_path: Path) -> None:
