@@ -15,7 +15,7 @@ from koubou_panel.core.commands import Caller, SubmitTask
 from koubou_panel.core.records import Request
 from koubou_panel.home import Home
 from koubou_panel.shop.remote import RemoteShop
-from koubou_panel.testing import ended, until
+from koubou_panel.testing import until
 
 
 class _Workshop:
@@ -106,7 +106,7 @@ async def test_it_takes_all_the_descriptors_it_may_and_leaves_tasks_theirs(start
             SubmitTask(Request(task_id=shop.next_id(), kind="script", created_at=0.0, spec=spec)),
             Caller("test"),
         )
-        await ended(shop, task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
         assert shop.state.tasks[task_id].result == "300"
 
 
@@ -121,7 +121,7 @@ async def test_its_supervisors_death_ends_it_and_what_runs(start, tmp_path) -> N
         )
         await until(lambda: _has_begun(shop, task_id))  # one that was claimed alone would be given back
         workshop.cut()
-        await ended(shop, task_id)
+        await until(lambda: shop.state.tasks[task_id].is_finished)
         assert shop.state.tasks[task_id].reason == "shutdown"
     await until(lambda: workshop.process.poll() is not None)
     assert workshop.process.returncode == 0
