@@ -141,6 +141,7 @@ async def test_a_definition_is_not_overwritten(floor: Floor) -> None:
         await shop.do(SaveScript(changed, revision=known.revision), Caller("them"))
         await page.locator(".defined footer").get_by_role("button", name="Save").click()
         await watch.shows(".defined .say", "It was changed meanwhile")
+        await expect(page.locator(".defined .facts2")).to_contain_text(theirs)
         if wins:
             await sure(page, ".defined .say", "Save mine over it")
             await page.wait_for_selector(".defined .change", state="hidden")
