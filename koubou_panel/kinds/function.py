@@ -11,6 +11,7 @@ import importlib
 import os
 import pickle
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ from koubou_panel.kinds.crossing import Packed, take_up
 from koubou_panel.kinds.limit import memory_limit
 from koubou_panel.kinds.modules import Modules
 from koubou_panel.kinds.packing import (
+    INSTALLED,
     NO_ARGUMENTS,
     NO_RESULT,
     Call,
@@ -83,6 +85,10 @@ class FunctionKind:
         """With nothing loaded."""
         self._loaded: dict[bytes, Kept] = {}
         self._base = list(sys.path)
+        installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        self._library = next(
+            (n for n, folder in enumerate(self._base) if folder in installed), len(self._base)
+        )
         self._path: list[str] = []
         self._modules = Modules()
         self._large: tuple[tuple[int, int], memoryview, Callable[..., object]] | None = None
@@ -183,13 +189,24 @@ class FunctionKind:
 
     def _serve(self, path: list[str]) -> None:
         """Import as another caller does: two callers' modules of one name are two modules."""
-        theirs = tuple(f"{folder}{os.sep}" for folder in self._path if folder not in self._base)
+        theirs = tuple(f"{folder}{os.sep}" for part in self._own(self._path) for folder in part)
         self._modules.forget_below(theirs)
         self._loaded.clear()
         self._large = None
         self._path = path
-        sys.path[:] = [*self._base, *(folder for folder in path if folder not in self._base)]
+        before, after = self._own(path)
+        # Python's own modules come first in any case: not all that is imported here would stand a `random.py`.
+        sys.path[:] = [*self._base[: self._library], *before, *self._base[self._library :], *after]
         importlib.invalidate_caches()
+
+    def _own(self, path: list[str]) -> tuple[list[str], list[str]]:
+        """A caller's own folders: those before what is installed, and those after."""
+        at = path.index(INSTALLED) if INSTALLED in path else 0
+        others = (INSTALLED, *self._base)
+        before, after = (
+            [folder for folder in part if folder not in others] for part in (path[:at], path[at:])
+        )
+        return before, after
 
 
 def _packed(result: object, job: Job, context: RunContext) -> bytes:

@@ -38,11 +38,16 @@ from koubou_panel.kinds.warm import is_importable
 SHORT = 200
 MOST_ERROR_BYTES = 16 << 20
 NO_RESULT = pickle.dumps((True, None), protocol=5)
+INSTALLED = ""
 NO_ARGUMENTS = pickle.dumps(((), {}), protocol=5)
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A payload, taken apart."""
+    """A payload, taken apart.
+
+    `path` has the folders beyond Python's own from which the caller imports, in their order. `INSTALLED` stands between
+    those before and those after where its packages are installed; without it all come after.
+    """
 
     function: bytes | Piece
     arguments: bytes | Packed

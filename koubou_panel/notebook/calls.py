@@ -10,23 +10,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from koubou_panel.kinds.packing import INSTALLED
 from koubou_panel.notebook.future import TaskFuture
 
 
 def caller_path() -> list[str]:
-    """The folders that a worker needs beyond its own to import what the caller imports."""
-    own = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+    """The folders that a worker needs beyond its own to import what the caller imports; see `packing.Call`."""
+    places = sysconfig.get_paths()
+    own = tuple({places[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
     here = _here()  # a folder that was removed has no name, and nothing to import either
     folders = [
         os.path.normpath(os.path.join(here, folder))  # noqa: PTH118 - a link stays a link
         for folder in sys.path
         if here or os.path.isabs(folder)  # noqa: PTH117 - of a text
     ]
-    return [
-        folder
-        for folder in dict.fromkeys(folders)
-        if not folder.startswith(own) and not folder.endswith(".zip") and Path(folder).is_dir()
-    ]
+    found: list[str] = []
+    for folder in dict.fromkeys(folders):
+        if folder in (places["purelib"], places["platlib"]) and found and INSTALLED not in found:
+            found.append(INSTALLED)
+        elif not folder.startswith(own) and not folder.endswith(".zip") and Path(folder).is_dir():
+            found.append(folder)
+    return found
 
 
 class CallerPath:

@@ -254,9 +254,8 @@ class PrivateClient(asyncio.Protocol):
     async def _carry_out(self, message: link.Do) -> list[TaskId | link.Refusal | None]:
         results: list[TaskId | link.Refusal | None] = [None] * len(message.commands)
         places: list[int] = []
-        await (
-            self._turn.acquire()
-        )  # a frame may name the tasks of the one before it, so it must not overtake that
+        # A frame may name the tasks of the one before it, so it must not overtake that.
+        await self._turn.acquire()
         with ExitStack() as turn:
             turn.callback(self._turn.release)
             for place, command in enumerate(message.commands):

@@ -228,3 +228,19 @@ def test_a_present_folder_that_was_removed_hinders_nothing(shop, tmp_path, monke
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     gone.rmdir()
     assert shop.submit(pow, 2, 2).result(LIMIT_S) == 4
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_two_modules_of_one_name_a_task_has_the_notebooks(shop, tmp_path, monkeypatch, is_first):
+    """A folder before what is installed wins, one behind does not; and Python's own modules stay what they are."""
+    for name in ("yaml", "random"):
+        (tmp_path / f"{name}.py").write_text("mine = True\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if is_first else [*sys.path, str(tmp_path)])
+
+    def found(name):
+        return hasattr(importlib.import_module(name), "mine")
+
+    assert shop.submit(found, "yaml").result(LIMIT_S) is is_first
+    assert shop.submit(found, "random").result(LIMIT_S) is False
+    monkeypatch.undo()
+    assert shop.submit(found, "yaml").result(LIMIT_S) is False
