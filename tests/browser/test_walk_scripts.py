@@ -107,9 +107,14 @@ async def test_a_file_is_added(floor: Floor) -> None:
     assert not await page.evaluate("JSON.stringify(localStorage).includes('secret')"), (
         "a form may hold secrets"
     )
+    await form.get_by_text("What it can be given").click()
+    await page.get_by_role("button", name="Add a parameter").click()
+    await form.locator(".parameter").get_by_label("Name").fill("gone")
+    await form.locator(".parameter button").click()
     await page.reload()
     await watch.shows(".add .banner", "that was not saved")
     await expect(form.get_by_label("Name", exact=True).first).to_have_value("by path")
+    await expect(form.locator(".parameter")).to_have_count(0)
     await expect(form.get_by_label("Every", exact=True)).to_have_value("5h")
     await form.get_by_role("button", name="Add it").click()
     await watch.shows(".detail h1", "by path")

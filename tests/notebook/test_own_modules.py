@@ -53,7 +53,7 @@ def test_an_edited_module_of_a_folder_without_init_is_seen(shop, tmp_path, monke
     name = f"folder_{tmp_path.name}"
     (tmp_path / name).mkdir()
     (tmp_path / f"of_{name}.py").write_text(f"from {name} import helpers\ndef g(): return helpers.f()\n")
-    (tmp_path / name / "helpers.py").write_text("def f(): return 0\n")
+    (tmp_path / name / "helpers.py").write_text("def f(): return 1\n")
     own = importlib.import_module(f"of_{name}")
     for number in (1, 2):
         (tmp_path / name / "helpers.py").write_text(f"def f(): return {number}\n")

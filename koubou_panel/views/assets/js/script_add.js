@@ -97,7 +97,8 @@ export function addView(model) {
     offered = {box, at}
   }
   for (const kind of ["input", "change"]) node.addEventListener(kind, keep)
-  node.addEventListener("click", (event) => { if (event.target.closest("fieldset button")) keep() })
+  // By its path: a button that takes its row away is in no fieldset any more.
+  node.addEventListener("click", (event) => { if (event.composedPath().some((place) => place.localName === "fieldset")) keep() })
 
   takesFiles(node, take)
   node.onsubmit = async (event) => {
