@@ -208,6 +208,7 @@ async def open_inline_shop(
     shop.engine = InlineEngine(hub.report)  # type: ignore[assignment]
     hub.start(shop.engine)  # type: ignore[arg-type]
     await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) == workers)
+    await hub.stored()
     try:
         yield shop
     finally:
@@ -227,6 +228,7 @@ async def open_shop(
         try:
             if wait_ready:
                 await until(lambda: sum(w.status == "idle" for w in shop.state.workers.values()) >= workers)
+                await shop.hub.stored()
             yield shop
         finally:
             await shop.close()

@@ -252,8 +252,21 @@ async def fill(shop: LocalShop, waiting: int = 5) -> list[str]:
     return task_ids
 
 
+@pytest.fixture
+def time_is_over(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set: the time to undo is over, which lasts as long as the test wants."""
+    over, sleep = asyncio.Event(), asyncio.sleep
+
+    async def held(seconds: float) -> None:
+        await (over.wait() if seconds == bulk.UNDO_S else sleep(seconds))
+
+    monkeypatch.setattr(bulk.Bulk.__init__, "__kwdefaults__", {"undo_s": bulk.UNDO_S})
+    monkeypatch.setattr(bulk.asyncio, "sleep", held)
+    return over
+
+
 async def test_all_that_match_are_cancelled_when_the_time_to_undo_is_over(
-    shop: LocalShop, visit: Visit
+    shop: LocalShop, visit: Visit, time_is_over: asyncio.Event
 ) -> None:
     """Not only those on the page, none before the time is over, none that came later; the count is told."""
     await fill(shop, 58)
@@ -265,6 +278,7 @@ async def test_all_that_match_are_cancelled_when_the_time_to_undo_is_over(
     later = await submit(shop, name="job later")
     assert shop.state.counts["cancelled"] == 0
     assert (seen.card.bulk["stage"], seen.card.bulk["count"]) == ("held", 60)
+    time_is_over.set()
     await until(lambda: seen.told)
     assert seen.told == ["Cancelled 60 tasks."]
     await until(lambda: shop.state.counts["cancelled"] == 60)
@@ -272,6 +286,7 @@ async def test_all_that_match_are_cancelled_when_the_time_to_undo_is_over(
     assert seen.card.bulk == {}
 
 
+@pytest.mark.usefixtures("time_is_over")
 async def test_undone_nothing_has_happened(shop: LocalShop, visit: Visit) -> None:
     """Within the time to undo nothing is done, and afterwards neither."""
     await fill(shop)
