@@ -134,7 +134,8 @@ def _read_workers(value: object) -> tuple[int, int]:
     try:
         return parse_workers(str(value))
     except SettingsError as error:
-        raise ValueError(error.message.removeprefix("workers ")) from None
+        words = error.message.removeprefix("workers ")
+        raise ValueError(words.rpartition(", not ")[0]) from None  # who asked adds what it is not
 
 
 def _read_seconds(value: object) -> float:

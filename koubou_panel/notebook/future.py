@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX
 from typing import Any, Protocol
 
 from koubou_panel.core.records import Task, TaskId
-from koubou_panel.errors import TaskFailure
+from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.home import Home
 from koubou_panel.kinds.packing import RemoteTraceback, unpack_value
 from koubou_panel.notebook.cells import with_cells
@@ -140,7 +140,10 @@ class TaskFuture(Future[Any]):
         """Whether the task is at work now."""
         if self._state != PENDING:
             return self._state == RUNNING
-        record = self.keeper.record(self.task_id)
+        try:
+            record = self.keeper.record(self.task_id)
+        except Refused:  # nobody is there to run it
+            return False
         return record is not None and record.status == "in_progress"
 
     def result(self, timeout: float | None = None) -> Any:

@@ -12,7 +12,7 @@ from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers.own_model import OwnModel
 from koubou_panel.servers.private import PrivateServer
-from koubou_panel.shop.ended import why_ended
+from koubou_panel.shop.ended import is_supervised, why_ended
 from koubou_panel.shop.kept import Retention
 from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
@@ -40,6 +40,8 @@ Opened = tuple[RemoteShop, None] | tuple[LocalShop, Held]
 async def opened(home: Home, *, by: str, workers: tuple[int, int] | None) -> Opened:
     """The workshop of `home`, with the server for others where it is held here.
 
+    One that another process holds and is just closing, so that it takes no work any more, is waited for to be gone.
+
     Raises:
         HomeTaken: another process holds the home and does not answer.
         Refused: `version`: the workshop that runs is of another version.
@@ -47,12 +49,22 @@ async def opened(home: Home, *, by: str, workers: tuple[int, int] | None) -> Ope
     home.prepare()
     deadline = time.monotonic() + START_LIMIT_S
     while True:
+        is_late = time.monotonic() > deadline
         try:
-            return await _opened_once(home, by, workers)
+            found = await _opened_once(home, by, workers)
         except HomeTaken:
-            if time.monotonic() > deadline:
+            if is_late:
                 raise
-            await asyncio.sleep(0.1)
+        else:
+            if found[1] is not None or is_late or not await _is_leaving(found[0], home):
+                return found
+            await found[0].close()
+        await asyncio.sleep(0.1)
+
+
+async def _is_leaving(shop: RemoteShop, home: Home) -> bool:
+    """Whether it ends, and for good: one with a supervisor may come back, and is followed."""
+    return shop.state.pool.closing and not await asyncio.to_thread(is_supervised, home)
 
 
 async def _opened_once(home: Home, by: str, workers: tuple[int, int] | None) -> Opened:

@@ -148,7 +148,8 @@ class TaskLost(TaskFailure, BrokenExecutor):
     """
 
 
-DIED: frozenset[str | None] = frozenset({"lost", "killed", "memory", "crash_loop"})
+#: What a function fails by when its process ends; `exit`: it ended that itself (`os._exit`).
+DIED: frozenset[str | None] = frozenset({"lost", "killed", "memory", "crash_loop", "exit"})
 
 
 def failure_of(task: Task) -> TaskFailure:

@@ -25,6 +25,11 @@ def why_ended(home: Home) -> str | None:
     return None
 
 
+def is_supervised(home: Home) -> bool:
+    """Whether a supervisor lives there, which may start a workshop that ends again. Blocks."""
+    return _services(home) is not None
+
+
 def _services(home: Home) -> dict[str, str] | None:
     """The services of a supervisor that lives, and how each stands; None: there is none, whatever a dead one left."""
     try:

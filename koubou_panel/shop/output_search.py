@@ -83,8 +83,8 @@ class OutputSearcher:
                 page = self._archive.find(query)
                 for task in page.tasks:
                     self._tasks += 1
-                    # A record of what runs is older than its output.
-                    if not task.is_finished or task.usage.output_bytes:
+                    # A record of what runs, or ran when its workshop was killed, is older than its output.
+                    if not task.is_finished or task.usage.output_bytes or task.reason == "lost":
                         self._look(TaskHits(task=task, hits=[]), output_path(self._home.output, task.task_id))
                     self._go_on()
                 cursor = page.cursor

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import sys
 import threading
 import time
 from concurrent.futures import CancelledError, wait
 
 import pytest
+from msgspec.structs import replace
 
-from koubou_panel import TaskFailure, Workshop
+from koubou_panel import TaskFailure, TaskLost, Workshop
+from koubou_panel.core.events import PoolChanged
 from koubou_panel.errors import Refused
+from koubou_panel.home import Home
 from koubou_panel.notebook import sender
 from koubou_panel.notebook.loop_thread import LoopThread
+from koubou_panel.servers.private import PrivateServer
+from koubou_panel.testing import open_inline_shop
 from tests.gate import wait_for
 
 LIMIT_S = 90.0
@@ -261,3 +267,30 @@ def test_a_shutdown_without_waiting_ends_with_the_last_task(tmp_path, gate):
     shop.shutdown()
     with Workshop(tmp_path / "home", workers=1) as again:
         assert not again.is_attached
+
+
+async def test_one_that_is_closing_is_waited_for(tmp_path):
+    """It takes no work any more: who opens the home just then is to have one that does."""
+    home = Home(tmp_path / "home")
+    home.prepare()
+    home.lock()
+    async with open_inline_shop() as shop:
+        server = PrivateServer(shop, home.socket)
+        await server.start()
+        shop.hub.note(PoolChanged(0.0, replace(shop.state.pool, closing=True), "test"))
+        await shop.hub.stored()
+        opening = asyncio.ensure_future(asyncio.to_thread(Workshop, home.root))
+        await asyncio.wait({opening}, timeout=0.5)
+        assert not opening.done()
+        await server.close()
+    home.unlock()
+    opened = await opening
+    assert not opened.is_attached
+    await asyncio.to_thread(opened.shutdown)
+
+
+def test_a_function_that_ends_its_process_is_lost_with_it(either):
+    """Where the standard library's pool would be broken; the next task has another worker."""
+    with pytest.raises(TaskLost, match="exited with code 5"):
+        either.submit(os._exit, 5).result(LIMIT_S)
+    assert either.submit(pow, 2, 3).result(LIMIT_S) == 8

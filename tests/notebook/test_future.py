@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, as_completed, wait
 import pytest
 
 from koubou_panel.core.records import TaskId
+from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.shared_lock import SharedLock
@@ -248,3 +249,15 @@ def test_a_callback_that_exits_is_told_in_the_log(keeper, caplog):
     future.settle(pickle.dumps((False, (SystemExit(3), ""))), succeeded=False)
     assert called == [future]
     assert "exception calling callback" in caplog.text
+
+
+def test_what_it_is_can_be_written_though_nobody_is_there_to_ask(keeper, monkeypatch):
+    """A list of futures is shown, and logged, also where the workshop has ended."""
+
+    def ended(task_id):
+        raise Refused("unavailable", "the workshop has ended")
+
+    monkeypatch.setattr(keeper, "record", ended)
+    (future,) = futures_of(keeper, 1)
+    assert repr(future) == "<TaskFuture 0 pending>"
+    assert not future.running()

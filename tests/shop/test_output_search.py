@@ -6,8 +6,11 @@ import asyncio
 import threading
 
 import pytest
+from msgspec.structs import replace
 
+from koubou_panel.archive.sqlite import Batch
 from koubou_panel.core.ports import OutputSearch, TaskQuery
+from koubou_panel.core.records import Usage
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.servers.private import PrivateServer
@@ -134,3 +137,12 @@ async def test_what_cannot_be_searched_is_refused(remote, search, field):
     with pytest.raises(Refused) as refusal:
         await remote.search_logs(search)
     assert (refusal.value.code, refusal.value.field) == ("invalid", field)
+
+
+async def test_what_a_crash_of_the_workshop_left_is_searched(shop):
+    """The record of a run that was lost does not know how much it had printed."""
+    task_id = await run(shop, "echo needle")
+    lost = replace(shop.state.tasks[task_id], status="failed", reason="lost", usage=Usage())
+    shop._archive.commit([Batch(tasks={task_id: lost})])
+    found = await shop.search_logs(OutputSearch(text="needle"))
+    assert [one.task.task_id for one in found.found] == [task_id]
