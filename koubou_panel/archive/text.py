@@ -12,7 +12,9 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -214,15 +216,17 @@ def make_folder(folder: Path) -> None:
 
 
 class Versions:
-    """The kept texts of one script. Whoever writes sees to it that nobody else does.
+    """The kept texts of one script.
 
     Args:
         folder: where they are; made when the first is kept.
+        keeping: held by whoever keeps one, so that each has a number of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keeping: threading.Lock) -> None:
         """Nothing is read yet."""
         self._folder = folder
+        self._keeping = keeping
 
     def list(self) -> list[Kept]:
         """What is kept, newest first."""
@@ -266,13 +270,24 @@ class Versions:
 
     def keep(self, data: bytes, *, at: float, by: str = "", is_refused: bool = False) -> None:
         """Keep a text, durably, unless it is the newest of its sort already; the oldest go."""
-        version, kept = version_of(data), self.list()
-        newest = next((one for one in kept if one.record.is_refused == is_refused), None)
-        if newest is not None and newest.record.version == version:
-            return
+        with self._keeping:
+            kept = self.list()
+            alike = [one for one in kept if one.record.is_refused == is_refused]
+            if not alike or alike[0].record.version != version_of(data):
+                self._add(data, kept, at=at, by=by, is_refused=is_refused)
+
+    def note(self, data: bytes, *, at: float) -> None:
+        """Keep a text that came from outside, unless it is kept at any place: whoever read it may be late."""
+        version = version_of(data)
+        with self._keeping:
+            kept = self.list()
+            if all(one.record.is_refused or one.record.version != version for one in kept):
+                self._add(data, kept, at=at, by="", is_refused=False)
+
+    def _add(self, data: bytes, kept: Sequence[Kept], *, at: float, by: str, is_refused: bool) -> None:
         make_folder(self._folder)
         number = kept[0].number + 1 if kept else 1
-        sort = "refused" if is_refused else "kept"
+        sort, version = "refused" if is_refused else "kept", version_of(data)
         name = f"{number:08d}.{max(0, int(at * 1000))}.{sort}.{version}.{quote(by[:BY_CHARS], safe='')[:120]}"
         write_file(self._folder / name, data)
         alike = [one for one in kept if one.record.is_refused == is_refused]
@@ -283,7 +298,7 @@ class Versions:
 
 
 class TextStore:
-    """The texts of all scripts. Any thread, but one writer at a time.
+    """The texts of all scripts. Any thread, but one writer of a file at a time.
 
     Args:
         root: `Home.scripts`.
@@ -292,18 +307,31 @@ class TextStore:
     def __init__(self, root: Path) -> None:
         """Nothing is read yet."""
         self.root = root
+        self._keeping = threading.Lock()
 
     def versions(self, name: str) -> Versions:
         """The kept versions of a script."""
-        return Versions(folder_of(self.root, name) / "versions")
+        return Versions(folder_of(self.root, name) / "versions", self._keeping)
+
+    def note(self, name: str, path: Path) -> None:
+        """Keep what the file of a script holds now, if that is a text that is not kept yet."""
+        with suppress(Refused):
+            self._note(name, *read_file(path))
+
+    def _note(self, name: str, data: bytes, changed_at: float) -> None:
+        # A disk that is full keeps nobody from reading; nor is a program that was compiled a text to come back to.
+        with suppress(Refused, OSError, UnicodeDecodeError):
+            data.decode()
+            self.versions(name).note(data, at=changed_at)
 
     def list(self, name: str, path: Path) -> list[ScriptVersion]:
-        """The versions of a script, newest first, what its file holds now marked; it is first where nothing knew it."""
-        records = [kept.record for kept in self.versions(name).list()]
+        """The versions of a script, newest first; what its file holds now is marked, and kept from now on."""
         try:
             data, changed_at = read_file(path)
         except Refused:
-            return records
+            return [kept.record for kept in self.versions(name).list()]
+        self._note(name, data, changed_at)
+        records = [kept.record for kept in self.versions(name).list()]
         version = version_of(data)
         current = ScriptVersion(version=version, saved_at=changed_at, size_bytes=len(data), is_current=True)
         for place, record in enumerate(records):
@@ -316,7 +344,10 @@ class TextStore:
         return [current, *records]
 
     def read(self, name: str, path: Path, version: str | None) -> tuple[str, str, float, bool]:
-        """(version, text, when it was saved, whether the file holds it now) of the present text, or of a version."""
+        """(version, text, when it was saved, whether the file holds it now) of the present text, or of a version.
+
+        A present text that is read is kept from now on.
+        """
         try:
             data, saved_at = read_file(path)
         except Refused:
@@ -328,7 +359,9 @@ class TextStore:
             current is not None and len(version) >= SHORTEST and current.startswith(version)
         ):
             assert data is not None and current is not None  # noqa: S101, PT018 - for the type checker
-            return current, decoded(data, path), saved_at, True
+            text = decoded(data, path)
+            self._note(name, data, saved_at)
+            return current, text, saved_at, True
         kept = self.versions(name).find(version)
         data, _ = read_file(kept.path)
         return kept.record.version, decoded(data, kept.path), kept.record.saved_at, False

@@ -229,6 +229,7 @@ class Scripts:
             return
         if is_read:
             command = replace(command, script=await self._completed(command.script, text))
+            await self._read(self._texts.note, command.script.name, Path(command.script.path))
         self._hub.ask(Ask(command, caller, reply))
 
     def _placed(self, command: SaveScript, before: Script | None) -> SaveScript:

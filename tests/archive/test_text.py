@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,54 @@ def test_what_an_outside_editor_did_is_noticed_and_kept(store, file):
     assert version("outside\n") in [one.version for one in store.list("s", file)]
     store.save("s", file, "four\n", version("outside\n"), "ann")
     assert version("outside\n") in [one.version for one in store.list("s", file)]
+
+
+def test_what_is_read_or_listed_is_kept_from_then_on(store, file):
+    """Once, however often and by however many at a time; a version that is asked for displaces none."""
+    with ThreadPoolExecutor(8) as readers:
+        for text in ("one\n", "two\n", "three\n"):
+            file.write_text(text)
+            looks = [store.list, lambda *args: store.read(*args, None), store.note] * 8
+            for done in [readers.submit(look, "s", file) for look in looks]:
+                done.result()
+    kept = store.versions("s").list()
+    assert [one.number for one in kept] == [3, 2, 1]
+    assert [one.record.version for one in kept] == [version(f"{text}\n") for text in ("three", "two", "one")]
+    for number in range(KEEP_VERSIONS + 20):
+        file.write_text(f"{number}\n")
+        store.list("s", file)
+    oldest = store.list("s", file)[KEEP_VERSIONS - 1]
+    file.write_text("outside\n")
+    assert store.read("s", file, oldest.version)[0] == oldest.version
+    assert len(store.list("s", file)) == len(store.versions("s").list()) == KEEP_VERSIONS
+
+
+def test_a_late_reader_puts_no_old_text_on_top(store, file):
+    """What was saved since stays the newest."""
+    seen = read_file(file)
+    store.save("s", file, "two\n", version("one\n"), "ann")
+    store.versions("s").note(seen[0], at=seen[1])
+    assert [one.version for one in store.list("s", file)] == [version("two\n"), version("one\n")]
+
+
+def test_what_is_no_text_or_too_long_is_not_kept_by_a_look(store, file, tmp_path):
+    """Nothing is written for it."""
+    for data in (b"\xff", b"x" * (MAX_TEXT_BYTES + 1)):
+        file.write_bytes(data)
+        store.note("s", file)
+        store.list("s", file)
+    file.unlink()
+    store.note("s", file)
+    assert store.list("s", file) == []
+    assert not (tmp_path / "scripts").exists()
+
+
+def test_a_look_needs_no_room_on_the_disk(file, tmp_path):
+    """A home that takes nothing keeps nobody from reading."""
+    (tmp_path / "scripts").write_text("in the way")
+    store = TextStore(tmp_path / "scripts")
+    assert store.read("s", file, None)[1] == "one\n"
+    assert [(one.version, one.is_current) for one in store.list("s", file)] == [(version("one\n"), True)]
 
 
 def test_a_save_that_is_sent_again_is_one(store, file):

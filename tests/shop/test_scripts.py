@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from koubou_panel.archive.output import output_path
+from koubou_panel.archive.text import version_of
 from koubou_panel.core.catalogue import save_script
 from koubou_panel.core.commands import (
     Caller,
@@ -255,6 +256,38 @@ async def test_saving_the_same_text_again_completes_its_definition(shop):
     present = await shop.read_script("hello")
     await shop.save_script_text("hello", present.text, present.version, ME)
     await until(lambda: entry_of(shop).script.timeout_s == 7.0)
+
+
+async def test_a_text_that_was_listed_comes_back_after_it_was_overwritten_from_outside(shop, tmp_path):
+    """Both texts are versions, of nobody in the workshop; nothing is written for what is kept."""
+    path = tmp_path / "v.sh"
+    path.write_text(HEADED)
+    await shop.do(SaveScript(Script(name="v", path=str(path))), ME)
+    (first,) = await shop.script_versions("v")
+    path.write_text("#!/bin/sh\necho outside\n")
+    for _ in range(2):
+        second, kept = await shop.script_versions("v")
+        assert (second.is_current, second.by) == (True, "")
+        assert (kept.version, kept.is_current, kept.by) == (first.version, False, "")
+    files = list(shop.home.scripts.glob("v-*/versions/*"))
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+    assert await shop.restore_script("v", first.version, second.version, ME) == first.version
+    assert path.read_text() == HEADED
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_text_that_was_noticed_is_kept(shop, tmp_path, is_read):
+    """That with which a script was added, and that which an editor has read."""
+    path = tmp_path / "v.sh"
+    path.write_text(HEADED)
+    await shop.do(SaveScript(Script(name="v", path=str(path))), ME)
+    noticed = HEADED
+    if is_read:
+        noticed = "#!/bin/sh\necho read\n"
+        path.write_text(noticed)
+        assert (await shop.read_script("v")).text == noticed
+    path.write_text("#!/bin/sh\necho outside\n")
+    assert [one.version for one in await shop.script_versions("v")][1] == version_of(noticed.encode())
 
 
 async def test_a_removed_script_leaves_its_text_and_its_runs(shop):
