@@ -111,12 +111,17 @@ async def test_ended_rows_are_alike(chromium: object, tmp_path: Path) -> None:
 
 
 async def test_retry_runs_a_failed_task_again(chromium: object, tmp_path: Path) -> None:
-    """Retry on a failed task submits it again."""
-    async with visit(chromium, tmp_path) as (_, watch):
-        await submit(_, sys.executable, "-c", "raise SystemExit(1)", name="fails")
+    """Retry on a failed task submits it again: once, however quickly one clicks; so does Run again in its own view."""
+    async with visit(chromium, tmp_path) as (shop, watch):
+        task_id = await submit(shop, sys.executable, "-c", "raise SystemExit(1)", name="fails")
         await watch.tile("failed", "1")
-        await watch.page.click(".ended .retry")
+        await watch.page.click(".ended .retry", click_count=3)
         await watch.tile("failed", "2")
+        await watch.page.locator(f".ended .row a[href*='{task_id}']").click()
+        await watch.page.get_by_role("button", name="Run again", exact=True).click(click_count=3)
+        await watch.tile("failed", "3")
+        await shop.hub.stored()
+        assert len(shop.state.tasks) == 3
 
 
 async def test_output_appears_as_it_is_printed(chromium: object, tmp_path: Path) -> None:

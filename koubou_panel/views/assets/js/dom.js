@@ -142,6 +142,9 @@ export function plainButton(cls, text, act) {
   return button
 }
 
+// For what each press does anew: the second press of a double click is none.
+export const once = (act) => (event) => { if (event.detail < 2) act() }
+
 // What has the focus, inside the cards too.
 export function focused() {
   let node = document.activeElement

@@ -1,7 +1,7 @@
 // The Overview's cards: six numbers; what runs, waits and ended last; the first minute.
 
 import {ask} from "./ask.js"
-import {copyText, everySecond, h, icon, keyed, NS, plainButton, setAttr, setText, statusWord, sureButton, watch, watchTogether} from "./dom.js"
+import {copyText, everySecond, h, icon, keyed, NS, once, plainButton, setAttr, setText, statusWord, sureButton, watch, watchTogether} from "./dom.js"
 import {addFile, takesFiles} from "./drop.js"
 import {_} from "./language.js"
 import {addressOfPage, pageLink, taskLink} from "./route.js"
@@ -211,7 +211,7 @@ export const RunningCard = {
         const retry = h("button", "retry", _("Retry"))
         retry.type = "button"
         retry.setAttribute("aria-label", _("Retry {name}", {name: t.label}))
-        retry.onclick = () => model.send_msg({type: "retry", task_id: t.id})
+        retry.onclick = once(() => model.send_msg({type: "retry", task_id: t.id}))
         row.append(retry)
       }
       return row

@@ -1,7 +1,7 @@
 // One task: its head, and a line to type for it.
 
 import {ask} from "./ask.js"
-import {copyText, drawMark, everySecond, focused, h, icon, keyed, plainButton, setText, sureButton, watch} from "./dom.js"
+import {copyText, drawMark, everySecond, focused, h, icon, keyed, once, plainButton, setText, sureButton, watch} from "./dom.js"
 import {faultPart} from "./fault.js"
 import {_} from "./language.js"
 import {bellButton} from "./notify.js"
@@ -24,7 +24,7 @@ export const TaskCard = {
     words.append(what, when)
     const fault = faultPart(), given = h("dl", "given"), facts = h("dl", "facts"), reruns = h("p", "waits"), copies = copyPart(model)
     const cancel = cancelButton(model, _("Cancel"))
-    const retry = plainButton("retry", _("Run again"), () => model.send_msg({type: "retry", task_id: model.task.id}))
+    const retry = plainButton("retry", _("Run again"), once(() => model.send_msg({type: "retry", task_id: model.task.id})))
     const edit = plainButton("retry", _("Edit and run again"), () => openRun(`again:${model.task.id}`))
     const id = h("span", "id"), foot = h("div", "actions"), bell = bellButton(model, "")
     foot.append(id, copies.button, bell)
