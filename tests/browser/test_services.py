@@ -60,6 +60,7 @@ async def test_services_are_shown_as_they_change(
             assert [box for box in boxes if box["height"] < 44] == []
         await button.click()
         await watch.shows(".services .row.failed .restart", "Sure?")
+        await watch.shows(".services .row.failed .warning:visible", "restart together")
         assert asked == []
         await button.click()
         await until(lambda: asked == ["pool"])

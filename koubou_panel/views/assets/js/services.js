@@ -4,11 +4,16 @@ import {everySecond, h, icon, keyed, PATIENCE_MS, setText, sureButton, watch} fr
 import {_} from "./language.js"
 import {age, clock} from "./time.js"
 
+// One process: none of them is restarted alone, and what runs is not left alone by it.
+const TOGETHER = ["agents", "pool", "websocket"]
+
 function serviceRow(model) {
   const row = h("div", "row"), name = h("span", "name"), state = h("span", "state")
+  const warning = h("p", "warning", _("Agents, the worker pool and WebSocket restart together. What runs is given the time to end that Settings name, and is then cancelled."))
+  warning.setAttribute("role", "status")
   const restart = sureButton("restart", {
-    rest: (b) => { b.replaceChildren(icon("restart")); b.title = _("Restart"); b.setAttribute("aria-label", _("Restart {name}", {name: row._name || ""})) },
-    ask: (b) => { b.textContent = _("Sure?"); b.setAttribute("aria-label", _("Confirm: restart {name}", {name: row._name || ""})) },
+    rest: (b) => { b.replaceChildren(icon("restart")); b.title = _("Restart"); b.setAttribute("aria-label", _("Restart {name}", {name: row._name || ""})); warning.hidden = true },
+    ask: (b) => { b.textContent = _("Sure?"); b.setAttribute("aria-label", _("Confirm: restart {name}", {name: row._name || ""})); warning.hidden = !TOGETHER.includes(row._key) },
     act: (b) => { b.disabled = true; setTimeout(() => { b.disabled = false }, PATIENCE_MS); model.send_msg({type: "restart_service", name: row._key}) },
   })
   const tells = {}
@@ -22,7 +27,7 @@ function serviceRow(model) {
   last.tabIndex = 0
   last.setAttribute("aria-label", _("Its last lines"))
   last.setAttribute("role", "group")
-  row.append(about, restart, last)
+  row.append(about, restart, warning, last)
   row._name = ""
   row._mark = state
   row._parts = {name, about, last, restart, tells}
