@@ -277,6 +277,8 @@ export function makeEditor(model, name, {canSave}) {
 
   function versionRow(one) {
     const row = h("li"), when = h("time", "when", ago(one.at)), tags = h("span", "tags"), buttons = h("div", "buttons")
+    row._when = when
+    row._at = one.at
     when.title = moment(one.at)
     if (one.current) tags.append(h("b", "tag2 ok", _("present")))
     if (one.refused) tags.append(h("b", "tag2 warn", _("not taken: made on an older text")))
@@ -343,6 +345,7 @@ export function makeEditor(model, name, {canSave}) {
     area.resize()
   }
   everySecond(node, fit)
+  everySecond(side, () => { for (const row of side.querySelectorAll("li")) setText(row._when, ago(row._at)) })
   load().then(offerDraft, (error) => { showState(); note("wrong", banner("bad", error.message)) })
   showState()
 
