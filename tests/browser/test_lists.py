@@ -46,6 +46,9 @@ async def test_tasks_are_searched_and_changed_in_bulk(  # noqa: PLR0915 - one vi
             await field.focus()
             await field.press("End")
             await page.keyboard.type(" sta")
+            await expect(page.locator(".tasks .offers li")).to_have_count(
+                1
+            )  # no more what was offered before
             await watch.shows(".tasks .offers", "status:")
             await page.keyboard.press("Tab")
             await watch.shows(".tasks .offers", "status:failed Failed")

@@ -346,6 +346,36 @@ async def test_an_older_text_is_compared_and_restored(floor: Floor) -> None:
     await floor.fits()
 
 
+async def test_a_late_comparison_hides_no_text(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes on editing before it is known what differs keeps the text in sight."""
+    page, watch, shop = floor.page, floor.watch, floor.shop
+    await add_script(floor, "slow")
+    await edit(floor, "slow")
+    await type_at_the_end(page, "echo mine")
+    base = (await shop.read_script("slow")).version
+    await shop.save_script_text("slow", "#!/bin/sh\necho theirs\n", base, Caller("them"))
+    gate, answered, read = asyncio.Event(), asyncio.Event(), shop.read_script
+
+    async def held(name: str, version: str | None = None) -> object:
+        if version is not None:
+            await gate.wait()
+            answered.set()
+        return await read(name, version)
+
+    monkeypatch.setattr(shop, "read_script", held)
+    await page.keyboard.press("Control+s")
+    await watch.shows(".notes .banner.bad", "nothing was overwritten")
+    await page.get_by_role("button", name="Go on editing").click()
+    gate.set()
+    await answered.wait()
+    await page.get_by_role("button", name="Versions").click()
+    await page.wait_for_selector(".versions li")
+    await floor.settled()
+    await watch.shows(".ace_text-layer", "echo mine")
+    assert await page.locator(".diffview").count() == 0
+    await sure(page, ".notes .banner.bad", "Take theirs")
+
+
 async def test_theirs_is_taken(floor: Floor) -> None:
     """In a conflict one may go on editing, look again at what differs, or take theirs: then mine is typed away."""
     page, watch, shop = floor.page, floor.watch, floor.shop

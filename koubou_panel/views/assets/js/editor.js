@@ -73,7 +73,11 @@ export function makeEditor(model, name, {canSave}) {
     saveButton.disabled = !dirty || busy
   }
 
+  // What is to be seen last was asked for last: a comparison may be long on its way.
+  let looks = 0
+
   function showText() {
+    looks += 1
     if (area.node.parentNode !== stage) stage.replaceChildren(area.node)
     area.resize()
   }
@@ -170,8 +174,10 @@ export function makeEditor(model, name, {canSave}) {
   }
 
   async function compare(old, now, names, text = area.value()) {
+    const look = ++looks
     try {
-      showDiff(await ask(model, "diff", {name, old, new: now, ...(old === MINE || now === MINE ? {text} : {})}), {old: names[0], now: names[1]})
+      const diff = await ask(model, "diff", {name, old, new: now, ...(old === MINE || now === MINE ? {text} : {})})
+      if (look === looks) showDiff(diff, {old: names[0], now: names[1]})
     } catch (error) { note("wrong", banner("bad", error.message)) }
   }
 
