@@ -1,7 +1,7 @@
 """Which environment variables a task is given, beside its own: one allow-list for every way that it is started.
 
 Who called may have secrets in any variable, so that what is not named here does not pass. Not here on purpose:
-`PYTHONPATH` and `LD_LIBRARY_PATH` (they change which code runs), `XDG_*` (the caller's session).
+`PYTHONPATH`, `LD_LIBRARY_PATH` and `OMP_TOOL_LIBRARIES` (they change which code runs), `XDG_*` (the caller's session).
 """
 
 from __future__ import annotations
@@ -15,9 +15,33 @@ NAMES = frozenset(
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
         },  # where a machine has its certificates, nothing secure connects without
+        *{
+            "CUDA_DEVICE_ORDER",
+            "CUDA_VISIBLE_DEVICES",
+            "GPU_DEVICE_ORDINAL",
+            "HIP_VISIBLE_DEVICES",
+            "NVIDIA_VISIBLE_DEVICES",
+            "ROCR_VISIBLE_DEVICES",
+            "ZE_AFFINITY_MASK",
+        },  # which of a machine's devices the caller leaves to it
+        *{
+            "OMP_DYNAMIC",
+            "OMP_MAX_ACTIVE_LEVELS",
+            "OMP_NESTED",
+            "OMP_NUM_THREADS",
+            "OMP_PLACES",
+            "OMP_PROC_BIND",
+            "OMP_SCHEDULE",
+            "OMP_STACKSIZE",
+            "OMP_THREAD_LIMIT",
+            "OMP_WAIT_POLICY",
+            "VECLIB_MAXIMUM_THREADS",
+        },
     }
 )
-PREFIXES = ("LC_", "CONDA_")
+# How numerical libraries use the processor: how many threads, which instructions. Results and speed depend on it.
+_NUMERICAL = ("BLIS_", "GOMP_", "KMP_", "MKL_", "NUMBA_", "NUMEXPR_", "OPENBLAS_")
+PREFIXES = ("LC_", "CONDA_", *_NUMERICAL)
 
 
 def allowed(environ: Mapping[str, str]) -> dict[str, str]:
