@@ -243,7 +243,8 @@ class Agenda:
 
         One run that was held up (a busy machine) says little: a longer one counts as at most four times what
         was expected. A name whose tasks do become long is believed after some ten of them; until then `Recall`
-        takes back what waits behind one.
+        takes back what waits behind one. Where one takes less than a quarter of what was expected, those before
+        were held up: the first runs of a worker import what it has not loaded yet.
         """
         name, duration_s = task.request.name, usage.duration_s
         if usage.peak_rss_bytes is not None:
@@ -260,7 +261,7 @@ class Agenda:
     def _learn_pace(self, name: str, duration_s: float) -> None:
         before = self.pace_s.pop(name, duration_s)
         seen = min(max(duration_s, SHORTEST_S), OUTLIER * max(before, SHORTEST_S))
-        share = 0.2 if seen > before else 0.1
+        share = 0.2 if seen > before else 0.1 if OUTLIER * seen > before else 0.5
         self.pace_s[name] = (1 - share) * before + share * seen
         _forget_oldest(self.pace_s)
 
