@@ -2,7 +2,8 @@
 
 Both have two warm workers. They take turns in this one run, so that a machine that is busy otherwise hits both; the
 ratio of their medians is what counts. A workshop's workers give way to all else on the machine, so loky's are made to
-as well: on a busy machine it would be the priorities that are measured.
+as well: on a busy machine it would be the priorities that are measured. Each turn rests first: the threads of a linear
+algebra library go on spinning for a tenth of a second after the last fit of a search, which is made in this process.
 
 Run: `python -m benchmarks.joblib_search --rounds 7`.
 """
@@ -26,6 +27,7 @@ from koubou_panel import Workshop
 from koubou_panel.engines.guard import give_way
 
 N_JOBS = 2
+REST_S = 0.3
 
 
 def searches():
@@ -66,6 +68,7 @@ BACKENDS = {"koubou": {}, "loky": {"initializer": be_alike}}
 
 def timed(backend, search, data):
     """Seconds that a search takes, and what it found."""
+    time.sleep(REST_S)
     started = time.perf_counter()
     with joblib.parallel_config(backend=backend, **BACKENDS[backend]):
         search.fit(*data)
