@@ -19,6 +19,12 @@ from tests.browser.pages import open_dashboard, open_page, way_in
 ME = Caller("test")
 GROUND = "getComputedStyle(document.body).backgroundColor"
 CHOSEN = ".palette .option[aria-selected=true]"
+CLOSED_AND_PRESSED = """field => {
+  field.closest("dialog").close()
+  const isFocused = field.getRootNode().activeElement === field
+  field.dispatchEvent(new KeyboardEvent("keydown", {key: "/", bubbles: true, composed: true, cancelable: true}))
+  return isFocused
+}"""
 EACH_TEXT = """node => {
   window.said = []
   new MutationObserver(() => said.push(node.textContent)).observe(node, {childList: true})
@@ -29,6 +35,17 @@ async def open_palette(floor: Floor, *, by_key: str = "/") -> None:
     """By a key where there are some, by its button on a phone."""
     await (floor.page.tap(".searchfield") if floor.is_phone else floor.page.keyboard.press(by_key))
     await floor.page.wait_for_selector(".palette[open]")
+
+
+async def test_a_key_right_after_a_form_was_closed_counts(floor: Floor) -> None:
+    """The field that one typed in keeps the focus until the browser draws again, though it is out of sight."""
+    await floor.go("services", run="command")
+    command = await floor.page.wait_for_selector(".rundialog[open] [name=command]")
+    await command.focus()
+    assert await command.evaluate(CLOSED_AND_PRESSED)
+    await floor.page.wait_for_selector(".palette[open]")
+    await floor.page.keyboard.press("Escape")
+    await floor.page.wait_for_selector(".palette", state="hidden")
 
 
 async def test_the_palette_is_ruled_by_keys(floor: Floor) -> None:

@@ -14,9 +14,11 @@ const ASK_AFTER_MS = 140
 const MOST_SHOWN = 40
 const STATUS_MARKS = {pending: "wait", in_progress: "run", completed: "ok", failed: "fail", cancelled: "cancel"}
 
+// The field of a form that was just closed has the focus until the browser draws again: nobody types into that.
 const isTyping = (event) => {
   const node = event.composedPath()[0]
-  return node?.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(node?.tagName)
+  if (!node?.checkVisibility?.()) return false
+  return node.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName)
 }
 
 // All words, in whatever order; what begins with them comes first, with its group.
