@@ -182,11 +182,11 @@ class WorkerProcess:
                 self.pulse.ring()
 
     def _collect(self) -> None:
-        """Look through all objects once a run has imported much, while nothing waits.
+        """Look through all objects once a run has imported much.
 
         Python would do it some hundred runs later, in the middle of one, which then takes some 60 ms longer.
         """
-        if len(sys.modules) >= self._modules + MANY_MODULES and self.jobs.empty():
+        if len(sys.modules) >= self._modules + MANY_MODULES:
             gc.collect()
             self._modules = len(sys.modules)
 

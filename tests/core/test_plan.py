@@ -281,6 +281,15 @@ def test_a_name_whose_runs_become_long_is_long_after_some(make_world):
     assert world.agenda.pace_s["f"] > WINDOW_S
 
 
+def test_a_first_run_that_was_held_up_is_soon_forgotten(make_world):
+    """The first run of a worker imports its libraries: a few later ones say how long a name takes."""
+    world = make_world(1)
+    world.paced("f", 1.0)
+    for _ in range(8):
+        world.paced("f", 0.002)
+    assert world.agenda.pace_s["f"] < 5 * 0.002
+
+
 def test_paces_are_forgotten_one_by_one(make_world):
     """Of very many names the one that was seen longest ago goes."""
     world = make_world(1)

@@ -242,3 +242,24 @@ def test_what_was_printed_stays_before_the_stream_was_spoilt(shop):
     future = shop.submit(spoil)
     future.result(20)
     assert future.output == "begun"
+
+
+def test_what_a_first_run_leaves_is_collected_before_the_next(shop):
+    """Who imports much has the interpreter look through all objects soon: between two runs, not in the middle of one."""
+    assert shop.submit(import_much).result(20) == 0
+    assert shop.submit(full_collections).result(20) == 1
+
+
+def import_much():
+    """Bring as many modules as a large library; the interpreter collects nothing meanwhile."""
+    gc.disable()
+    for number in range(200):
+        name = f"brought{number}"
+        sys.modules[name] = type(sys)(name)
+    sys.seen_collections = gc.get_stats()[2]["collections"]
+    return full_collections()
+
+
+def full_collections():
+    """How often it has looked through all objects since."""
+    return gc.get_stats()[2]["collections"] - sys.seen_collections
