@@ -84,7 +84,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     is_flag=True,
     help="Give it this input, to its end. With --pty its keys go to it too: Ctrl-C as well, and Enter ~ . cancels it.",
 )
-@click.option("--detach", is_flag=True, help="Do not follow it: print its id and end.")
+@click.option("-d", "--detach", is_flag=True, help="Do not follow it: print its id and end.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print its record when it ends; its output goes to stderr."
 )

@@ -142,7 +142,7 @@ def _value(key: str, value: str, kinds: tuple[str, ...]) -> str:
     if key == "status":
         value = _ALIASES.get(value, value)
     if known and value not in known:
-        near = nearest(value, known)
+        near = nearest(value, (*known, *_ALIASES) if key == "status" else known)
         names = known if near or key != "status" else _SAID
         raise Refused("invalid", unknown(key, value, names), field=key, nearest=near)
     if key in ("since", "until"):

@@ -12,6 +12,7 @@ from playwright.async_api import expect
 from koubou_panel.core.commands import Caller, CancelTask, ResumePool, SaveScript
 from koubou_panel.core.script import Script
 from koubou_panel.testing import open_inline_shop, submit, until
+from koubou_panel.views import run
 from koubou_panel.views.pages import settings
 from tests.browser.floor import ASLEEP, Floor, clean_page, make_floor  # noqa: F401 - the fixtures of this module
 from tests.browser.pages import open_dashboard, open_page, way_in
@@ -195,6 +196,39 @@ async def test_a_command_is_filled_in(floor: Floor) -> None:
     await page.keyboard.press("Escape")
     await page.wait_for_selector(".rundialog", state="hidden")
     await page.wait_for_url(lambda url: "run=" not in url)
+
+
+async def test_a_form_that_is_closed_while_it_is_sent_says_that_it_started(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing it does not take back what was sent: one is told of the task, and led to it."""
+    page, watch = floor.page, floor.watch
+    make, asked, gate = run.command_of, threading.Event(), threading.Event()
+
+    def held(*given: object) -> object:
+        asked.set()
+        gate.wait(90)  # a test that fails ends, too
+        return make(*given)
+
+    await floor.go(run="command")
+    await page.fill(".rundialog [name=command]", "echo sent")
+    monkeypatch.setattr(run, "command_of", held)
+    await page.click(".rundialog .start")
+    await until(asked.is_set)
+    await page.keyboard.press("Escape")
+    await page.wait_for_selector(".rundialog", state="hidden")
+    gate.set()
+    await watch.shows(".toasts .toast", "has been started")
+    await page.click(".toasts .toast")
+    await watch.shows(".taskcard h3", "echo")
+
+
+async def test_a_script_that_is_not_there_is_told(floor: Floor) -> None:
+    """An old link to run one says so, beside those that there are."""
+    await floor.go(run="script:none")
+    await floor.watch.shows(".rundialog form > .wrong", "There is no script none")
+    await floor.page.keyboard.press("Escape")
+    await floor.page.wait_for_selector(".rundialog", state="hidden")
 
 
 async def test_the_pool_drains_and_goes_on(floor: Floor) -> None:

@@ -15,6 +15,13 @@ from tests.browser.floor import ASLEEP, Floor, clean_page, make_floor  # noqa: F
 
 MANY = 60
 COUNTS = "for n in range(300): print(f'line {n} of them', flush=True)\nimport time\ntime.sleep(600)"
+TYPED_AND_TABBED = """(input, text) => {
+  input.focus()
+  input.value = text
+  input.setSelectionRange(text.length, text.length)
+  input.dispatchEvent(new InputEvent("input", {bubbles: true}))
+  input.dispatchEvent(new KeyboardEvent("keydown", {key: "Tab", bubbles: true, cancelable: true}))
+}"""
 
 
 async def add_many(floor: Floor, name: str, count: int) -> list[TaskId]:
@@ -70,6 +77,18 @@ async def test_a_list_is_narrowed_and_turned(floor: Floor) -> None:
     await field.press("Escape")
     await page.wait_for_selector(".tasks .offers", state="hidden")
     await floor.fits()
+
+
+async def test_tab_waits_for_what_is_offered(floor: Floor) -> None:
+    """Who types and presses Tab at once has the word completed, as who waits for the offer; else Tab leads on."""
+    field = floor.page.locator(".tasks .query input")
+    await floor.go("tasks")
+    await field.evaluate(TYPED_AND_TABBED, "stat")
+    await expect(field).to_have_value("status:")
+    await field.evaluate(TYPED_AND_TABBED, "zzz")
+    await expect(floor.page.locator(".tasks .query .clear")).to_be_focused()
+    await floor.page.keyboard.press("Enter")
+    await expect(field).to_have_value("")
 
 
 async def test_the_chosen_are_run_again_and_undone(floor: Floor) -> None:
@@ -293,6 +312,10 @@ async def test_lines_are_found_in_the_logs(floor: Floor) -> None:
     await page.click(".logs .group .name")
     await watch.shows(".taskcard h3", "has it")
     await page.click(".taskcard .close")
+    await page.fill(".logs .query input", "statsu:failed needle")
+    await page.press(".logs .query input", "Enter")
+    await watch.shows(".logs .query .amiss", "did you mean status:")
+    await page.wait_for_selector(".logs .told", state="hidden")
     await page.click(".logs .query .clear")
     await page.wait_for_selector(".logs .group", state="detached")
     tail = page.locator(".logtail")

@@ -245,7 +245,7 @@ def test_what_was_printed_stays_before_the_stream_was_spoilt(shop):
 
 
 def test_what_a_first_run_leaves_is_collected_before_the_next(shop):
-    """Who imports much has the interpreter look through all objects soon: between two runs, not in the middle of one."""
+    """Who imports much has all objects looked through soon: between two runs, not in the middle of one."""
     assert shop.submit(import_much).result(20) == 0
     assert shop.submit(full_collections).result(20) == 1
 

@@ -85,7 +85,10 @@ export const LogsCard = {
         groups = answer.groups
         about = answer.about
       } catch (error) {
-        if (mine === turn) box._fault(error.message)
+        if (mine !== turn) return
+        box._fault(error.message)
+        groups = []
+        about = {}
       } finally {
         if (mine === turn) { root.classList.remove("looking"); draw() }
       }

@@ -35,9 +35,10 @@ export function queryBox(model, {label, placeholder, apply}) {
   field.append(input, clear, list)
   root.append(field, search, fault)
 
-  let offer = {begin: 0, end: 0, items: []}, active = -1, turn = 0
+  let offer = {begin: 0, end: 0, items: []}, active = -1, turn = 0, isAsking = false, isTabbed = false
   const close = () => {
     turn += 1
+    isAsking = isTabbed = false
     active = -1
     list.hidden = true
     input.setAttribute("aria-expanded", "false")
@@ -67,13 +68,23 @@ export function queryBox(model, {label, placeholder, apply}) {
   }
   const complete = async () => {
     const mine = ++turn, caret = length(input.value.slice(0, input.selectionStart ?? input.value.length))
+    isAsking = true
     try {
       const found = await ask(model, "complete", {text: input.value, caret})
       if (mine !== turn) return
       const typed = cut(input.value, found.begin, found.end)
       offer = {...found, items: found.items.filter(([text]) => text !== typed)}
       draw()
-    } catch { close() }
+      isAsking = false
+      if (isTabbed) goOn()
+    } catch { if (mine === turn) close() }
+  }
+  // Tab takes the first offer, and else leads on to the next button, as where nothing is offered.
+  const canTake = () => !list.hidden && (active >= 0 || offer.end > offer.begin)
+  const goOn = () => {
+    isTabbed = false
+    if (canTake()) take(Math.max(0, active))
+    else (clear.hidden ? search : clear).focus()
   }
   const take = (place) => {
     const [text] = offer.items[place], isWhole = !text.endsWith(":")
@@ -97,6 +108,7 @@ export function queryBox(model, {label, placeholder, apply}) {
   input.onkeydown = (event) => {
     if (event.isComposing) return
     const isOpen = !list.hidden
+    isTabbed = false
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault()
       if (!isOpen) return complete()
@@ -105,9 +117,10 @@ export function queryBox(model, {label, placeholder, apply}) {
     } else if (event.key === "Enter" && isOpen && active >= 0) {
       event.preventDefault()
       take(active)
-    } else if (event.key === "Tab" && !event.shiftKey && isOpen && (active >= 0 || offer.end > offer.begin)) {
+    } else if (event.key === "Tab" && !event.shiftKey && (isAsking || canTake())) {
       event.preventDefault()
-      take(Math.max(0, active))
+      if (isAsking) isTabbed = true  // as soon as it is known what there is to take
+      else goOn()
     } else if (event.key === "Escape" && isOpen) {
       event.preventDefault()
       event.stopPropagation()  // what is open behind it stays open

@@ -6,7 +6,7 @@ import {_} from "./language.js"
 import {closeButton, modal, onceThere} from "./modal.js"
 import {makeField, paramField} from "./params.js"
 import {isCut} from "./pill.js"
-import {addressOfPage, go, paramInAddress} from "./route.js"
+import {addressOfPage, go, openTask, paramInAddress} from "./route.js"
 
 const CHECK_AFTER_MS = 350
 const FOLDED = ["name", "priority", "labels", "retries", "on_crash", "timeout", "memory", "cpu", "processes", "output"]
@@ -171,7 +171,10 @@ export const RunCard = {
         const {task_id} = await ask(model, "submit", {form: values()})
         quietly(() => localStorage.setItem("koubou-run-last", used))
         sessionStorage.removeItem(draftKey(sent))
-        if (kept !== sent) return  // it was closed meanwhile, or another form is open
+        if (kept !== sent) {  // it was closed meanwhile, or another form is open
+          dispatchEvent(new CustomEvent("koubou-tell", {detail: [_("What was sent has been started: task {id}.", {id: task_id}), "", () => openTask(model, task_id)]}))
+          return
+        }
         key = newKey()
         what = kept = ""
         go(addressOfPage(undefined, {run: "", task: task_id}), {replace: true})
@@ -247,6 +250,8 @@ export const RunCard = {
         else if (!["command", "prompt"].includes(kindOf())) what = "command"
         if (wanted !== paramInAddress("run")) return
         fill(found)
+        const missing = kindOf() === "script" && what.slice("script:".length)
+        if (missing && !scripts.some((one) => one.name === missing)) show({message: _("There is no script {name}.", {name: missing})})
       } catch (error) {
         if (wanted !== kept) return
         body.replaceChildren()
