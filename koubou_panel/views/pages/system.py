@@ -128,7 +128,7 @@ class SystemView:
         self.cores = _low(visit.card(CoresCard))
         self.use = _low(visit.card(UseCard))
         self.heads = {
-            name: visit.card(ChartHead, sizing_mode="stretch_width", height=24, css_classes=["tight"])
+            name: visit.card(ChartHead, sizing_mode="stretch_width", min_height=24, css_classes=["tight"])
             for name in PLOTS
         }
         self.cells = {name: self._cell_of(name) for name in PLOTS}

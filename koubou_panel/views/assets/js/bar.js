@@ -99,10 +99,22 @@ function tellHidden(model) {
   if (document.hidden) tell()
 }
 
+// Where no font has the signs, the browser draws the same empty box for each of them.
+function hasSigns(text) {
+  const drawn = [...text].map((sign) => {
+    const pen = Object.assign(h("canvas"), {width: 24, height: 24}).getContext("2d", {willReadFrequently: true})
+    pen.font = `18px ${getComputedStyle(document.body).fontFamily}`
+    pen.fillText(sign, 2, 20)
+    return pen.getImageData(0, 0, 24, 24).data.join()
+  })
+  return new Set(drawn).size === drawn.length
+}
+
 export const TopBar = {
   render({model}) {
     const root = h("header", "bar"), brand = h("h1", "brand")
     brand.append(h("span", "kanji", "工房"), h("span", "name", "Koubou"))
+    brand.classList.toggle("plain", !hasSigns("工房"))
     const label = h("span", "label", model.label), place = h("span", "place", model.place)
     label.hidden = !model.label
     place.title = model.place
