@@ -13,7 +13,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
+
+if TYPE_CHECKING:  # scripts import this: it should cost them next to nothing
+    from pathlib import Path
 
 Tell = Callable[[float | None, float | None, str, str], None]
 Said = tuple[float | None, float | None, str, str]
@@ -68,6 +71,7 @@ class _Teller:
         self.tell: Tell = self._find
         self.hint: Hint = _nothing
         self.is_worker = False
+        self.home: Path | None = None
 
     def _find(self, done: float | None, total: float | None, unit: str, message: str) -> None:
         named = os.environ.get(OUTPUT_VARIABLE, "")
@@ -75,14 +79,20 @@ class _Teller:
         self.tell(done, total, unit, message)
 
 
-def begin_worker() -> None:
-    """From now on this process is a worker."""
+def begin_worker(home: Path) -> None:
+    """From now on this process is a worker of the workshop at `home`."""
     _teller.is_worker = True
+    _teller.home = home
 
 
 def is_worker() -> bool:
     """Whether this process is a worker, or a fork of one."""
     return _teller.is_worker
+
+
+def home_of_worker() -> Path | None:
+    """Where the workshop is whose worker this process is, if it is one."""
+    return _teller.home
 
 
 def tell_to(tell: Tell | None, hint: Hint | None = None) -> None:

@@ -359,7 +359,7 @@ def main(argv: list[str]) -> None:
     for fd in (mark_fd, caught_fd):
         os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's own signature
     become_subreaper()
-    running.begin_worker()
+    running.begin_worker(Path(argv[3]).parent)
     capture = Capture(caught_fd, mark := Mark(mark_fd))
     faulthandler.enable()
     WorkerProcess(link, mark, capture, Path(argv[3]), Path(argv[4]) if argv[4:] else None).run()

@@ -45,12 +45,14 @@ class Desk:
     Args:
         folder: the home's folder of large values.
         path: the caller's import path.
+        here: tells where the caller is.
     """
 
-    def __init__(self, folder: Path, path: list[str]) -> None:
+    def __init__(self, folder: Path, path: list[str], here: Callable[[], str] = str) -> None:
         """Nothing was packed yet."""
         self._folder = folder
         self._path = path
+        self._here = here
         self._known = Known()
 
     def packed(
@@ -70,7 +72,7 @@ class Desk:
         views: list[memoryview] = []
         blob = _plain(args, kwargs, reducers, views)
         if blob is not None and not views and len(blob) < LARGE_BYTES and len(function) < LARGE_BYTES:
-            return pack(function, blob, self._path)
+            return pack(function, blob, self._path, self._here())
         spill = Spill(Place(self._folder, task_id, "a"), self._known)
         with _refusing(spill, "the arguments"):
             if blob is None:
@@ -82,7 +84,7 @@ class Desk:
         except BaseException:
             spill.drop()
             raise
-        return pack(called, arguments, self._path)
+        return pack(called, arguments, self._path, self._here())
 
     def _kept_function(self, function: bytes, task_id: str) -> Piece:
         spill = Spill(Place(self._folder, task_id, "f"), self._known)

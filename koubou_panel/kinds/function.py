@@ -90,6 +90,7 @@ class FunctionKind:
             (n for n, folder in enumerate(self._base) if folder in installed), len(self._base)
         )
         self._path: list[str] = []
+        self._first_folder = os.getcwd()
         self._modules = Modules()
         self._large: tuple[tuple[int, int], memoryview, Callable[..., object]] | None = None
 
@@ -151,6 +152,8 @@ class FunctionKind:
         self, job: Job, context: RunContext
     ) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
         call = _DECODER.decode(job.payload)
+        with suppress(OSError):  # it is gone: a run that needs it says so
+            os.chdir(call.folder or self._first_folder)
         if call.path != self._path:
             self._serve(call.path)
         elif self._modules.forget_changed():

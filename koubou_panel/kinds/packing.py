@@ -46,12 +46,14 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payload, taken apart.
 
     `path` has the folders beyond Python's own from which the caller imports, in their order. `INSTALLED` stands between
-    those before and those after where its packages are installed; without it all come after.
+    those before and those after where its packages are installed; without it all come after. `folder` is where the
+    caller was, empty where it was nowhere.
     """
 
     function: bytes | Piece
     arguments: bytes | Packed
     path: list[str]
+    folder: str = ""
 
 
 class ForeignFuture(TypeError):
@@ -65,9 +67,9 @@ _CACHED = type(lru_cache(len))
 _PLAIN = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 
-def pack(function: bytes | Piece, arguments: bytes | Packed, path: list[str]) -> bytes:
+def pack(function: bytes | Piece, arguments: bytes | Packed, path: list[str], folder: str = "") -> bytes:
     """The payload of a call."""
-    return _ENCODER.encode(Call(function, arguments, path))
+    return _ENCODER.encode(Call(function, arguments, path, folder))
 
 
 def pickled_function(function: Callable[..., object], reducers: Reducers | None = None) -> bytes:

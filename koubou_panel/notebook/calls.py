@@ -18,7 +18,7 @@ def caller_path() -> list[str]:
     """The folders that a worker needs beyond its own to import what the caller imports; see `packing.Call`."""
     places = sysconfig.get_paths()
     own = tuple({places[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-    here = _here()  # a folder that was removed has no name, and nothing to import either
+    here = present_folder()  # a folder that was removed has no name, and nothing to import either
     folders = [
         os.path.normpath(os.path.join(here, folder))  # noqa: PTH118 - a link stays a link
         for folder in sys.path
@@ -43,18 +43,18 @@ class CallerPath:
 
     def refresh(self) -> None:
         """Look whether a folder was put on it or taken off, or this process is elsewhere now."""
-        if sys.path != self._seen or (self._is_relative and _here() != self._where):
+        if sys.path != self._seen or (self._is_relative and present_folder() != self._where):
             self.folders[:] = caller_path()
             self._note()
 
     def _note(self) -> None:
         self._seen = list(sys.path)
         self._is_relative = not all(map(os.path.isabs, self._seen))  # a notebook's has "" for where it is
-        self._where = _here()
+        self._where = present_folder()
 
 
-def _here() -> str:
-    """The present folder; empty where it was removed."""
+def present_folder() -> str:
+    """Where this process is; empty where that folder was removed."""
     try:
         return os.getcwd()  # noqa: PTH109 - asked at every submit
     except FileNotFoundError:

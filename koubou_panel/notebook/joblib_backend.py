@@ -25,7 +25,7 @@ from koubou_panel.notebook.current import CURRENT
 from koubou_panel.notebook.joblib_arrays import Arrays
 from koubou_panel.notebook.joblib_batch import is_fit
 from koubou_panel.notebook.joblib_calls import Answer, Batch, Calls
-from koubou_panel.notebook.options import NAMES
+from koubou_panel.notebook.options import NAMES, check_labels
 from koubou_panel.notebook.workshop import Workshop
 
 TASK_VARIABLE = "KOUBOU_TASK_ID"
@@ -101,7 +101,8 @@ class JoblibBackend(ParallelBackendBase):  # type: ignore[misc]
         at_once = self._most_at_once(n_jobs)
         workshop = _checked(settings.pop("workshop", None)) or self.workshop
         options = self._options | {name: settings.pop(name) for name in NAMES if name in settings}
-        labels = {"joblib": parallel._id[:8]} | options.get("labels", {})  # noqa: SLF001 - as joblib's own backends
+        check_labels(given := options.get("labels") or {})
+        labels = {"joblib": parallel._id[:8]} | given  # noqa: SLF001 - as joblib's own backends
         self.parallel = parallel
         variables = self._prepare_worker_env(n_jobs=at_once)
         joined = " ".join(f"{name}={value}" for name, value in variables.items())

@@ -43,7 +43,7 @@ class Looking:
             return f"<{type(self).__name__}, not open>"
         place = f"<{type(self).__name__} at {seat.home.root}"
         if seat.is_shut:
-            return f"{place}, shut down>"
+            return f"{place}, {'of the process that this one was forked from' if seat.is_abandoned else 'shut down'}>"
         workers = len(seat.shop.state.workers)
         stands = "held here" if seat.holds else "attached"
         ended = ", which has ended" if seat.shop.link.status == "closed" else ""

@@ -6,8 +6,9 @@ import asyncio
 import os
 import time
 from functools import partial
+from pathlib import Path
 
-from koubou_panel import settings
+from koubou_panel import running, settings
 from koubou_panel.errors import Refused
 from koubou_panel.home import Home, HomeTaken
 from koubou_panel.servers.own_model import OwnModel
@@ -18,6 +19,12 @@ from koubou_panel.shop.local import LocalShop
 from koubou_panel.shop.remote import RemoteShop
 
 START_LIMIT_S = 30.0
+
+
+def usual_home() -> Path:
+    """The folder of the workshop that is meant where none is named; within a task, that of its own workshop."""
+    own = running.home_of_worker()
+    return own if own is not None and "KOUBOU_HOME" not in os.environ else settings.load(os.environ).home
 
 
 class Held:

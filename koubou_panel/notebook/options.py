@@ -50,10 +50,13 @@ def request_fields(options: Mapping[str, Any], keeper: Keeper) -> dict[str, Any]
         TypeError: an unknown option, with the nearest; one of a wrong type; a future of another workshop.
         ValueError: a text that is no size.
     """
+    if not isinstance(options, Mapping):
+        raise TypeError(f'options is a dict such as {{"priority": 3}}, not {options!r:.80}')
     for name in options:
         if name not in NAMES:
             raise TypeError(unknown("option", name, NAMES))
     given = {name: value for name, value in options.items() if name != "after"}
+    check_labels(given.get("labels"))
     if "limits" in given:
         if not isinstance(given["limits"], Limits):
             raise TypeError(
@@ -66,6 +69,24 @@ def request_fields(options: Mapping[str, Any], keeper: Keeper) -> dict[str, Any]
         raise TypeError(_words(str(problem))) from None
     fields = {name: value for name in PLAIN if (value := getattr(read, name)) is not None}
     return fields | {"limits": _limits(read), "after": task_ids(options.get("after") or (), keeper)}
+
+
+def check_labels(labels: object) -> None:
+    """Check that labels are a dictionary of texts, if any are given.
+
+    Raises:
+        TypeError: they are not; says which one, and what to write.
+    """
+    if labels is None:
+        return
+    if not isinstance(labels, Mapping):
+        raise TypeError(f'labels is a dict such as {{"study": "a"}}, not {labels!r:.80}')
+    for name, value in labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(
+                f"labels are texts with texts, not {name!r:.40}: {value!r:.40}; "
+                f"write {{{str(name)!r:.40}: {str(value)!r:.40}}}"
+            )
 
 
 def _words(problem: str) -> str:
@@ -120,18 +141,20 @@ def most(value: object) -> int | None:
 
 
 def task_ids(after: object, keeper: Keeper) -> tuple[TaskId, ...]:
-    """The ids of `after`: a future or an id, or any number of them.
+    """The ids of `after`: an id or what has one, as a future, or any number of them.
 
     Raises:
         TypeError: something else, or a future of another workshop.
     """
-    items = (after,) if isinstance(after, TaskFuture | str) or not isinstance(after, Iterable) else after
+    is_one = isinstance(after, str) or hasattr(after, "task_id") or not isinstance(after, Iterable)
+    items = (after,) if is_one else cast("Iterable[object]", after)
     return tuple(dict.fromkeys(_task_id(item, keeper) for item in items))
 
 
 def _task_id(item: object, keeper: Keeper) -> TaskId:
     if isinstance(item, TaskFuture):
         return same_workshop(item, keeper).task_id
-    if isinstance(item, str):
-        return TaskId(item)
+    task_id = getattr(item, "task_id", item)
+    if isinstance(task_id, str):
+        return TaskId(task_id)
     raise TypeError(f"after: {type(item).__name__} is neither a task's future nor its id")

@@ -8,6 +8,7 @@ from pickle import PicklingError
 from typing import Any
 
 from koubou_panel import registry
+from koubou_panel.core.decide import MAX_WORKERS
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.call import Desk
@@ -101,7 +102,10 @@ def check_home(home: object) -> None:
 
     Raises:
         TypeError: it is something else, such as a number of workers.
+        ValueError: an empty text.
     """
+    if home == "":
+        raise ValueError("home is the workshop's folder, not ''; leave it out for the usual one")
     if home is not None and not isinstance(home, str | Path):
         words = f"home is the workshop's folder, a text or a Path, not {home!r:.80}"
         raise TypeError(
@@ -114,7 +118,7 @@ def checked_workers(workers: object) -> tuple[int, int] | None:
 
     Raises:
         TypeError: neither a number nor two.
-        ValueError: no worker.
+        ValueError: no worker, too many, or fewer at most than at least.
     """
     if workers is None:
         return None
@@ -126,6 +130,10 @@ def checked_workers(workers: object) -> tuple[int, int] | None:
     least, most = pair
     if most < 1:
         raise ValueError("workers must be greater than 0")
+    if not 0 <= least <= most <= MAX_WORKERS:
+        raise ValueError(
+            f"workers is (least, most) with 0 <= least <= most <= {MAX_WORKERS}, not {workers!r}"
+        )
     return least, most
 
 

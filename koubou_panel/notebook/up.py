@@ -27,12 +27,12 @@ CLI = "import sys; from koubou_panel.cli import main; sys.exit(main())"
 
 def session_home() -> Home:
     """The folder of the session's workshop; opens none."""
-    from koubou_panel import settings
+    from koubou_panel.notebook.opening import usual_home
 
     found = CURRENT.found()
     if found is not None:
         return found.home
-    return Home(settings.load(os.environ).home)
+    return Home(usual_home())
 
 
 def home_asked(words: list[str], *, anywhere: bool = False) -> tuple[Home | None, list[str]]:

@@ -16,7 +16,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from koubou_panel import settings
 from koubou_panel.core.commands import Caller
 from koubou_panel.core.ids import TaskIds
 from koubou_panel.core.ports import Shop
@@ -26,12 +25,13 @@ from koubou_panel.home import Home
 from koubou_panel.kinds.call import Desk
 from koubou_panel.kinds.packing import pickled_function
 from koubou_panel.notebook import living
-from koubou_panel.notebook.calls import CallerPath, in_order, name_of
+from koubou_panel.notebook.calls import CallerPath, in_order, name_of, present_folder
 from koubou_panel.notebook.current import CURRENT
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.hop import Hops
 from koubou_panel.notebook.looking import Looking
 from koubou_panel.notebook.lookup import TaskAccess
+from koubou_panel.notebook.opening import usual_home
 from koubou_panel.notebook.options import request_fields
 from koubou_panel.notebook.pool import PoolControl
 from koubou_panel.notebook.references import INSIDE
@@ -73,12 +73,12 @@ class Workshop(TaskAccess, PoolControl, Looking, Executor):
     ) -> None:
         workers = checked_workers(workers)
         check_home(home)
-        self.home = Home(Path(home) if home is not None else settings.load(os.environ).home)
+        self.home = Home(Path(home) if home is not None else usual_home())
         self._ids = TaskIds()
         self._chance = random.Random()  # noqa: S311 - ids are names, not secrets
         self._ids_lock = threading.Lock()
         self._path = CallerPath()
-        self._desk = Desk(self.home.values, self._path.folders)
+        self._desk = Desk(self.home.values, self._path.folders, present_folder)
         self._seat = Seat(self.home, workers, Caller(f"python:{os.getpid()}"))
         # Of one process, the handle that holds the workshop is open as long as those that are attached to it.
         self._holder = living.holder_of(self.home.root) if self.is_attached else None

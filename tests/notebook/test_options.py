@@ -81,7 +81,9 @@ def test_a_wrong_option_leaves_no_file(shop, home):
         ({"limits": Limits(memory_bytes="2G")}, TypeError, "limits.memory_bytes: expected"),
         ({"retries": "2"}, TypeError, "retries: expected"),
         ({"on_crash": "again"}, TypeError, "on_crash: invalid"),
-        ({"labels": {"a": 1}}, TypeError, "labels"),
+        ({"labels": {"seed": 1}}, TypeError, "write {'seed': '1'}"),
+        ({"labels": {1: "a"}}, TypeError, "write {'1': 'a'}"),
+        ({"labels": "a"}, TypeError, "labels is a dict"),
     ],
 )
 def test_a_wrong_option_is_refused_at_once(shop, options, error, said):

@@ -183,6 +183,7 @@ def test_a_fork_of_a_worker_ends_with_its_function(shop):
     [
         (lambda _: Workshop(workers="two"), r"\(1, 4\), not 'two'"),
         (lambda _: Workshop(3), r"Workshop\(workers=3\)"),
+        (lambda shop: shop.submit_with(pow, 2, 3, options=[1]), "options is a dict"),
         (lambda shop: shop.run(["echo", "x"]), r"run\(\*\['echo', 'x'\]\)"),
         (lambda shop: shop.run("sleep", 1), "give str"),
         (lambda shop: shop.result(5), "its id"),
@@ -194,6 +195,41 @@ def test_an_argument_of_a_wrong_type_is_told_what_to_give(shop, wrong, told):
         wrong(shop)
 
 
+@pytest.mark.parametrize("workers", [(3, 1), (-1, 2), (0, 257), 100_000])
+def test_a_number_of_workers_that_cannot_be_is_refused(tmp_path, workers):
+    """Before anything is opened."""
+    with pytest.raises(ValueError, match="0 <= least <= most <= 256"):
+        Workshop(tmp_path / "home", workers=workers)
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_empty_text_is_no_home():
+    """It would be the present folder."""
+    with pytest.raises(ValueError, match="leave it out for the usual one"):
+        Workshop("")
+
+
+def test_a_function_runs_where_it_was_submitted(either, tmp_path, monkeypatch):
+    """As a command does: `shop.submit(pd.read_csv, "year.csv")` is meant from here."""
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert either.submit(os.getcwd).result(20) == str(folder)
+    folder.rmdir()
+    assert either.submit(pow, 2, 3).result(20) == 8
+
+
+def test_a_function_finds_its_own_workshop(shop, home):
+    """`Workshop()` in a task is the one that the task is of, not that of the usual home."""
+
+    def within():
+        with Workshop() as own:
+            return str(own.home.root), own.is_attached
+
+    assert shop.submit(within).result(30) == (str(home.resolve()), True)
+
+
 def test_a_task_is_named_by_whatever_has_its_id(either):
     """Its future, a live view, a model of the state; an id that is no task's is refused."""
     future = either.submit(pow, 2, 3)
@@ -201,6 +237,8 @@ def test_a_task_is_named_by_whatever_has_its_id(either):
     model = next(model for model in either.state.tasks if model.task_id == future.task_id)
     assert either.result(model) == either.result(future.task) == 8
     assert either.output(future) == ""
+    for named in (future.task, model, [model, future.task]):
+        assert either.run("true", after=named).result(20) is None
     either.cancel(future.task)
     for ask in (either.cancel, either.output, either.result):
         with pytest.raises(Refused, match="no task 'nope'"):
