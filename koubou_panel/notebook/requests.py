@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
 from koubou_panel import registry
 from koubou_panel.core.decide import MAX_WORKERS
+from koubou_panel.core.environment import allowed
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.call import Desk
@@ -74,8 +76,9 @@ def command_request(
     """The request of `Workshop.run`; raises as that does."""
     _check_command(command)
     spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
-    if env:
-        spec["env"] = dict(env)
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f'env is a dict such as {{"NAME": "value"}}, not {env!r:.80}')
+    spec["env"] = allowed(os.environ) | dict(env or {})  # as `koubou run` has it
     if stdin:
         if options.get("retries") or options.get("on_crash") == "retry":
             raise ValueError(

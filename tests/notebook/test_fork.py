@@ -25,7 +25,7 @@ def child():
     print(tried(lambda: list(shop.map(abs, [1]))))
     print(tried(waiting.result))
     print(tried(lambda: shop.output(ended.task_id)))
-    print(ended.result(), tried(shop.shutdown))
+    print("was forked from" in repr(shop), ended.result(), tried(shop.shutdown))
     with Workshop(sys.argv[1]) as own:
         print(own.is_attached, own.submit(pow, 2, 3).result(30), flush=True)
 shop = Workshop(sys.argv[1], workers=2)
@@ -57,7 +57,7 @@ def test_a_fork_is_told_and_the_workshop_goes_on(tmp_path, fork):
     lines = ran.stdout.splitlines()
     assert len(lines) == 7, ran.stderr
     assert all(TOLD in line for line in lines[:4])
-    assert lines[4:] == ["1024 None", "True 8", "None 16"]
+    assert lines[4:] == ["True 1024 None", "True 8", "None 16"]
     assert ran.stderr == ""
 
 

@@ -186,6 +186,7 @@ def test_a_fork_of_a_worker_ends_with_its_function(shop):
         (lambda shop: shop.submit_with(pow, 2, 3, options=[1]), "options is a dict"),
         (lambda shop: shop.run(["echo", "x"]), r"run\(\*\['echo', 'x'\]\)"),
         (lambda shop: shop.run("sleep", 1), "give str"),
+        (lambda shop: shop.run("true", env=["A"]), "env is a dict"),
         (lambda shop: shop.result(5), "its id"),
     ],
 )
@@ -218,6 +219,16 @@ def test_a_function_runs_where_it_was_submitted(either, tmp_path, monkeypatch):
         assert either.submit(os.getcwd).result(20) == str(folder)
     folder.rmdir()
     assert either.submit(pow, 2, 3).result(20) == 8
+
+
+def test_a_command_is_given_the_variables_of_its_caller(either, monkeypatch):
+    """As they are when it is submitted: those of the allow-list, and those that are given."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("NOT_FOR_TASKS", "x")
+    line = "echo $CUDA_VISIBLE_DEVICES, $NOT_FOR_TASKS, $OWN"
+    run = either.run("sh", "-c", line, env={"OWN": "mine"})
+    run.result(20)
+    assert run.output == "3, , mine\n"
 
 
 def test_a_function_finds_its_own_workshop(shop, home):
