@@ -42,7 +42,7 @@ from koubou_panel.kinds.packing import (
     unpack_value,
 )
 from koubou_panel.kinds.spill import VALUES, Gone, NotStored, Piece, Place, cut, opened
-from koubou_panel.kinds.warm import LASTING, Kept, Surroundings, end_fork
+from koubou_panel.kinds.warm import LASTING, Kept, Surroundings, end_fork, present_folder
 
 KEPT_FUNCTIONS = 64
 MOST_BYTES = 200 << 20
@@ -90,7 +90,7 @@ class FunctionKind:
             (n for n, folder in enumerate(self._base) if folder in installed), len(self._base)
         )
         self._path: list[str] = []
-        self._first_folder = os.getcwd()
+        self._first_folder = present_folder()
         self._modules = Modules()
         self._large: tuple[tuple[int, int], memoryview, Callable[..., object]] | None = None
 

@@ -99,7 +99,7 @@ class Surroundings:
 
     def __init__(self) -> None:
         """Note them."""
-        self._folder = _folder()
+        self._folder = present_folder()
         self._environ = os.environ
         self._variables = os.environ._data.copy()  # type: ignore[attr-defined] # noqa: SLF001 - a tenth of the time
         self._path = sys.path
@@ -112,7 +112,7 @@ class Surroundings:
         if running.is_worker():  # elsewhere they may be somebody else's
             for timer in _TIMERS:
                 signal.setitimer(timer, 0)
-        if self._folder is not None and _folder() != self._folder:
+        if self._folder and present_folder() != self._folder:
             with suppress(OSError):
                 os.chdir(self._folder)
         os.environ = self._environ  # noqa: B003 - the very one
@@ -162,11 +162,12 @@ class Lasting:
 LASTING = Lasting()
 
 
-def _folder() -> str | None:
+def present_folder() -> str:
+    """Where this process is; empty where that folder was removed."""
     try:
         return os.getcwd()
-    except OSError:  # it was removed
-        return None
+    except OSError:
+        return ""
 
 
 def end_fork(of_pid: int, error: BaseException | None = None) -> None:

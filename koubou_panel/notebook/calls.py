@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koubou_panel.kinds.packing import INSTALLED
+from koubou_panel.kinds.warm import present_folder
 from koubou_panel.notebook.future import TaskFuture
 
 
@@ -51,14 +52,6 @@ class CallerPath:
         self._seen = list(sys.path)
         self._is_relative = not all(map(os.path.isabs, self._seen))  # a notebook's has "" for where it is
         self._where = present_folder()
-
-
-def present_folder() -> str:
-    """Where this process is; empty where that folder was removed."""
-    try:
-        return os.getcwd()  # noqa: PTH109 - asked at every submit
-    except FileNotFoundError:
-        return ""
 
 
 def name_of(function: Callable[..., object]) -> str:

@@ -102,7 +102,7 @@ class JoblibBackend(ParallelBackendBase):  # type: ignore[misc]
         workshop = _checked(settings.pop("workshop", None)) or self.workshop
         options = self._options | {name: settings.pop(name) for name in NAMES if name in settings}
         check_labels(given := options.get("labels") or {})
-        labels = {"joblib": parallel._id[:8]} | given  # noqa: SLF001 - as joblib's own backends
+        labels = {"joblib": parallel._id[:8]} | dict(given)  # noqa: SLF001 - as joblib's own backends
         self.parallel = parallel
         variables = self._prepare_worker_env(n_jobs=at_once)
         joined = " ".join(f"{name}={value}" for name, value in variables.items())

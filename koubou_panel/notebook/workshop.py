@@ -24,8 +24,9 @@ from koubou_panel.errors import Refused
 from koubou_panel.home import Home
 from koubou_panel.kinds.call import Desk
 from koubou_panel.kinds.packing import pickled_function
+from koubou_panel.kinds.warm import present_folder
 from koubou_panel.notebook import living
-from koubou_panel.notebook.calls import CallerPath, in_order, name_of, present_folder
+from koubou_panel.notebook.calls import CallerPath, in_order, name_of
 from koubou_panel.notebook.current import CURRENT
 from koubou_panel.notebook.future import TaskFuture
 from koubou_panel.notebook.hop import Hops

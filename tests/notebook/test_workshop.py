@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, as_completed, wait
@@ -15,6 +17,18 @@ import pytest
 from koubou_panel import Workshop
 from koubou_panel.errors import Refused, TaskFailure
 from koubou_panel.wire import link
+
+NOWHERE = """
+import os, sys, tempfile
+from koubou_panel import Workshop
+gone = tempfile.mkdtemp()
+os.chdir(gone)
+os.rmdir(gone)
+with Workshop(sys.argv[1], workers=1) as shop:
+    print(shop.submit(pow, 2, 3).result(30))
+    os.chdir(sys.argv[2])
+    print(shop.submit(os.getcwd).result(30))
+"""
 
 
 def test_the_second_attaches_to_the_first(shop, attached):
@@ -219,6 +233,18 @@ def test_a_function_runs_where_it_was_submitted(either, tmp_path, monkeypatch):
         assert either.submit(os.getcwd).result(20) == str(folder)
     folder.rmdir()
     assert either.submit(pow, 2, 3).result(20) == 8
+
+
+def test_a_workshop_is_opened_where_the_folder_is_gone(tmp_path):
+    """Its workers start there too, and go where a function was submitted."""
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", NOWHERE, str(tmp_path / "home"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert ran.stdout.splitlines() == ["8", str(tmp_path)], ran.stderr
 
 
 def test_a_command_is_given_the_variables_of_its_caller(either, monkeypatch):
