@@ -105,7 +105,7 @@ def check_home(home: object) -> None:
 
     Raises:
         TypeError: it is something else, such as a number of workers.
-        ValueError: an empty text.
+        ValueError: an empty text, or a file.
     """
     if home == "":
         raise ValueError("home is the workshop's folder, not ''; leave it out for the usual one")
@@ -114,6 +114,8 @@ def check_home(home: object) -> None:
         raise TypeError(
             f"{words}; for so many workers: Workshop(workers={home})" if type(home) is int else words
         )
+    if home is not None and Path(home).is_file():
+        raise ValueError(f"home is the workshop's folder, and {home} is a file")
 
 
 def checked_workers(workers: object) -> tuple[int, int] | None:

@@ -52,17 +52,19 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, path: str | Path) -> Snapshot:
-        """The snapshot that `to_json` or `koubou export` wrote to `path`.
+        """The snapshot that `to_json` or `koubou export` wrote to `path`, or the text itself.
 
         Raises:
             OSError: the file cannot be read.
             Refused: `invalid`: it holds something else.
         """
+        is_text = isinstance(path, str) and path.lstrip().startswith("{")
         try:
-            with Path(path).open("rb") as file:
+            with io.BytesIO(str(path).encode()) if is_text else Path(path).open("rb") as file:
                 document = json_format.read(file)
         except msgspec.DecodeError as error:
-            raise Refused("invalid", f"{path} is no snapshot ({error})") from None
+            what = "the text" if is_text else path
+            raise Refused("invalid", f"{what} is no snapshot ({error})") from None
         return cls(document)
 
     @property

@@ -63,6 +63,7 @@ def test_json_goes_there_and_back(worked, tmp_path) -> None:
     assert shot.to_json(tmp_path / "now.json") is None
     again = Snapshot.from_json(tmp_path / "now.json")
     assert again.to_dict() == shot.to_dict() == json.loads(shot.to_json())
+    assert Snapshot.from_json(shot.to_json()).to_dict() == shot.to_dict()
     pd.testing.assert_frame_equal(again.tasks, shot.tasks)
     pd.testing.assert_frame_equal(again.workers, shot.workers)
     pd.testing.assert_frame_equal(again.metrics, shot.metrics)
@@ -121,6 +122,9 @@ def test_other_files_are_refused(content, tmp_path) -> None:
     file.write_text(content)
     with pytest.raises(Refused, match="no snapshot"):
         Snapshot.from_json(file)
+    if content.startswith("{"):
+        with pytest.raises(Refused, match="is no snapshot"):
+            Snapshot.from_json(content)
 
 
 def test_pandas_is_imported_for_frames_only() -> None:

@@ -218,10 +218,11 @@ def test_a_number_of_workers_that_cannot_be_is_refused(tmp_path, workers):
     assert not (tmp_path / "home").exists()
 
 
-def test_an_empty_text_is_no_home():
-    """It would be the present folder."""
-    with pytest.raises(ValueError, match="leave it out for the usual one"):
-        Workshop("")
+@pytest.mark.parametrize(("home", "told"), [("", "leave it out for the usual one"), (__file__, "is a file")])
+def test_what_is_no_folder_is_no_home(home, told):
+    """An empty text would be the present one."""
+    with pytest.raises(ValueError, match=told):
+        Workshop(home)
 
 
 def test_a_function_runs_where_it_was_submitted(either, tmp_path, monkeypatch):
