@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import PicklingError
@@ -10,7 +9,6 @@ from typing import Any
 
 from koubou_panel import registry
 from koubou_panel.core.decide import MAX_WORKERS
-from koubou_panel.core.environment import allowed
 from koubou_panel.core.records import Request, TaskId
 from koubou_panel.errors import Refused
 from koubou_panel.kinds.call import Desk
@@ -78,7 +76,8 @@ def command_request(
     spec: dict[str, object] = {"command": list(command), "cwd": str(cwd or Path.cwd())}
     if env is not None and not isinstance(env, Mapping):
         raise TypeError(f'env is a dict such as {{"NAME": "value"}}, not {env!r:.80}')
-    spec["env"] = allowed(os.environ) | dict(env or {})  # as `koubou run` has it
+    if env:
+        spec["env"] = dict(env)
     if stdin:
         if options.get("retries") or options.get("on_crash") == "retry":
             raise ValueError(

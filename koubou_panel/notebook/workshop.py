@@ -178,8 +178,8 @@ class Workshop(TaskAccess, PoolControl, Looking, Executor):
 
         Args:
             command: the program and its arguments.
-            cwd, env: its working folder, the present one unless given; its variables, beside what it is given of this
-                process's own (docs/security.md).
+            cwd, env: its working folder, the present one unless given; its variables, beside those that any task of
+                the workshop is given (docs/security.md).
             name, priority, timeout_s, retries, on_crash: as `submit_with` has them.
             stdin: whether it waits for input, which the future's `send_input` gives.
             options: any other of `submit_with`: `after=`, `memory=`, ...

@@ -248,16 +248,6 @@ def test_a_workshop_is_opened_where_the_folder_is_gone(tmp_path):
     assert ran.stdout.splitlines() == ["8", str(tmp_path)], ran.stderr
 
 
-def test_a_command_is_given_the_variables_of_its_caller(either, monkeypatch):
-    """As they are when it is submitted: those of the allow-list, and those that are given."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setenv("NOT_FOR_TASKS", "x")
-    line = "echo $CUDA_VISIBLE_DEVICES, $NOT_FOR_TASKS, $OWN"
-    run = either.run("sh", "-c", line, env={"OWN": "mine"})
-    run.result(20)
-    assert run.output == "3, , mine\n"
-
-
 def test_a_function_finds_its_own_workshop(shop, home):
     """`Workshop()` in a task is the one that the task is of, not that of the usual home."""
 
