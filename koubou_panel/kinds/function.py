@@ -152,8 +152,7 @@ class FunctionKind:
         self, job: Job, context: RunContext
     ) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
         call = _DECODER.decode(job.payload)
-        with suppress(OSError):  # it is gone: a run that needs it says so
-            os.chdir(call.folder or self._first_folder)
+        self._enter(call.folder)
         if call.path != self._path:
             self._serve(call.path)
         elif self._modules.forget_changed():
@@ -163,6 +162,13 @@ class FunctionKind:
         if call.arguments == NO_ARGUMENTS:
             return function, (), {}
         return function, *_arguments(call, context, job.task_id)
+
+    def _enter(self, folder: str) -> None:
+        """Be where the caller was; where that is gone, where this process began, and never where another's run was."""
+        for place in (folder, self._first_folder):
+            with suppress(OSError):
+                return os.chdir(place)
+        return os.chdir("/")
 
     def _function(self, pickled: bytes | Piece, job: Job, context: RunContext) -> Callable[..., object]:
         if isinstance(pickled, Piece):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError, as_completed, wait
+from pathlib import Path
 from pickle import PicklingError
 
 import pytest
@@ -234,6 +235,26 @@ def test_a_function_runs_where_it_was_submitted(either, tmp_path, monkeypatch):
         assert either.submit(os.getcwd).result(20) == str(folder)
     folder.rmdir()
     assert either.submit(pow, 2, 3).result(20) == 8
+
+
+def test_a_function_whose_folder_is_gone_runs_in_no_other_callers(shop, tmp_path, monkeypatch):
+    """What it writes by a relative path must not land there."""
+    begun, other, gone = str(Path.cwd()), tmp_path / "other", tmp_path / "gone"
+    for folder in (other, gone):
+        folder.mkdir()
+    waits = tmp_path / "waits"
+
+    def await_it():
+        while not waits.exists():
+            time.sleep(0.01)
+
+    monkeypatch.chdir(other)
+    holding = [shop.submit(await_it) for _ in range(2)]  # of both workers, in that folder
+    monkeypatch.chdir(gone)
+    after = shop.submit_with(os.getcwd, options={"after": holding})
+    gone.rmdir()
+    waits.touch()
+    assert after.result(20) == begun
 
 
 def test_a_workshop_is_opened_where_the_folder_is_gone(tmp_path):
